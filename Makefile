@@ -1,0 +1,24 @@
+# make sweep: install and run the pocket sweep.  make test: install and run the tests.  make check: lint, format, types.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: sweep test check bench
+sweep: .venv/installed
+	$(BIN)/python -m raybridge.sweep sweeps/compression.py
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/installed
+	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet torch -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,1 @@
+"""raybridge: train, sweep and honestly evaluate translators between frozen language models."""

@@ -1,0 +1,132 @@
+"""Problems, where they come from, and how a split is drawn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One problem of a benchmark.
+
+    id: unique and stable in its benchmark, such as "gsm8k/test/17".
+    question: all that the source reads and the soft tokens must carry (for reading comprehension, with its context).
+    gold: the short answer that grades it. rationale: the full worked answer that training teaches.
+    """
+
+    id: str
+    question: str
+    gold: str
+    rationale: str
+
+    def __post_init__(self) -> None:
+        for name in ("id", "question", "gold", "rationale"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"problem {self.id!r} has no {name}; a problem without one cannot be trained on or graded")
+
+
+class Evaluator(Protocol):
+    """What a file of evaluators/ offers: a frozen dataclass whose fields are its options.
+
+    A prompt is `instruction`, then `before` + question + `after`, and the model's answer follows; exemplars are written
+    in the same form, answered by their rationales. A completion ends where one of `stop` begins.
+    """
+
+    VERSION: ClassVar[int]
+    name: ClassVar[str]
+    readings: ClassVar[tuple[str, ...]]  # the first one decides stopping and selection
+    instruction: ClassVar[str]
+    before: ClassVar[str]
+    after: ClassVar[str]
+    stop: ClassVar[tuple[str, ...]]
+    max_new_tokens: ClassVar[int]
+
+    def problems(self, split: Split) -> list[Problem]:
+        """All problems of a split, in a fixed order. Dev comes out of train where the benchmark has no dev."""
+
+    def exemplars(self) -> list[Problem]:
+        """The few-shot exemplars of text prompts; empty for zero-shot."""
+
+    def read(self, completion: str) -> dict[str, str | None]:
+        """The answer that each reading finds in a completion; None where it finds none (an invalid completion)."""
+
+    def grade(self, problem: Problem, completion: str) -> dict[str, bool | float]:
+        """The score of each reading."""
+
+
+def data_folder() -> Path | None:
+    """The folder that RAYBRIDGE_DATA names, if set. It must exist."""
+    named = os.environ.get("RAYBRIDGE_DATA")
+    if not named:
+        return None
+    folder = Path(named)
+    if not folder.is_dir():
+        raise ValueError(f"RAYBRIDGE_DATA={named!r} is not a folder")
+    return folder
+
+
+def read_jsonl(path: Path, needs: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a JSON-lines file; a broken line or a missing field is an error that names file and line."""
+    with path.open(encoding="utf8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
+            yield check_row(row, needs, f"{path}, line {number}")
+
+
+def check_row(row: Any, needs: Sequence[str], where: str) -> dict[str, Any]:
+    """Return the row if it is an object that has every field in `needs`."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: a row must be an object, not {type(row).__name__}")
+    missing = [name for name in needs if row.get(name) is None]
+    if missing:
+        raise ValueError(f"{where}: no field {missing[0]!r}; the row has {', '.join(map(repr, row)) or 'no fields'}")
+    return row
+
+
+def hub_rows(dataset: str, subset: str | None, split: str, needs: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a dataset on the hub, streamed through `datasets`."""
+    from datasets import load_dataset  # a second to import; not needed where RAYBRIDGE_DATA has the rows
+
+    try:
+        rows = load_dataset(dataset, subset, split=split, streaming=True)
+    except (OSError, ConnectionError) as error:
+        raise ValueError(
+            f"dataset {dataset!r} cannot be read from the hub ({type(error).__name__}); "
+            "set RAYBRIDGE_DATA to a folder that has its rows as plain files"
+        ) from error
+    for number, row in enumerate(rows):
+        yield check_row(dict(row), needs, f"{dataset} ({split}), row {number}")
+
+
+def draw(problems: Iterable[Problem], count: int, *, seed: int) -> list[Problem]:
+    """`count` problems in the order of a seeded hash of their ids: the same ones wherever and whenever drawn."""
+
+    def rank(problem: Problem) -> bytes:
+        return hashlib.sha256(f"{seed}/{problem.id}".encode()).digest()
+
+    ranked = sorted(problems, key=rank)
+    if count > len(ranked):
+        raise ValueError(f"asked for {count} problems where there are {len(ranked)}")
+    return ranked[:count]
+
+
+def check_unique(problems: Sequence[Problem]) -> list[Problem]:
+    """Return the problems as a list if no id occurs twice."""
+    seen: set[str] = set()
+    for problem in problems:
+        if problem.id in seen:
+            raise ValueError(f"two problems have the id {problem.id!r}")
+        seen.add(problem.id)
+    return list(problems)

@@ -1,0 +1,14 @@
+"""Sentences for people: what was wrong, what is valid, the nearest match."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def unknown(kind: str, value: object, valid: Iterable[object], where: str = "") -> ValueError:
+    """A ValueError that names the value, what would be valid, and the nearest match if there is one."""
+    names = [str(v) for v in valid]
+    near = get_close_matches(str(value), names, n=1, cutoff=0.5)
+    sentence = f"{where + ': ' if where else ''}unknown {kind} {str(value)!r}; valid: {', '.join(names) or 'none'}"
+    return ValueError(sentence + (f"; did you mean {near[0]!r}?" if near else ""))

@@ -1,0 +1,76 @@
+"""Trial: one fully resolved experiment."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from raybridge.config import Json, fingerprint, resolve
+from raybridge.data import Evaluator
+from raybridge.losses import Loss
+from raybridge.stopping import Stopping
+from raybridge.translators import Translator
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+TOKENS_IN_NAME = re.compile(r"_(\d+)tok\b")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One experiment: what is trained, on what, for how long, and how it is judged.
+
+    batch: problems a step over all workers. warmup: steps. learning_rate: peak, reached after warm-up, linear to zero.
+    eval_every: steps between dev evaluations. dev_problems, test_problems: how many are drawn by seed 0, None for all.
+    The name is a label: two trials with the same fingerprint are the same trial.
+    """
+
+    name: str
+    source: str
+    target: str
+    translator: Translator
+    losses: tuple[Loss, ...]
+    evaluator: Evaluator
+    seed: int = 1234
+    steps: int
+    batch: int
+    learning_rate: float
+    warmup: int
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    eval_every: int
+    dev_problems: int | None
+    test_problems: int | None
+    stopping: Stopping = Stopping()
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"trial name {self.name!r} must be letters, digits, '_', '.' and '-'")
+        for field in ("steps", "batch", "eval_every"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"trial {self.name}: {field} must be at least 1, not {getattr(self, field)}")
+        for field in ("dev_problems", "test_problems"):
+            if getattr(self, field) is not None and getattr(self, field) < 2:
+                raise ValueError(f"trial {self.name}: {field} must be at least 2 (the shuffled control needs another problem)")
+        if not 0 <= self.warmup < self.steps:
+            raise ValueError(f"trial {self.name}: warmup must lie in 0..{self.steps - 1} (steps - 1), not {self.warmup}")
+        if not self.learning_rate > 0 or not self.clip > 0 or self.weight_decay < 0:
+            raise ValueError(f"trial {self.name}: learning_rate and clip must be above 0, weight_decay at least 0")
+        if not self.losses:
+            raise ValueError(f"trial {self.name} has no losses: nothing would move the translator")
+        names = [loss.name for loss in self.losses]
+        if len(set(names)) < len(names):
+            raise ValueError(f"trial {self.name}: a loss occurs twice among {', '.join(names)}")
+        claimed = TOKENS_IN_NAME.search(self.name)
+        if claimed and int(claimed[1]) != self.translator.soft_tokens:
+            raise ValueError(f"trial {self.name} is named {claimed[0][1:]} but has {self.translator.soft_tokens} soft tokens")
+
+    def resolved(self) -> dict[str, Json]:
+        """The whole trial as JSON: what trial.json holds and `config.rebuild` reads."""
+        plain = resolve(self)
+        assert isinstance(plain, dict)
+        return plain
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over everything but the name."""
+        return fingerprint({key: value for key, value in self.resolved().items() if key != "name"})
