@@ -63,7 +63,9 @@ def rebuild(plain: Json) -> Any:
         raise ValueError(f"config of class {plain['class']!r}: there is no such config in this version of raybridge")
     version = plain.get("VERSION")
     if version != getattr(cls, "VERSION", None):
-        raise ValueError(f"{name} was recorded at version {version}, this raybridge has version {getattr(cls, 'VERSION', None)}")
+        raise ValueError(
+            f"{name} was recorded at version {version}, this raybridge has version {getattr(cls, 'VERSION', None)}"
+        )
     values = {key: rebuild(value) for key, value in plain.items() if key not in ("class", "VERSION")}
     known = {field.name for field in fields(cls)}
     if set(values) != known:

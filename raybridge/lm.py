@@ -1,0 +1,243 @@
+"""A frozen language model: load it, read its hidden states, put soft tokens in front of text, score an answer.
+
+Shapes: B batch, T positions of a piece, K soft tokens, L hidden layers read, S source width, D target width, A answer tokens.
+
+A sequence is a list of pieces, each padded to its own longest row. Masks and position ids follow from the pieces, so a
+pad inside a sequence takes no position and receives no attention, whichever side it is on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from raybridge.errors import unknown
+
+POCKET = Path(__file__).parent / "pocket"
+POCKET_MODELS = ("pocket:source", "pocket:target")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Part of a batch of sequences: embeddings (B, T, D) and which of them are real (B, T)."""
+
+    embeds_BTD: Tensor
+    mask_BT: Tensor
+
+
+def join(pieces: Sequence[Piece]) -> Piece:
+    """The pieces one after another."""
+    return Piece(
+        embeds_BTD=torch.cat([piece.embeds_BTD for piece in pieces], dim=1),
+        mask_BT=torch.cat([piece.mask_BT for piece in pieces], dim=1),
+    )
+
+
+def positions(mask_BT: Tensor) -> Tensor:
+    """Position ids that count real tokens only; a pad repeats the position before it."""
+    return (mask_BT.long().cumsum(dim=1) - 1).clamp(min=0)
+
+
+def pad(
+    rows: Sequence[Sequence[int]], *, pad_id: int, side: Literal["left", "right"], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Token rows as ids (B, T) and mask (B, T). The mask comes from the lengths: the pad id may be a real token."""
+    longest = max((len(row) for row in rows), default=0)
+    gaps = [longest - len(row) for row in rows]
+    if side == "left":
+        ids = [[pad_id] * gap + list(row) for gap, row in zip(gaps, rows, strict=True)]
+        mask = [[0] * gap + [1] * len(row) for gap, row in zip(gaps, rows, strict=True)]
+    else:
+        ids = [list(row) + [pad_id] * gap for gap, row in zip(gaps, rows, strict=True)]
+        mask = [[1] * len(row) + [0] * gap for gap, row in zip(gaps, rows, strict=True)]
+    return torch.tensor(ids, device=device).view(len(rows), longest).long(), torch.tensor(mask, device=device).view(
+        len(rows), longest
+    ).bool()
+
+
+def token_nll(logits_BAV: Tensor, ids_BA: Tensor, mask_BA: Tensor) -> Tensor:
+    """Negative log-likelihood of each token (B, A) in fp32; zero where masked."""
+    loss = F.cross_entropy(logits_BAV.float().flatten(0, 1), ids_BA.flatten(), reduction="none")
+    return loss.view_as(ids_BA) * mask_BA
+
+
+class FrozenLM:
+    """A causal LM whose weights never change, with its tokenizer."""
+
+    def __init__(self, name: str, model: Any, tokenizer: Any) -> None:
+        if tokenizer.eos_token_id is None:
+            raise ValueError(f"model {name!r}: its tokenizer has no end token, so a completion could never end")
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        self.name, self.tokenizer = name, tokenizer
+        self.model = model.eval().requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def width(self) -> int:
+        """Size of an embedding and of a hidden state."""
+        return self.model.get_input_embeddings().weight.shape[1]
+
+    @property
+    def depth(self) -> int:
+        """Number of layers; hidden states are numbered 0 (embeddings) to depth (after the last layer's norm)."""
+        return self.model.config.get_text_config().num_hidden_layers
+
+    @property
+    def revision(self) -> str | None:
+        """The commit on the hub, where the model came from one."""
+        return getattr(self.model.config, "_commit_hash", None)
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """Every token that ends a completion."""
+        configured = self.model.generation_config.eos_token_id
+        listed = configured if isinstance(configured, list) else [configured]
+        return frozenset([self.tokenizer.eos_token_id, *(i for i in listed if i is not None)])
+
+    @cached_property
+    def embedding_rms(self) -> float:
+        """Median RMS of the embeddings as the first layer receives them (Gemma scales them on the way)."""
+        rows = torch.arange(self.model.get_input_embeddings().weight.shape[0], device=self.device)
+        return torch.cat([self.embed(part).float().pow(2).mean(-1).sqrt() for part in rows.split(16384)]).median().item()
+
+    @cached_property
+    def adds_bos(self) -> bool:
+        """Whether this tokenizer puts a BOS in front of text by itself."""
+        ids = self.tokenizer("a").input_ids
+        return bool(ids) and ids[0] == self.tokenizer.bos_token_id
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of text, no special tokens added."""
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens left out."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Embeddings of ids, scaled as the model scales them."""
+        return self.model.get_input_embeddings()(ids)
+
+    def text_piece(self, rows: Sequence[Sequence[int]], *, side: Literal["left", "right"] = "right") -> Piece:
+        """A piece of token rows, one a sequence, padded on `side`."""
+        ids, mask = pad(rows, pad_id=self.tokenizer.pad_token_id, side=side, device=self.device)
+        return Piece(embeds_BTD=self.embed(ids), mask_BT=mask)
+
+    def soft_piece(self, soft_BKD: Tensor) -> Piece:
+        """A piece of soft tokens in this model's embedding space."""
+        B, K, D = soft_BKD.shape
+        assert self.width == D, f"soft tokens of width {D} for {self.name} of width {self.width}"
+        return Piece(embeds_BTD=soft_BKD.to(self.model.dtype), mask_BT=torch.ones(B, K, dtype=torch.bool, device=self.device))
+
+    @torch.no_grad()
+    def hidden_states(
+        self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """States of `rows`, read after the shared tokens `before`: (B, T, L, S) at unit RMS each, and the mask (B, T).
+
+        Position 0 carries massive activations in many models (Sun et al. 2024, arXiv:2402.17762), so it must lie in `before`.
+        """
+        if not before:
+            raise ValueError(
+                f"model {self.name!r}: hidden states need a token before the question, and its prompt starts with none"
+            )
+        for layer in layers:
+            if not 0 <= layer <= self.depth:
+                raise ValueError(f"model {self.name!r} has hidden states 0..{self.depth}, not {layer}")
+        ids, mask = pad([[*before, *row] for row in rows], pad_id=self.tokenizer.pad_token_id, side="right", device=self.device)
+        states = self.model.base_model(
+            input_ids=ids, attention_mask=mask, position_ids=positions(mask), output_hidden_states=True, use_cache=False
+        ).hidden_states
+        start = len(before)
+        states_BTLS = torch.stack([states[layer][:, start:] for layer in layers], dim=2).float()
+        return F.rms_norm(states_BTLS, states_BTLS.shape[-1:]), mask[:, start:]
+
+    def answer_logits(self, pieces: Sequence[Piece], answer_rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, A, V) that predict each answer token after the pieces, with the answers' ids and mask (B, A).
+
+        The last column of the last piece must be real in every row: the first answer token is predicted from it.
+        """
+        ids, mask = pad(answer_rows, pad_id=self.tokenizer.pad_token_id, side="right", device=self.device)
+        whole = join([*pieces, Piece(embeds_BTD=self.embed(ids), mask_BT=mask)])
+        logits = self.model(
+            inputs_embeds=whole.embeds_BTD,
+            attention_mask=whole.mask_BT,
+            position_ids=positions(whole.mask_BT),
+            logits_to_keep=ids.shape[1] + 1,
+            use_cache=False,
+        ).logits
+        return logits[:, :-1], ids, mask
+
+
+def _place(name: str) -> str:
+    """Where a model name leads: a directory, a GGUF file or a hub id. Refuses what is not there."""
+    if name.startswith("pocket:"):
+        if name not in POCKET_MODELS:
+            raise unknown("pocket model", name, POCKET_MODELS)
+        return str(POCKET / name.removeprefix("pocket:"))
+    mapped = dict(_mapped_models()).get(name, name)
+    looks_local = mapped != name or mapped.endswith(".gguf") or mapped.startswith((".", "/", "~"))
+    path = Path(mapped).expanduser()
+    if path.exists():
+        return str(path)
+    if looks_local or mapped.count("/") != 1:
+        raise unknown(
+            "model",
+            mapped,
+            [*POCKET_MODELS, *dict(_mapped_models())],
+            where="a model is a hub id (org/name), a directory, a .gguf file",
+        )
+    return mapped
+
+
+def _mapped_models() -> list[tuple[str, str]]:
+    """The pairs of RAYBRIDGE_MODELS, written as id=directory,id=directory."""
+    pairs = [pair for pair in os.environ.get("RAYBRIDGE_MODELS", "").split(",") if pair.strip()]
+    for pair in pairs:
+        if "=" not in pair:
+            raise ValueError(f"RAYBRIDGE_MODELS: {pair!r} is not of the form id=directory")
+    return [(name.strip(), place.strip()) for name, _, place in (pair.partition("=") for pair in pairs)]
+
+
+def check(name: str) -> None:
+    """Refuse a model that is not there, without loading its weights."""
+    place = _place(name)
+    if not place.endswith(".gguf"):
+        try:
+            AutoConfig.from_pretrained(place)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"model {name!r} cannot be read from {place}: {str(error).splitlines()[0]} "
+                "(valid: a hub id that is reachable or cached, a directory, a .gguf file, pocket:source, pocket:target; "
+                "RAYBRIDGE_MODELS=id=directory maps a hub id to a directory)"
+            ) from error
+
+
+def load(name: str, *, device: torch.device | str, dtype: torch.dtype | None = None) -> FrozenLM:
+    """Load a model by hub id, directory, GGUF file or `pocket:` name; fp32 on CPU and bf16 on GPUs unless told."""
+    place, device = _place(name), torch.device(device)
+    check(name)
+    options: dict[str, Any] = {"dtype": dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)}
+    if place.endswith(".gguf"):
+        options["gguf_file"] = Path(place).name
+        place = str(Path(place).parent)
+    tokenizer = AutoTokenizer.from_pretrained(place, **{k: v for k, v in options.items() if k == "gguf_file"})
+    if "gguf_file" in options and hasattr(transformers, "GgufConfig"):
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(place, **options)
+    return FrozenLM(name, model.to(device), tokenizer)

@@ -1,0 +1,55 @@
+"""Contrastive losses: soft tokens must be nearer to their own question than to the others of the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raybridge.losses import Batch, Bridge
+
+
+def info_nce(queries_BD: Tensor, keys_ND: Tensor, labels_B: Tensor, *, temperature: float) -> Tensor:
+    """Sum over B of the cross-entropy of each query against all keys, by cosine, in fp32 (arXiv:1807.03748)."""
+    similarity_BN = F.normalize(queries_BD.float(), dim=-1) @ F.normalize(keys_ND.float(), dim=-1).T
+    return F.cross_entropy(similarity_BN / temperature, labels_B, reduction="sum")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoNCE:
+    """Mean soft token against the mean target embedding of every question of the global batch.
+
+    Only the question's own tokens are pooled: a prefix that all prompts share would make all keys equal. Both sides
+    are centred on the global batch, which removes what all questions have in common. On after half of warm-up.
+    """
+
+    name: ClassVar[str] = "info_nce"
+    weight: float = 0.1
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0 or self.temperature <= 0:
+            raise ValueError(f"loss info_nce: weight and temperature must be above 0, not {self.weight} and {self.temperature}")
+
+    def starts(self, *, warmup: int) -> int:
+        """After half of warm-up."""
+        return warmup // 2
+
+    def count(self, batch: Batch) -> int:
+        """Questions."""
+        return len(batch.target_questions)
+
+    def total(self, bridge: Bridge) -> Tensor:
+        """Summed cross-entropy of this worker's questions against those of all workers."""
+        with torch.autocast(bridge.soft_BKD.device.type, enabled=False):
+            piece = bridge.target.text_piece(bridge.batch.target_questions)
+            weight_BT1 = piece.mask_BT.float().unsqueeze(-1)
+            keys_BD = (piece.embeds_BTD.float() * weight_BT1).sum(1) / weight_BT1.sum(1)
+            queries_BD = bridge.soft_BKD.float().mean(1)
+            keys_ND, queries_ND = bridge.world.gather(keys_BD), bridge.world.gather(queries_BD)
+            B = len(keys_BD)
+            labels_B = torch.arange(B, device=keys_BD.device) + bridge.world.rank * B
+            return info_nce(queries_BD - queries_ND.mean(0), keys_ND - keys_ND.mean(0), labels_B, temperature=self.temperature)

@@ -1,0 +1,54 @@
+"""What a training step costs and what its soft tokens look like."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+# Dense bf16 peak of one device, in FLOP/s, by the vendor's data sheet.
+PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Dense bf16 peak of a device; None where it is not known (then there is no MFU)."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for chip, peak in PEAK_FLOPS.items() if chip in name), None)
+
+
+def soft_token_rank(soft_BKD: Tensor, *, problems: int = 8) -> float:
+    """Effective rank of the soft tokens of the first problems: exp of the entropy of the normalised singular values
+    (Roy and Vetterli 2007). 1 means that all soft tokens are one vector.
+    """
+    values = torch.linalg.svdvals(soft_BKD[:problems].flatten(0, 1).float())
+    share = values / values.sum()
+    return torch.special.entr(share).sum().exp().item()
+
+
+def soft_token_rms(soft_BKD: Tensor) -> float:
+    """Median RMS over soft tokens."""
+    return soft_BKD.float().pow(2).mean(-1).sqrt().median().item()
+
+
+class Meter:
+    """Tokens a second, and their share of the hardware's peak, between two readings."""
+
+    def __init__(self, *, flops_per_token: float, device: torch.device, workers: int) -> None:
+        peak = peak_flops(device)
+        self.flops_per_token = flops_per_token
+        self.peak = None if peak is None else peak * workers
+        self._tokens, self._since = 0, time.perf_counter()
+
+    def count(self, tokens: int) -> None:
+        """Add the tokens of a step."""
+        self._tokens += tokens
+
+    def read(self) -> tuple[float, float | None]:
+        """(tokens a second, MFU) since the last reading."""
+        now = time.perf_counter()
+        rate = self._tokens / (now - self._since)
+        self._tokens, self._since = 0, now
+        return rate, None if self.peak is None else rate * self.flops_per_token / self.peak

@@ -1,0 +1,116 @@
+"""POCKET, SMALL, FULL: complete base trials and the resources they want."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from evaluators.gsm8k import GSM8K
+from evaluators.pocket import Pocket
+from raybridge.losses.contrastive import InfoNCE
+from raybridge.losses.next_token import AnswerNLL, Reconstruction
+from raybridge.stopping import Stopping
+from raybridge.translators.bottlenecked import Bottlenecked
+from raybridge.trial import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a scale asks of a machine. Never part of a trial's identity.
+
+    workers: training workers a trial; gpus_per_worker: 0 or 1; replicas: frozen replicas that evaluate for all trials;
+    threads: torch threads a process on CPU.
+    """
+
+    workers: int
+    gpus_per_worker: int
+    cpus_per_worker: float
+    replicas: int
+    concurrent_trials: int
+    threads: int
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.replicas < 1 or self.concurrent_trials < 1 or self.threads < 1:
+            raise ValueError("workers, replicas, concurrent trials and threads must each be at least 1")
+        if self.gpus_per_worker not in (0, 1):
+            raise ValueError(f"a worker has one GPU or none, not {self.gpus_per_worker}: two ranks cannot share one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """A base trial that sweeps derive from, and what it runs on."""
+
+    name: str
+    trial: Trial
+    resources: Resources
+
+    def smoke(self, trial: Trial) -> Trial:
+        """The same trial cut to a few steps and problems: it shows that everything runs, and nothing else."""
+        steps = 20
+        return replace(
+            trial, steps=steps, warmup=min(trial.warmup, 5), eval_every=10, dev_problems=16, test_problems=16, batch=min(trial.batch, 16)
+        )
+
+
+POCKET = Scale(
+    name="pocket",
+    trial=Trial(
+        name="base",
+        source="pocket:source",
+        target="pocket:target",
+        translator=Bottlenecked(soft_tokens=32, layers=(0, 1, 2, 4), width=128, depth=2, heads=4),
+        losses=(AnswerNLL(), Reconstruction(), InfoNCE()),
+        evaluator=Pocket(),
+        steps=200,
+        batch=64,
+        learning_rate=2e-3,
+        warmup=20,
+        eval_every=50,
+        dev_problems=200,
+        test_problems=200,
+    ),
+    resources=Resources(workers=1, gpus_per_worker=0, cpus_per_worker=0.5, replicas=1, concurrent_trials=2, threads=1),
+)
+
+SMALL = Scale(
+    name="small",
+    trial=Trial(
+        name="base",
+        source="HuggingFaceTB/SmolLM2-135M-Instruct",
+        target="HuggingFaceTB/SmolLM2-135M-Instruct",
+        translator=Bottlenecked(soft_tokens=16, layers=(0, 2, 4, 12, 20, 30), width=768, depth=6, heads=12),
+        losses=(AnswerNLL(), Reconstruction(), InfoNCE()),
+        evaluator=GSM8K(shots=0),
+        steps=1500,
+        batch=128,
+        learning_rate=4e-4,
+        warmup=100,
+        eval_every=250,
+        dev_problems=200,
+        test_problems=500,
+        stopping=Stopping(degradation=None),
+    ),
+    resources=Resources(workers=1, gpus_per_worker=1, cpus_per_worker=4, replicas=1, concurrent_trials=1, threads=4),
+)
+
+FULL = Scale(
+    name="full",
+    trial=Trial(
+        name="base",
+        source="mistralai/Mistral-7B-Instruct-v0.3",
+        target="meta-llama/Llama-3.1-8B-Instruct",
+        translator=Bottlenecked(soft_tokens=64, layers=(0, 2, 4, 16, 32), width=1024, depth=8, heads=16),
+        losses=(AnswerNLL(), Reconstruction(), InfoNCE()),
+        evaluator=GSM8K(),
+        steps=3000,
+        batch=32,
+        learning_rate=1e-4,
+        warmup=300,
+        eval_every=250,
+        dev_problems=500,
+        test_problems=None,
+        stopping=Stopping(patience=5, degradation=0.05),
+    ),
+    resources=Resources(workers=4, gpus_per_worker=1, cpus_per_worker=4, replicas=4, concurrent_trials=1, threads=4),
+)
+
+SCALES = (POCKET, SMALL, FULL)

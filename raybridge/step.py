@@ -1,0 +1,257 @@
+"""One optimizer step of a translator, the same on one worker and on many.
+
+A worker's share of the batch gives sums; divided by the counts of all workers they are its part of each term's value, and
+the sum of the workers' gradients is the gradient of the global batch.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from raybridge.data import Problem
+from raybridge.evaluation import autocast
+from raybridge.lm import FrozenLM
+from raybridge.losses import Batch, Bridge, Loss
+from raybridge.losses.next_token import REPEAT_CUE
+from raybridge.prompts import frame
+from raybridge.translators import TranslatorModule
+from raybridge.trial import Trial
+from raybridge.world import World
+
+PROVING_STEPS = 3  # a term must have moved the translator by its third active step
+
+
+class Batches:
+    """The token batches of a trial: which problems a step sees depends on the seed and the step alone."""
+
+    def __init__(self, trial: Trial, source: FrozenLM, target: FrozenLM) -> None:
+        self.problems = trial.evaluator.problems("train")
+        if len(self.problems) < trial.batch:
+            raise ValueError(
+                f"trial {trial.name}: batch {trial.batch} is larger than the {len(self.problems)} problems of train"
+            )
+        self.trial = trial
+        self.source = frame(source, trial.evaluator)
+        self.target = frame(target, trial.evaluator)
+        self.repeat = frame(target, trial.evaluator, after=REPEAT_CUE)
+
+    def at(self, step: int, world: World) -> Batch:
+        """This worker's share of the batch of a step (from 0)."""
+        per_epoch = len(self.problems) // self.trial.batch
+        epoch, number = divmod(step, per_epoch)
+        generator = torch.Generator().manual_seed(self.trial.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.problems), generator=generator)
+        mine = world.share(order[number * self.trial.batch : (number + 1) * self.trial.batch].tolist())
+        return self.tokens([self.problems[i] for i in mine])
+
+    def tokens(self, problems: Sequence[Problem]) -> Batch:
+        """Problems as token rows."""
+        return Batch(
+            source_questions=[self.source.question(problem.question) for problem in problems],
+            target_questions=[self.target.question(problem.question) for problem in problems],
+            answers=[self.target.answer(problem.rationale) for problem in problems],
+            repeats=[self.repeat.answer(problem.question) for problem in problems],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One loss at one step: its value over the global batch, and its gradient norm where it was measured."""
+
+    loss: Loss
+    value: float
+    gradient: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one optimizer step did. interrupted: rank 0 was asked to end, and every worker knows it."""
+
+    terms: list[Term]
+    gradient_norm: float
+    learning_rate: float
+    soft_BKD: Tensor
+    tokens: int
+    interrupted: bool
+
+    @property
+    def loss(self) -> float:
+        """The weighted sum of the terms."""
+        return sum(term.loss.weight * term.value for term in self.terms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """The translator, its optimizer and everything one step needs."""
+
+    trial: Trial
+    world: World
+    source: FrozenLM
+    target: FrozenLM
+    batches: Batches
+    module: TranslatorModule
+    optimizer: torch.optim.Optimizer
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The weights that train, in a fixed order."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def bridge(self, batch: Batch) -> Bridge:
+        """Soft tokens of a batch, in their place."""
+        states, mask = self.source.hidden_states(
+            self.batches.source.before, batch.source_questions, self.trial.translator.layers
+        )
+        with autocast(self.world.device):
+            soft_BKD = self.module(states, mask)
+        return Bridge(
+            target=self.target,
+            before=self.batches.target.before,
+            after=self.batches.target.after,
+            after_repeat=self.batches.repeat.after,
+            batch=batch,
+            soft_BKD=soft_BKD,
+            world=self.world,
+        )
+
+    def fit_anchor(self, *, problems: int = 512) -> None:
+        """Fit the translator's closed-form start, where it has one, on the first problems of train; same on every worker."""
+        anchor = getattr(self.module, "anchor", None)
+        if anchor is None:
+            return
+        batch = self.batches.tokens(self.batches.problems[:problems])
+        states, _ = self.source.hidden_states(
+            self.batches.source.before, batch.source_questions, self.trial.translator.layers
+        )
+        features, embeddings = [], []
+        for row, problem in enumerate(self.batches.problems[:problems]):
+            aligned = align(
+                self.batches.source.question_ends(problem.question), self.batches.target.question_ends(problem.question)
+            )
+            features.append(states[row, : len(aligned)].flatten(1))
+            ids = torch.tensor(batch.target_questions[row], device=self.world.device)[aligned]
+            embeddings.append(self.target.embed(ids).float())
+        anchor.fit(torch.cat(features), torch.cat(embeddings))
+
+    def step(self, step: int, *, measure: bool, interrupt: bool) -> Step:
+        """One optimizer step (from 0). `measure` asks for each term's own gradient norm."""
+        torch.manual_seed(self.trial.seed * 1_000_003 + step * self.world.size + self.world.rank)
+        batch = self.batches.at(step, self.world)
+        losses = [loss for loss in self.trial.losses if step >= loss.starts(warmup=self.trial.warmup)]
+        counts = self._over_workers([*(loss.count(batch) for loss in losses), tokens_of(batch), interrupt])
+        bridge = self.bridge(batch)
+        values = [loss.total(bridge) / count for loss, count in zip(losses, counts[: len(losses)], strict=True)]
+        totals = self._over_workers([value.item() for value in values])
+        check_finite(losses, totals, step)
+        measure = measure or any(step == proving_step(loss, self.trial.warmup) for loss in losses)
+        norms = self._backward(losses, values, measure=measure)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.trial.clip).item()
+        share = learning_rate_share(step, warmup=self.trial.warmup, steps=self.trial.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * share
+        self.optimizer.step()
+        terms = [Term(loss=loss, value=v, gradient=g) for loss, v, g in zip(losses, totals, norms, strict=True)]
+        check_moves(terms, step, warmup=self.trial.warmup)
+        return Step(
+            terms=terms,
+            gradient_norm=norm,
+            learning_rate=self.trial.learning_rate * share,
+            soft_BKD=bridge.soft_BKD.detach(),
+            tokens=int(counts[-2]),
+            interrupted=counts[-1] > 0,
+        )
+
+    def _over_workers(self, numbers: Sequence[float]) -> list[float]:
+        """Each number summed over the workers."""
+        return self.world.add_up(
+            torch.tensor(list(map(float, numbers)), device=self.world.device, dtype=torch.float64)
+        ).tolist()
+
+    def _backward(self, losses: Sequence[Loss], values: Sequence[Tensor], *, measure: bool) -> list[float | None]:
+        """Gradient of the weighted sum into `.grad`, summed over workers; the norm of each term's own gradient if measured."""
+        self.optimizer.zero_grad()
+        if not measure:
+            total = torch.stack([loss.weight * value for loss, value in zip(losses, values, strict=True)]).sum()
+            total.backward()
+            self._set_gradients(self.world.add_up(_flat([p.grad for p in self.parameters], self.parameters)))
+            return [None] * len(losses)
+        norms: list[float | None] = []
+        whole = torch.zeros((), device=self.world.device)
+        for loss, value in zip(losses, values, strict=True):
+            parts = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
+            gradient = self.world.add_up(_flat(parts, self.parameters))
+            norms.append(gradient.norm().item())
+            whole = whole + loss.weight * gradient
+        self._set_gradients(whole)
+        return norms
+
+    def _set_gradients(self, flat: Tensor) -> None:
+        for p, part in zip(self.parameters, flat.split([p.numel() for p in self.parameters]), strict=True):
+            p.grad = part.view_as(p)
+
+
+def _flat(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Tensor:
+    return torch.cat(
+        [torch.zeros_like(p).flatten() if g is None else g.flatten() for g, p in zip(gradients, parameters, strict=True)]
+    )
+
+
+def align(source_ends: Sequence[int], target_ends: Sequence[int]) -> list[int]:
+    """For each source token, the target token that covers its last character. Ends are offsets in the same text."""
+    return [bisect_left(target_ends, end) for end in source_ends]
+
+
+def learning_rate_share(step: int, *, warmup: int, steps: int) -> float:
+    """Share of the peak learning rate at a step (from 0): linear up over warm-up, linear down to zero at the end."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return (steps - step) / (steps - warmup)
+
+
+def tokens_of(batch: Batch) -> int:
+    """Tokens that a worker's share shows to the source and asks of the target, soft tokens not counted."""
+    return sum(len(row) for rows in (batch.source_questions, batch.answers, batch.repeats) for row in rows)
+
+
+def check_finite(losses: Sequence[Loss], values: Sequence[float], step: int) -> None:
+    """Refuse a loss that is no number, by its step and term."""
+    for loss, value in zip(losses, values, strict=True):
+        if not math.isfinite(value):
+            raise ValueError(
+                f"loss term {loss.name!r} is {value} at step {step + 1}; a smaller learning_rate or clip may keep it finite"
+            )
+
+
+def proving_step(loss: Loss, warmup: int) -> int:
+    """The step at which a term must have moved the translator."""
+    return loss.starts(warmup=warmup) + PROVING_STEPS - 1
+
+
+def check_moves(terms: Sequence[Term], step: int, *, warmup: int) -> None:
+    """Refuse a term whose gradient is still zero when its first active steps are over."""
+    for term in terms:
+        if step == proving_step(term.loss, warmup) and term.gradient == 0:
+            raise ValueError(
+                f"loss term {term.loss.name!r} is on (weight {term.loss.weight}) and leaves every weight of the translator "
+                f"without gradient after {PROVING_STEPS} active steps: it trains nothing"
+            )
+
+
+def build_trainer(trial: Trial, *, source: FrozenLM, target: FrozenLM, world: World) -> Trainer:
+    """The trainer at step 0: the same weights on every worker."""
+    if trial.batch % world.size:
+        raise ValueError(f"trial {trial.name}: batch {trial.batch} cannot be shared evenly by {world.size} workers")
+    batches = Batches(trial, source, target)
+    torch.manual_seed(trial.seed)
+    module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms).to(world.device).train()
+    groups = module.parameter_groups(learning_rate=trial.learning_rate, weight_decay=trial.weight_decay)
+    for group in groups:
+        group["peak"] = group["lr"]
+    optimizer = torch.optim.AdamW(groups, fused=True)
+    return Trainer(trial=trial, world=world, source=source, target=target, batches=batches, module=module, optimizer=optimizer)

@@ -1,0 +1,250 @@
+"""Train one translator: a plain-torch loop that one worker or many run alike.
+
+The loop stops at evaluation points (every `eval_every` steps, and the last step). At a point it first waits for the
+evaluation submitted at the point before, decides on all evaluations up to that one, saves a checkpoint, and submits the
+next. So the decision is the same however late an evaluation comes, and training goes on while replicas evaluate.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from raybridge import checkpoint
+from raybridge.data import Split
+from raybridge.evaluation import TRIAL_ARMS_DEV, TRIAL_ARMS_TEST, summarise
+from raybridge.lm import FrozenLM
+from raybridge.measure import Meter, soft_token_rank, soft_token_rms
+from raybridge.results import TrialRun
+from raybridge.step import Step, build_trainer
+from raybridge.stopping import Decision, Score, best, decide
+from raybridge.trial import Trial
+from raybridge.world import World
+
+LOG_EVERY = 10  # steps between two lines of metrics.jsonl
+
+
+class Evaluations(Protocol):
+    """Where a trial's evaluations happen: in this process or on a pool of replicas."""
+
+    def submit(self, *, step: int, split: Split, arms: tuple[str, ...], weights: Mapping[str, Tensor]) -> None:
+        """Start an evaluation of these weights."""
+
+    def collect(self, *, step: int, split: Split) -> pd.DataFrame:
+        """Wait for an evaluation: sample rows, arm by arm in the order of the problems."""
+
+
+def points(trial: Trial) -> list[int]:
+    """Steps after which a trial is evaluated."""
+    return [*range(trial.eval_every, trial.steps, trial.eval_every), trial.steps]
+
+
+@dataclass(kw_only=True)
+class Judge:
+    """Rank 0's book: evaluations asked for and received, checkpoints kept, and the decision at each point."""
+
+    trial: Trial
+    run: TrialRun
+    evaluations: Evaluations
+    scores: list[Score] = field(default_factory=list)
+    waited: float = 0.0
+
+    def resume(self, step: int) -> None:
+        """Read the dev evaluations up to a step; those that were under way when the trial was cut off start again."""
+        evaluator = self.trial.evaluator
+        for point in (point for point in points(self.trial) if point <= step):
+            samples = self.run.samples(evaluator.name, "dev", point)
+            if samples is None:
+                self.submit(point, checkpoint.read_weights(self.run.checkpoint_path(point)))
+            else:
+                self.scores.append(score_of(samples, evaluator.readings[0], point))
+
+    def submit(self, step: int, weights: Mapping[str, Tensor]) -> None:
+        """Ask for the dev evaluation of a point."""
+        self.evaluations.submit(step=step, split="dev", arms=TRIAL_ARMS_DEV, weights=weights)
+
+    def take(self, step: int, split: Split) -> None:
+        """Wait for an evaluation, write it down, and count a dev score."""
+        started = time.perf_counter()
+        samples = self.evaluations.collect(step=step, split=split)
+        self.waited += time.perf_counter() - started
+        evaluator = self.trial.evaluator
+        self.run.add_evals(summarise(samples, evaluator, step=step, split=split))
+        self.run.write_samples(evaluator.name, split, step, samples)
+        if split == "dev":
+            self.scores.append(score_of(samples, evaluator.readings[0], step))
+
+    def take_up_to(self, step: int) -> None:
+        """Wait for every dev evaluation up to a step that is not in yet."""
+        taken = {score.step for score in self.scores}
+        for point in points(self.trial):
+            if point <= step and point not in taken:
+                self.take(point, "dev")
+
+    def keep(self, *steps: int) -> None:
+        """Delete all checkpoints but these and the best on dev."""
+        self.run.keep_checkpoints({*steps, *([best(self.scores).step] if self.scores else [])})
+
+
+def score_of(samples: pd.DataFrame, reading: str, step: int) -> Score:
+    """The bridged arm's dev score."""
+    bridged = samples[samples["arm"] == "bridged"]
+    return Score(step=step, correct=tuple(bool(score >= 1) for score in bridged[f"score_{reading}"]))
+
+
+def train(
+    trial: Trial,
+    *,
+    run: TrialRun,
+    source: FrozenLM,
+    target: FrozenLM,
+    world: World,
+    evaluations: Evaluations,
+    report: Callable[[dict[str, Any]], None],
+    interrupted: Callable[[], bool],
+) -> Literal["complete", "interrupted"]:
+    """Train, evaluate and finish a trial, from its last checkpoint if it has one.
+
+    Rank 0 writes everything; `report` is called on every rank at the same steps, `interrupted` on rank 0 only.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=world.device.type == "cuda")
+    trainer = build_trainer(trial, source=source, target=target, world=world)
+    steps = run.checkpoints()
+    step = steps[-1] if steps else 0
+    state = checkpoint.restore(run.checkpoint_path(step), trainer.module, trainer.optimizer) if step else {}
+    if not step:
+        trainer.fit_anchor()
+    ended = Decision(**state["ended"]) if state.get("ended") else None
+    seconds_before, started = state.get("seconds", 0.0), time.perf_counter()
+    judge = Judge(trial=trial, run=run, evaluations=evaluations)
+    first = world.rank == 0
+    if first:
+        run.truncate_metrics(step)
+        judge.resume(step)
+    meter = Meter(flops_per_token=flops_per_token(source, target), device=world.device, workers=world.size)
+
+    def seconds() -> float:
+        return seconds_before + time.perf_counter() - started
+
+    def save() -> None:
+        told = {"step": step, "seconds": seconds(), "ended": vars(ended) if ended else None}
+        run.write_checkpoint(step, checkpoint.pack(checkpoint.copy_of(trainer.module), trainer.optimizer, told))
+
+    while step < trial.steps and ended is None:
+        measure = step == 0 or (step + 1) % LOG_EVERY == 0
+        done = trainer.step(step, measure=measure, interrupt=first and interrupted())
+        step += 1
+        meter.count(done.tokens)
+        if measure:
+            rate, mfu = meter.read()
+            if first:
+                run.append_metrics(metrics_row(step, done, rate, mfu, seconds()))
+            report(report_row(run, step, done.loss, rate, judge))
+        at_point = step in points(trial)
+        if at_point:
+            if first:
+                judge.take_up_to(step - 1)
+            decision = world.agree(decide(trial.stopping, judge.scores) if first else None)
+            ended = decision if decision.stop else None
+            if first:
+                save()
+                judge.submit(step, checkpoint.copy_of(trainer.module))
+                judge.keep(step)
+        if done.interrupted:
+            if first and not at_point:
+                save()
+            return "interrupted"
+
+    if first:
+        judge.take_up_to(step)
+        finish(trial, run, judge, ended, step=step, seconds=seconds())
+    return "complete"
+
+
+def finish(trial: Trial, run: TrialRun, judge: Judge, ended: Decision | None, *, step: int, seconds: float) -> None:
+    """Keep the best and the last checkpoint, read the test split once with the best, and write result.json."""
+    peak = best(judge.scores)
+    judge.keep(step)
+    weights = checkpoint.read_weights(run.checkpoint_path(peak.step))
+    judge.evaluations.submit(step=peak.step, split="test", arms=TRIAL_ARMS_TEST, weights=weights)
+    judge.take(peak.step, "test")
+    final = judge.scores[-1]
+    evals = run.evals()
+    test = evals[evals["split"] == "test"]
+    shuffled = evals.query("split == 'dev' and arm == 'shuffled' and step == @peak.step")
+    run.finish(
+        {
+            "name": trial.name,
+            "fingerprint": trial.fingerprint,
+            "steps": step,
+            "stopped": ended.kind if ended else "finished",
+            "reason": ended.reason if ended else f"all {trial.steps} steps",
+            "peak": peak.accuracy,
+            "peak_step": peak.step,
+            "best_step": peak.step,
+            "final": final.accuracy,
+            "degradation": peak.accuracy - final.accuracy,
+            "shuffled_dev_at_peak": float(shuffled["accuracy"].iloc[0]),
+            "test": {
+                arm: {
+                    row.reading: {
+                        "accuracy": row.accuracy,
+                        "n": row.n,
+                        "low": row.low,
+                        "high": row.high,
+                        "nll": row.nll,
+                    }
+                    for row in part.itertuples()
+                }
+                for arm, part in test.groupby("arm")
+            },
+            "train_seconds": seconds,
+            "eval_wait_seconds": judge.waited,
+        }
+    )
+
+
+def flops_per_token(source: FrozenLM, target: FrozenLM) -> float:
+    """Forward through both models and back through the target to its input: 2 + 4 FLOP a weight, the translator left out."""
+    return 2.0 * source.model.num_parameters() + 4.0 * target.model.num_parameters()
+
+
+def metrics_row(step: int, done: Step, rate: float, mfu: float | None, seconds: float) -> dict[str, Any]:
+    """A line of metrics.jsonl."""
+    row = {
+        "step": step,
+        "loss": done.loss,
+        "learning_rate": done.learning_rate,
+        "gradient_norm": done.gradient_norm,
+        "tokens_per_second": rate,
+        "mfu": mfu,
+        "soft_rms": soft_token_rms(done.soft_BKD),
+        "soft_rank": soft_token_rank(done.soft_BKD),
+        "seconds": seconds,
+    }
+    for term in done.terms:
+        row |= {
+            f"loss/{term.loss.name}": term.value,
+            f"weight/{term.loss.name}": term.loss.weight,
+            f"gradient/{term.loss.name}": term.gradient,
+        }
+    return row
+
+
+def report_row(run: TrialRun, step: int, loss: float, rate: float, judge: Judge) -> dict[str, Any]:
+    """What the live table shows of a trial."""
+    last = judge.scores[-1] if judge.scores else None
+    return {
+        "step": step,
+        "loss": loss,
+        "tokens_per_second": rate,
+        "dev_accuracy": last.accuracy if last else None,
+        "dev_step": last.step if last else None,
+        "state": "training",
+    }

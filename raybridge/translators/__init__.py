@@ -1,0 +1,46 @@
+"""Translators: one file each, a frozen config that builds its module.
+
+Contract of a module: states (B, T, L, S) of L source layers and their mask (B, T) -> soft tokens (B, K, D).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+
+class TranslatorModule(nn.Module):
+    """What `Translator.build` returns."""
+
+    def parameter_groups(self, *, learning_rate: float, weight_decay: float) -> list[dict[str, object]]:
+        """Parameters for the optimizer: matrices decay, vectors do not, and gates learn three times as fast."""
+        named = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+        gates = [p for name, p in named if name.endswith("gate")]
+        matrices = [p for name, p in named if p.ndim >= 2 and not name.endswith("gate")]
+        vectors = [p for name, p in named if p.ndim < 2 and not name.endswith("gate")]
+        groups: list[dict[str, object]] = [
+            {"params": matrices, "lr": learning_rate, "weight_decay": weight_decay},
+            {"params": vectors, "lr": learning_rate, "weight_decay": 0.0},
+            {"params": gates, "lr": 3 * learning_rate, "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
+        """Soft tokens (B, K, D)."""
+        raise NotImplementedError  # a translator file defines it
+
+
+class Translator(Protocol):
+    """What a translator's config offers: how many soft tokens, which hidden layers of the source it reads, its module."""
+
+    @property
+    def soft_tokens(self) -> int:
+        """K."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Numbers of the source's hidden states; 0 is the embeddings."""
+
+    def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> TranslatorModule:
+        """The module for a source of width S and a target of width D whose embeddings have this RMS."""

@@ -1,0 +1,56 @@
+"""A closed-form start: ridge regression from source states to the target embedding of the aligned token.
+
+Shapes: N aligned positions, S features of a source position (layers x width), D target width, K soft tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def ridge(states_NS: Tensor, embeddings_ND: Tensor, *, penalty: float = 1e-3) -> tuple[Tensor, Tensor]:
+    """Weight (D, S) and bias (D) that minimise the squared error plus `penalty` x mean feature variance, in float64."""
+    x, y = states_NS.double(), embeddings_ND.double()
+    x_mean, y_mean = x.mean(0), y.mean(0)
+    x, y = x - x_mean, y - y_mean
+    gram = x.T @ x
+    gram.diagonal().add_(penalty * gram.diagonal().mean())
+    weight_SD = torch.linalg.solve(gram, x.T @ y)
+    return weight_SD.T, y_mean - x_mean @ weight_SD
+
+
+def picks(lengths_B: Tensor, soft_tokens: int) -> tuple[Tensor, Tensor]:
+    """Source positions (B, K) that K soft tokens stand for, and which of them stand for one.
+
+    A question longer than K is picked evenly, first and last position included; in a shorter one soft token k stands
+    for position k and the rest for none.
+    """
+    k = torch.arange(soft_tokens, device=lengths_B.device)
+    last_B1 = (lengths_B - 1).unsqueeze(1)
+    even = (k * last_B1 + (soft_tokens - 1) // 2) // max(soft_tokens - 1, 1)
+    chosen_BK = torch.where(last_B1 < soft_tokens, k.minimum(last_B1), even)
+    return chosen_BK, (k <= last_B1) | (last_B1 >= soft_tokens)
+
+
+class Anchor(nn.Module):
+    """Linear map of evenly picked source positions; zero until it is fitted."""
+
+    def __init__(self, source_features: int, target_dim: int) -> None:
+        super().__init__()
+        self.map = nn.Linear(source_features, target_dim)
+        nn.init.zeros_(self.map.weight)
+        nn.init.zeros_(self.map.bias)
+
+    @torch.no_grad()
+    def fit(self, states_NS: Tensor, embeddings_ND: Tensor) -> None:
+        """Set the map in closed form."""
+        weight_DS, bias_D = ridge(states_NS, embeddings_ND)
+        self.map.weight.copy_(weight_DS)
+        self.map.bias.copy_(bias_D)
+
+    def forward(self, states_BTS: Tensor, mask_BT: Tensor, soft_tokens: int) -> Tensor:
+        """Mapped picks (B, K, D); zero where a soft token stands for no position."""
+        chosen_BK, real_BK = picks(mask_BT.sum(1), soft_tokens)
+        picked_BKS = states_BTS.gather(1, chosen_BK.unsqueeze(-1).expand(-1, -1, states_BTS.shape[-1]))
+        return self.map(picked_BKS) * real_BK.unsqueeze(-1)
