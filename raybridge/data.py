@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -30,7 +31,10 @@ class Problem:
 
     def __post_init__(self) -> None:
         for name in ("id", "question", "gold", "rationale"):
-            if not getattr(self, name).strip():
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise ValueError(f"problem {self.id!r}: its {name} must be text, not {type(value).__name__}")
+            if not value.strip():
                 raise ValueError(f"problem {self.id!r} has no {name}; a problem without one cannot be trained on or graded")
 
 
@@ -76,12 +80,14 @@ def data_folder() -> Path | None:
 
 def read_jsonl(path: Path, needs: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a JSON-lines file; a broken line or a missing field is an error that names file and line."""
-    with path.open(encoding="utf8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode())
             except json.JSONDecodeError as error:
                 raise ValueError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path}, line {number}: not UTF-8 (byte {error.start + 1})") from None
             yield check_row(row, needs, f"{path}, line {number}")
 
 
@@ -93,6 +99,13 @@ def check_row(row: Any, needs: Sequence[str], where: str) -> dict[str, Any]:
     if missing:
         raise ValueError(f"{where}: no field {missing[0]!r}; the row has {', '.join(map(repr, row)) or 'no fields'}")
     return row
+
+
+def text(row: dict[str, Any], name: str, where: str) -> str:
+    """A row's field, which must be text."""
+    if not isinstance(row[name], str):
+        raise ValueError(f"{where}: field {name!r} must be text, not {type(row[name]).__name__}")
+    return row[name]
 
 
 def hub_rows(dataset: str, subset: str | None, split: str, needs: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -108,6 +121,35 @@ def hub_rows(dataset: str, subset: str | None, split: str, needs: Sequence[str])
         ) from error
     for number, row in enumerate(rows):
         yield check_row(dict(row), needs, f"{dataset} ({split}), row {number}")
+
+
+def rows(file: str, hub: tuple[str, str | None, str], needs: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (where, row) from `file` under RAYBRIDGE_DATA if it is there, else from the hub's (dataset, subset, split)."""
+    folder = data_folder()
+    if folder is not None and (folder / file).is_file():
+        for number, row in enumerate(read_jsonl(folder / file, needs), start=1):
+            yield f"{folder / file}, line {number}", row
+    else:
+        dataset, subset, split = hub
+        for number, row in enumerate(hub_rows(dataset, subset, split, needs)):
+            yield f"{dataset} ({split}), row {number}", row
+
+
+def check_split(split: str, valid: Sequence[str], benchmark: str, why: str = "") -> None:
+    """Refuse a split that a benchmark does not have."""
+    if split not in valid:
+        raise ValueError(f"{benchmark} has no split {split!r}; valid: {', '.join(valid)}" + (f" ({why})" if why else ""))
+
+
+def same_number(answer: str | None, gold: str) -> bool:
+    """Whether both are numbers and equal as such: 18, 18. and 18.0 are one number. An absent answer equals nothing."""
+    if answer is None:
+        return False
+    try:
+        left, right = Decimal(answer), Decimal(gold)
+    except InvalidOperation:
+        return False
+    return left.is_finite() and right.is_finite() and left == right
 
 
 def draw(problems: Iterable[Problem], count: int, *, seed: int) -> list[Problem]:

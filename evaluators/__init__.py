@@ -1,0 +1,1 @@
+"""What to measure: one file a benchmark. Each offers one frozen dataclass that follows `raybridge.data.Evaluator`."""
