@@ -1,0 +1,213 @@
+"""Intervals, paired tests and the words that follow from them: better, worse, tie.
+
+Two arms are always compared on the same problems: `a` and `b` hold one score a problem, in the same order, and every
+difference is b minus a.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Verdict = Literal["better", "worse", "tie"]
+RESAMPLED_AT_ONCE = 2**21  # scores in memory while resampling: 16 MB
+
+# scipy.stats takes most of a second to import; a command that draws one figure should not wait for it.
+
+
+def wilson(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of an accuracy."""
+    from scipy.stats import binomtest
+
+    _check_level(level)
+    if n < 1:
+        raise ValueError("an accuracy over no problems has no interval")
+    if not 0 <= correct <= n:
+        raise ValueError(f"{correct} correct of {n} problems is no count")
+    interval = binomtest(int(correct), int(n)).proportion_ci(confidence_level=level, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mcnemar_exact(a: Sequence[bool], b: Sequence[bool]) -> float:
+    """Two-sided exact McNemar p: a binomial test on the problems that only one of the two got right."""
+    from scipy.stats import binomtest
+
+    left, right = _paired(a, b)
+    wins, losses = int((right > left).sum()), int((right < left).sum())
+    return float(binomtest(wins, wins + losses, 0.5).pvalue) if wins + losses else 1.0
+
+
+def paired_bootstrap(
+    a: Sequence[float], b: Sequence[float], *, resamples: int = 10_000, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of mean(b) - mean(a) over resampled problems."""
+    _check_level(level)
+    left, right = _paired(a, b)
+    differences = right - left
+    rng = np.random.default_rng(seed)
+    # Problems with the same difference are interchangeable: drawing how often each value occurs is drawing problems.
+    values, counts = np.unique(differences, return_counts=True)
+    share, n = counts / len(differences), len(differences)
+    at_once = max(1, RESAMPLED_AT_ONCE // min(n, 8 * len(values)))
+    means = []
+    for start in range(0, resamples, at_once):
+        size = min(at_once, resamples - start)
+        if 8 * len(values) < n:
+            means.append(rng.multinomial(n, share, size=size) @ values / n)
+        else:
+            means.append(differences[rng.integers(n, size=(size, n))].mean(axis=1))
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def sign_flip(a: Sequence[float], b: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> float:
+    """Two-sided paired permutation p of mean(b) - mean(a), for scores that are not just right or wrong (such as F1)."""
+    left, right = _paired(a, b)
+    differences = (right - left)[right != left]
+    if not len(differences):
+        return 1.0
+    observed = abs(differences.sum())
+    rng = np.random.default_rng(seed)
+    at_once = max(1, RESAMPLED_AT_ONCE // len(differences))
+    as_extreme = 0
+    for start in range(0, resamples, at_once):
+        signs = rng.integers(2, size=(min(at_once, resamples - start), len(differences)), dtype=np.int8) * 2.0 - 1
+        as_extreme += int((abs(signs @ differences) >= observed * (1 - 1e-12)).sum())
+    return (as_extreme + 1) / (resamples + 1)  # the observed assignment is one of them, so p is never 0
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm-adjusted p values, in the order given: at most `level` of them are wrong with probability 1 - level."""
+    values = np.asarray(ps, dtype=float)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"p values lie between 0 and 1, not {ps}")
+    order = values.argsort(kind="stable")
+    steps = values[order] * np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(p) for p in adjusted]
+
+
+def minimum_detectable_effect(n: int, *, power: float = 0.8, level: float = 0.05, discordant: float = 0.5) -> float:
+    """Smallest difference of two paired accuracies that n problems show at `level` with probability `power`.
+
+    `discordant` is the share of problems that exactly one of the two gets right. It is not known before the run; 0.5 is
+    its value for two unrelated arms of accuracy 0.5, the least favourable among unrelated arms. Normal approximation of
+    McNemar's test (Connor 1987): sqrt(n) effect = z_level sqrt(discordant) + z_power sqrt(discordant - effect^2).
+    inf: n problems cannot show any difference that `discordant` admits.
+    """
+    from scipy.special import ndtri
+
+    _check_level(level)
+    _check_level(power)
+    if n < 1 or not 0 < discordant <= 1:
+        raise ValueError(f"n must be at least 1 and discordant in 0..1, not {n} and {discordant}")
+    z_level, z_power = float(ndtri(1 - level / 2)), float(ndtri(power))
+    # The square of the equation above is a quadratic in the effect; its larger root is the one with the right signs.
+    if z_power == 0:
+        effect = z_level * math.sqrt(discordant / n)
+    else:
+        curve = n + z_power**2
+        linear = z_level * math.sqrt(n * discordant)
+        constant = discordant * (z_level**2 - z_power**2)
+        inside = linear**2 - curve * constant
+        if inside < 0:
+            return math.inf
+        effect = (linear + math.copysign(math.sqrt(inside), z_power)) / curve
+    return effect if effect <= discordant else math.inf
+
+
+def aa_band(*replicates: Sequence[float], level: float = 0.95) -> float | None:
+    """The A/A band: how far apart two trials that differ in their seed alone lie with probability `level`.
+
+    Each argument holds the scores of one group of replicates; their variance is pooled. t times sqrt(2) times the pooled
+    standard deviation; with two seeds in all, t is 12.7 and the band is as wide as so little data make it. None where no
+    group has two scores: not knowing the spread is not knowing it to be 0.
+    """
+    from scipy.special import stdtrit
+
+    _check_level(level)
+    groups = [np.asarray(scores, dtype=float) for scores in replicates if len(scores) > 1]
+    freedom = sum(len(scores) - 1 for scores in groups)
+    if not freedom:
+        return None
+    variance = sum(float(((scores - scores.mean()) ** 2).sum()) for scores in groups) / freedom
+    return float(stdtrit(freedom, (1 + level) / 2) * math.sqrt(2 * variance))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """`b` against `a` on the same n problems. wins: problems where b scored higher."""
+
+    n: int
+    difference: float
+    interval: tuple[float, float]
+    p: float
+    wins: int
+    losses: int
+    verdict: Verdict
+
+
+def compare(
+    a: Sequence[float],
+    b: Sequence[float],
+    *,
+    level: float = 0.05,
+    band: float | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare b with a, problem by problem: exact McNemar p where scores are 0 or 1, else a paired permutation p.
+
+    A difference inside the A/A `band` is a tie whatever its p.
+    """
+    left, right = _paired(a, b)
+    binary = np.isin(left, (0, 1)).all() and np.isin(right, (0, 1)).all()
+    difference = float(right.mean() - left.mean())
+    p = mcnemar_exact(a, b) if binary else sign_flip(a, b, resamples=resamples, seed=seed)
+    return Comparison(
+        n=len(left),
+        difference=difference,
+        interval=paired_bootstrap(a, b, resamples=resamples, seed=seed, level=1 - level),
+        p=p,
+        wins=int((right > left).sum()),
+        losses=int((right < left).sum()),
+        verdict=verdict(difference, p, level=level, band=band),
+    )
+
+
+def corrected(comparisons: Sequence[Comparison], *, level: float = 0.05, band: float | None = None) -> list[Comparison]:
+    """The same comparisons with Holm-adjusted p and the verdicts that these leave standing."""
+    ps = holm([one.p for one in comparisons])
+    return [
+        replace(one, p=p, verdict=verdict(one.difference, p, level=level, band=band))
+        for one, p in zip(comparisons, ps, strict=True)
+    ]
+
+
+def verdict(difference: float, p: float, *, level: float = 0.05, band: float | None = None) -> Verdict:
+    """The word for a difference: a tie unless p reaches the level and the difference leaves the A/A band."""
+    if p > level or abs(difference) <= (band or 0.0):
+        return "tie"
+    return "better" if difference > 0 else "worse"
+
+
+def _paired(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    left, right = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if left.ndim != 1 or left.shape != right.shape:
+        raise ValueError(f"a paired test needs the same problems on both sides, not {left.size} and {right.size} scores")
+    if not left.size:
+        raise ValueError("a paired test needs at least one problem")
+    if not (np.isfinite(left).all() and np.isfinite(right).all()):
+        raise ValueError("a paired test needs a score for every problem: some are missing")
+    return left, right
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"a level or power must lie between 0 and 1, not {level}")
