@@ -1,0 +1,97 @@
+"""Files that are whole whatever ends the process: written under a temporary name and renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+LEFTOVER = ".tmp"  # ends every temporary name; they start with a dot
+LEFT_FOR_DEAD = 3600.0  # seconds after which another process's temporary file is no longer being written
+
+
+def read_json(path: Path, needs: Sequence[str] = ()) -> dict[str, Any]:
+    """A JSON object; what is wrong with the file is said in one sentence."""
+    try:
+        content = json.loads(path.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; restore it or move its directory out of {path.parent.parent}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error}); restore it or move its directory out of the results") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold an object, not {type(content).__name__}")
+    for name in needs:
+        if name not in content:
+            raise ValueError(f"{path} has no field {name!r}; it has {', '.join(map(repr, content)) or 'no fields'}")
+    return content
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """A parquet table."""
+    try:
+        return pq.read_table(path, partitioning=None).to_pandas()
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a parquet table ({error}); delete it and it is computed again") from None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically. Refuses what JSON has no form for."""
+    write_bytes(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def write_frame(path: Path, frame: pd.DataFrame, *, mark: str = "") -> None:
+    """Write a parquet table atomically."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), buffer, compression="zstd")
+    write_bytes(path, buffer.getvalue(), mark=mark)
+
+
+def write_bytes(path: Path, content: bytes, *, mark: str = "") -> None:
+    """Write a file under a temporary name and rename it: the old content or the new, never a part.
+
+    The temporary name is always the same, so what a kill leaves behind is overwritten by the next write; `mark` tells
+    writers apart where there may be several.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}{mark}{LEFTOVER}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files that a killed process left here; one that is still being written is younger."""
+    for path in folder.glob(f".*{LEFTOVER}"):
+        with contextlib.suppress(FileNotFoundError):  # another process may be tidying up as well
+            if time.time() - path.stat().st_mtime > LEFT_FOR_DEAD:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def end_of_last_line(file: BinaryIO) -> int:
+    """Offset behind the last newline: what follows is a line that a kill cut short."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - 4096)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0

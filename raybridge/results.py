@@ -1,0 +1,311 @@
+"""The only reader and writer of ray_results/: what ran, what it measured, what was written down.
+
+Everything is written to a temporary name and renamed, so that whatever ends a process, a file is the old one or the new
+one. A trial's directory has one writer at a time (rank 0 of its trainer, or the command that evaluates it); any number may
+read. No pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from raybridge.files import (
+    LEFTOVER,
+    end_of_last_line,
+    read_frame,
+    read_json,
+    remove_leftovers,
+    write_bytes,
+    write_frame,
+    write_json,
+)
+
+EVAL_KEYS = ["step", "evaluator", "split", "arm", "reading"]
+EVAL_COLUMNS = [
+    *EVAL_KEYS,
+    *("n", "correct", "accuracy", "low", "high", "invalid", "truncated", "nll", "nll_tokens"),
+    *("prompt_tokens", "soft_tokens", "generated_tokens", "seconds"),
+]
+STEP = re.compile(r"step_(\d{6,})")
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """What is on disk of one trial: trials/<name>-<fingerprint8>/."""
+
+    path: Path
+    name: str
+    fingerprint: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved trial."""
+        return read_json(self.path / "trial.json", needs=("config",))["config"]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the numbers come from: commit, versions, revisions, hardware, prompt hashes."""
+        return read_json(self.path / "provenance.json")
+
+    @property
+    def complete(self) -> bool:
+        """Whether the trial has ended and its result is written."""
+        return (self.path / "result.json").exists()
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl. A number that is not finite is written as null."""
+        line = json.dumps({key: _finite(value) for key, value in row.items()}, allow_nan=False).encode() + b"\n"
+        with (self.path / "metrics.jsonl").open("a+b", buffering=0) as file:
+            end = end_of_last_line(file)
+            file.truncate(end)
+            try:
+                written = file.write(line)
+                if written != len(line):  # a disk may fill in the middle of a line and say so at the next write
+                    file.write(line[written:])
+            except OSError:
+                file.truncate(end)
+                raise
+
+    def metrics(self) -> pd.DataFrame:
+        """Logged steps in order. The last row of a step wins; a last line that a kill cut short is dropped."""
+        rows = {row["step"]: row for row in self._metric_rows()}
+        return pd.DataFrame([rows[step] for step in sorted(rows)]) if rows else pd.DataFrame(columns=["step"])
+
+    def truncate_metrics(self, step: int) -> None:
+        """Forget the logged steps after `step`: a resumed trial writes them again."""
+        if (self.path / "metrics.jsonl").exists():
+            rows = [row for row in self._metric_rows() if row["step"] <= step]
+            write_bytes(self.path / "metrics.jsonl", b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+
+    def _metric_rows(self) -> list[dict[str, Any]]:
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        *lines, _torn = path.read_bytes().split(b"\n")
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError:
+            number = next(n for n, line in enumerate(lines, 1) if not _is_json(line))
+            raise ValueError(f"{path}, line {number}: not JSON; delete the line or restore the file") from None
+
+    def add_evals(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Merge rows into evals.parquet; a row replaces the one of the same step, evaluator, split, arm and reading."""
+        merged: dict[tuple[Any, ...], Mapping[Any, Any]] = {
+            tuple(row[key] for key in EVAL_KEYS): dict(row) for row in self.evals().to_dict("records")
+        }
+        for row in rows:
+            missing = [key for key in EVAL_KEYS if key not in row]
+            assert not missing, f"a row of evals without {missing}"
+            merged[tuple(row[key] for key in EVAL_KEYS)] = row
+        table = pd.DataFrame([merged[key] for key in sorted(merged)])
+        columns = [column for column in EVAL_COLUMNS if column in table]
+        write_frame(self.path / "evals.parquet", table[[*columns, *(c for c in table if c not in columns)]])
+
+    def evals(self) -> pd.DataFrame:
+        """One row for each (step, evaluator, split, arm, reading), in that order."""
+        path = self.path / "evals.parquet"
+        return read_frame(path) if path.exists() else pd.DataFrame(columns=EVAL_COLUMNS)
+
+    def write_samples(self, evaluator: str, split: str, step: int, frame: pd.DataFrame) -> None:
+        """Write the sample rows of one evaluation, a row for each problem and arm."""
+        write_frame(self._samples_path(evaluator, split, step), frame)
+
+    def samples(self, evaluator: str, split: str, step: int) -> pd.DataFrame | None:
+        """The sample rows of one evaluation, or None."""
+        path = self._samples_path(evaluator, split, step)
+        return read_frame(path) if path.exists() else None
+
+    def sampled(self) -> list[tuple[str, str, int]]:
+        """(evaluator, split, step) of every evaluation whose samples are kept."""
+        found = []
+        for path in self.path.glob("samples/*/*/step_*.parquet"):
+            if match := STEP.fullmatch(path.stem):
+                found.append((path.parts[-3], path.parts[-2], int(match[1])))
+        return sorted(found)
+
+    def _samples_path(self, evaluator: str, split: str, step: int) -> Path:
+        return self.path / "samples" / evaluator / split / f"step_{step:06d}.parquet"
+
+    def checkpoints(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending."""
+        folder = self.path / "checkpoints"
+        paths = folder.iterdir() if folder.is_dir() else ()
+        return sorted(int(match[1]) for path in paths if (match := STEP.fullmatch(path.name)))
+
+    def checkpoint_path(self, step: int) -> Path:
+        """The folder of a checkpoint."""
+        return self.path / "checkpoints" / f"step_{step:06d}"
+
+    def write_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Write a checkpoint as a whole: its folder appears when every file is in it."""
+        final = self.checkpoint_path(step)
+        building = final.with_name(f".{final.name}{LEFTOVER}")
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir(parents=True)
+        try:
+            for name, content in files.items():
+                write_bytes(building / name, content)
+        except OSError:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+        self._drop(step)  # killed here, the trial resumes one checkpoint earlier
+        building.rename(final)
+
+    def keep_checkpoints(self, steps: set[int]) -> None:
+        """Delete all checkpoints but these."""
+        for step in self.checkpoints():
+            if step not in steps:
+                self._drop(step)
+
+    def _drop(self, step: int) -> None:
+        """Delete a checkpoint. It is renamed first: half deleted it must not look complete."""
+        final = self.checkpoint_path(step)
+        if final.exists():
+            dropped = final.with_name(f".dropped_{final.name}{LEFTOVER}")
+            shutil.rmtree(dropped, ignore_errors=True)
+            final.rename(dropped)
+            shutil.rmtree(dropped)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write result.json, the last file of a trial: it is complete from then on."""
+        write_json(self.path / "result.json", result)
+
+    def result(self) -> dict[str, Any] | None:
+        """What the trial came to, or None while it has not ended."""
+        return read_json(self.path / "result.json") if self.complete else None
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """What is on disk of one sweep: sweeps/<sweep>/."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.path.name
+
+    @property
+    def tune_path(self) -> Path:
+        """Where Ray Tune keeps its own state."""
+        return self.path / "tune"
+
+    def write_plan(self, plan: Mapping[str, Any]) -> None:
+        """Write plan.json: the trials that the sweep asks for."""
+        self.write_json("plan.json", plan)
+
+    def plan(self) -> dict[str, Any] | None:
+        """The plan, or None where the sweep was never launched."""
+        path = self.path / "plan.json"
+        return read_json(path) if path.exists() else None
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file of the sweep."""
+        write_bytes(self.path / name, text.encode())
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file of the sweep."""
+        write_json(self.path / name, content)
+
+
+class Results:
+    """A folder of results, by default ray_results/ of the working directory."""
+
+    def __init__(self, root: Path | str = "ray_results") -> None:
+        self.root = Path(root)
+
+    def trials(self) -> list[TrialRun]:
+        """Every trial, by directory name."""
+        folder = self.root / "trials"
+        if not folder.is_dir():
+            return []
+        return [_open(path) for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+
+    def find(self, fingerprint: str) -> TrialRun | None:
+        """The trial with this fingerprint, whatever its name."""
+        for path in sorted((self.root / "trials").glob(f"[!.]*-{fingerprint[:8]}")):
+            run = _open(path)
+            if run.fingerprint == fingerprint:
+                return run
+        return None
+
+    def open_trial(self, *, name: str, fingerprint: str, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> TrialRun:
+        """The trial with this fingerprint, or a new one under this name. Its directory appears with both first files."""
+        if found := self.find(fingerprint):
+            return found
+        folder = self.root / "trials"
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
+        building = folder / f".{uuid.uuid4().hex}{LEFTOVER}"
+        try:
+            write_json(building / "trial.json", {"name": name, "fingerprint": fingerprint, "config": config})
+            write_json(building / "provenance.json", provenance)
+            building.rename(folder / f"{name}-{fingerprint[:8]}")
+        except OSError:
+            shutil.rmtree(building, ignore_errors=True)
+            if found := self.find(fingerprint):  # another process opened the same trial in the meantime
+                return found
+            raise
+        return TrialRun(folder / f"{name}-{fingerprint[:8]}", name, fingerprint)
+
+    def baseline(self, key: str) -> pd.DataFrame | None:
+        """Sample rows of an arm that needs no translator, or None."""
+        path = self._baseline_path(key)
+        return read_frame(path) if path.exists() else None
+
+    def write_baseline(self, key: str, frame: pd.DataFrame) -> None:
+        """Keep the sample rows of an arm that needs no translator, for every trial and every later sweep."""
+        path = self._baseline_path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
+        write_frame(path, frame, mark=f".{os.getpid()}")  # two sweeps may write the same baseline
+
+    def baselines(self) -> list[str]:
+        """Keys of the baselines on disk."""
+        return sorted(path.stem for path in (self.root / "baselines").glob("[!.]*.parquet"))
+
+    def _baseline_path(self, key: str) -> Path:
+        assert Path(key).name == key, f"baseline key {key!r} is no file name"
+        return self.root / "baselines" / f"{key}.parquet"
+
+    def sweep(self, name: str) -> SweepFolder:
+        """The folder of a sweep, launched or not."""
+        return SweepFolder(self.root / "sweeps" / name)
+
+    def sweeps(self) -> list[SweepFolder]:
+        """Every sweep that has a plan."""
+        return [SweepFolder(path.parent) for path in sorted((self.root / "sweeps").glob("[!.]*/plan.json"))]
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Write a file that is drawn from the results, such as figures/arms.pdf; returns its path."""
+        write_bytes(self.root / name, content)
+        return self.root / name
+
+
+def _open(path: Path) -> TrialRun:
+    told = read_json(path / "trial.json", needs=("name", "fingerprint", "config"))
+    return TrialRun(path, told["name"], told["fingerprint"])
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
