@@ -1,0 +1,56 @@
+"""Generated grade-school problems: what the pocket pair is measured on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from raybridge.data import Problem, Split
+from raybridge.pocket.problems import generated
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pocket:
+    """Generated problems in GSM8K's format, graded as GSM8K is.
+
+    Example: "Ivy had 12 maps and lost 4. How many maps are left?" -> "Ivy has 12-4=<<12-4=8>>8 maps left.\\n#### 8".
+    train, dev, test: how many problems of each split are generated.
+    """
+
+    VERSION: ClassVar[int] = 1
+    name: ClassVar[str] = "pocket"
+    readings: ClassVar[tuple[str, ...]] = ("strict", "flexible")
+    instruction: ClassVar[str] = ""
+    before: ClassVar[str] = "Question:"
+    after: ClassVar[str] = "\nAnswer:"
+    stop: ClassVar[tuple[str, ...]] = ("\nQuestion:",)
+    max_new_tokens: ClassVar[int] = 96
+
+    train: int = 20_000
+    dev: int = 400
+    test: int = 400
+
+    def __post_init__(self) -> None:
+        if min(self.train, self.dev, self.test) < 2:
+            raise ValueError("pocket: each split needs at least 2 generated problems")
+
+    def problems(self, split: Split) -> list[Problem]:
+        """The generated problems of a split."""
+        return list(generated(split, {"train": self.train, "dev": self.dev, "test": self.test}[split]))
+
+    def exemplars(self) -> list[Problem]:
+        """None: the pocket pair was trained on the format."""
+        return []
+
+    def read(self, completion: str) -> dict[str, str | None]:
+        """strict: the number behind `####`; flexible: the last number."""
+        marked = re.search(r"#### (-?\d+)", completion)
+        numbers = re.findall(r"-?\d+", completion)
+        return {"strict": marked[1] if marked else None, "flexible": numbers[-1] if numbers else None}
+
+    def grade(self, problem: Problem, completion: str) -> dict[str, bool | float]:
+        """Whether each reading is the gold number."""
+        return {
+            reading: found is not None and int(found) == int(problem.gold) for reading, found in self.read(completion).items()
+        }

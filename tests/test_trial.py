@@ -1,0 +1,47 @@
+from dataclasses import replace
+
+import pytest
+
+from raybridge.losses.next_token import AnswerNLL
+from raybridge.scales import SCALES
+
+
+def test_every_scale_is_a_complete_trial():
+    assert [scale.name for scale in SCALES] == ["pocket", "small", "full"]
+    assert len({scale.trial.fingerprint for scale in SCALES}) == 3
+
+
+def test_a_smoke_trial_is_short_and_is_another_trial():
+    for scale in SCALES:
+        smoke = scale.smoke(scale.trial)
+        assert smoke.steps <= 20
+        assert smoke.fingerprint != scale.trial.fingerprint
+
+
+def test_the_trap_64tok_in_the_name_and_2048_in_the_run(trial):
+    wide = replace(trial.translator, soft_tokens=2048)
+    with pytest.raises(ValueError, match="named 64tok but has 2048 soft tokens"):
+        replace(trial, name="2_stable_64tok", translator=wide)
+    assert replace(trial, name="2_stable_2048tok", translator=wide).translator.soft_tokens == 2048
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (dict(steps=0), "steps must be at least 1"),
+        (dict(warmup=12), "warmup must lie in 0..11"),
+        (dict(learning_rate=0.0), "learning_rate"),
+        (dict(losses=()), "no losses"),
+        (dict(losses=(AnswerNLL(), AnswerNLL(weight=2.0))), "a loss occurs twice"),
+        (dict(name="no spaces"), "must be letters"),
+        (dict(dev_problems=1), "at least 2"),
+    ],
+)
+def test_a_trial_checks_itself(trial, change, said):
+    with pytest.raises(ValueError, match=said):
+        replace(trial, **change)
+
+
+def test_fewer_than_one_soft_token_is_refused(trial):
+    with pytest.raises(ValueError, match="soft_tokens must be at least 1, not 0"):
+        replace(trial.translator, soft_tokens=0)
