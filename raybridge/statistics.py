@@ -33,11 +33,13 @@ def wilson(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def mcnemar_exact(a: Sequence[bool], b: Sequence[bool]) -> float:
-    """Two-sided exact McNemar p: a binomial test on the problems that only one of the two got right."""
+def mcnemar_exact(a: Sequence[float], b: Sequence[float]) -> float:
+    """Two-sided exact McNemar p of right or wrong (1 or 0): a binomial test on the problems that one of the two got right."""
     from scipy.stats import binomtest
 
     left, right = _paired(a, b)
+    if not _binary(left, right):
+        raise ValueError("McNemar's test is for scores of 0 and 1; `compare` tests other scores by permutation")
     wins, losses = int((right > left).sum()), int((right < left).sum())
     return float(binomtest(wins, wins + losses, 0.5).pvalue) if wins + losses else 1.0
 
@@ -48,19 +50,13 @@ def paired_bootstrap(
     """Percentile bootstrap interval of mean(b) - mean(a) over resampled problems."""
     _check_level(level)
     left, right = _paired(a, b)
-    differences = right - left
-    rng = np.random.default_rng(seed)
     # Problems with the same difference are interchangeable: drawing how often each value occurs is drawing problems.
-    values, counts = np.unique(differences, return_counts=True)
-    share, n = counts / len(differences), len(differences)
-    at_once = max(1, RESAMPLED_AT_ONCE // min(n, 8 * len(values)))
-    means = []
-    for start in range(0, resamples, at_once):
-        size = min(at_once, resamples - start)
-        if 8 * len(values) < n:
-            means.append(rng.multinomial(n, share, size=size) @ values / n)
-        else:
-            means.append(differences[rng.integers(n, size=(size, n))].mean(axis=1))
+    values, counts = np.unique(right - left, return_counts=True)
+    n = len(left)
+    draws = np.random.default_rng(seed).multinomial
+    at_once = max(1, RESAMPLED_AT_ONCE // len(values))
+    sizes = [min(at_once, resamples - start) for start in range(0, resamples, at_once)]
+    means = [draws(n, counts / n, size=size) @ values / n for size in sizes]
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -167,9 +163,8 @@ def compare(
     A difference inside the A/A `band` is a tie whatever its p.
     """
     left, right = _paired(a, b)
-    binary = np.isin(left, (0, 1)).all() and np.isin(right, (0, 1)).all()
     difference = float(right.mean() - left.mean())
-    p = mcnemar_exact(a, b) if binary else sign_flip(a, b, resamples=resamples, seed=seed)
+    p = mcnemar_exact(a, b) if _binary(left, right) else sign_flip(a, b, resamples=resamples, seed=seed)
     return Comparison(
         n=len(left),
         difference=difference,
@@ -206,6 +201,10 @@ def _paired(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
         raise ValueError("a paired test needs a score for every problem: some are missing")
     return left, right
+
+
+def _binary(left: NDArray[np.float64], right: NDArray[np.float64]) -> bool:
+    return bool((((left == 0) | (left == 1)) & ((right == 0) | (right == 1))).all())
 
 
 def _check_level(level: float) -> None:
