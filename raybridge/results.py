@@ -245,20 +245,22 @@ class Results:
         """The trial with this fingerprint, or a new one under this name. Its directory appears with both first files."""
         if found := self.find(fingerprint):
             return found
-        folder = self.root / "trials"
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
-        building = folder / f".{uuid.uuid4().hex}{LEFTOVER}"
+        path = self.root / "trials" / f"{name}-{fingerprint[:8]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
+        building = path.with_name(f".{uuid.uuid4().hex}{LEFTOVER}")
         try:
             write_json(building / "trial.json", {"name": name, "fingerprint": fingerprint, "config": config})
             write_json(building / "provenance.json", provenance)
-            building.rename(folder / f"{name}-{fingerprint[:8]}")
+            building.rename(path)
         except OSError:
             shutil.rmtree(building, ignore_errors=True)
             if found := self.find(fingerprint):  # another process opened the same trial in the meantime
                 return found
+            if path.exists():
+                raise ValueError(f"{path} holds another trial of that name, whose fingerprint begins alike") from None
             raise
-        return TrialRun(folder / f"{name}-{fingerprint[:8]}", name, fingerprint)
+        return TrialRun(path, name, fingerprint)
 
     def baseline(self, key: str) -> pd.DataFrame | None:
         """Sample rows of an arm that needs no translator, or None."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -260,10 +261,8 @@ def test_missing_is_not_zero(a, b, says):
 
 
 def test_two_trials_of_1319_problems_compare_in_well_under_two_seconds():
-    import time
-
     rng = np.random.default_rng(0)
     a, b = rng.random(1319), rng.random(1319)
-    started = time.perf_counter()
+    started = time.process_time()
     compare(a, b)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
