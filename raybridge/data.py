@@ -1,17 +1,21 @@
-"""Problems, where they come from, and how a split is drawn."""
+"""Problems: where they come from, how a split is drawn, and the comparisons that several benchmarks share."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 Split = Literal["train", "dev", "test"]
+NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
@@ -22,12 +26,14 @@ class Problem:
     id: unique and stable in its benchmark, such as "gsm8k/test/17".
     question: all that the source reads and the soft tokens must carry (for reading comprehension, with its context).
     gold: the short answer that grades it. rationale: the full worked answer that training teaches.
+    also: other answers that count as right, where a benchmark has several.
     """
 
     id: str
     question: str
     gold: str
     rationale: str
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("id", "question", "gold", "rationale"):
@@ -108,8 +114,10 @@ def text(row: dict[str, Any], name: str, where: str) -> str:
     return row[name]
 
 
-def hub_rows(dataset: str, subset: str | None, split: str, needs: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a dataset on the hub, streamed through `datasets`."""
+def hub_rows(
+    dataset: str, subset: str | None, split: str, needs: Sequence[str], *, instead: str = "its rows as plain files"
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a dataset on the hub, streamed through `datasets`; `instead` says what RAYBRIDGE_DATA may hold."""
     from datasets import load_dataset  # a second to import; not needed where RAYBRIDGE_DATA has the rows
 
     try:
@@ -117,22 +125,44 @@ def hub_rows(dataset: str, subset: str | None, split: str, needs: Sequence[str])
     except (OSError, ConnectionError) as error:
         raise ValueError(
             f"dataset {dataset!r} cannot be read from the hub ({type(error).__name__}); "
-            "set RAYBRIDGE_DATA to a folder that has its rows as plain files"
+            f"set RAYBRIDGE_DATA to a folder that has {instead}"
         ) from error
     for number, row in enumerate(rows):
         yield check_row(dict(row), needs, f"{dataset} ({split}), row {number}")
 
 
-def rows(file: str, hub: tuple[str, str | None, str], needs: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (where, row) from `file` under RAYBRIDGE_DATA if it is there, else from the hub's (dataset, subset, split)."""
+def rows(
+    file: str,
+    hub: tuple[str, str | None, str],
+    needs: Sequence[str],
+    *,
+    flat: Callable[[Any], Iterable[dict[str, Any]]] = iter,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (where, row) from `file` under RAYBRIDGE_DATA if it is there, else from the hub's (dataset, subset, split).
+
+    A .jsonl file has a row a line. A .json file has them all at once; `flat` takes them out of what it holds.
+    """
     folder = data_folder()
-    if folder is not None and (folder / file).is_file():
-        for number, row in enumerate(read_jsonl(folder / file, needs), start=1):
-            yield f"{folder / file}, line {number}", row
-    else:
+    path = folder / file if folder is not None else None
+    if path is None or not path.is_file():
         dataset, subset, split = hub
-        for number, row in enumerate(hub_rows(dataset, subset, split, needs)):
+        for number, row in enumerate(hub_rows(dataset, subset, split, needs, instead=file)):
             yield f"{dataset} ({split}), row {number}", row
+    elif path.suffix == ".jsonl":
+        for number, row in enumerate(read_jsonl(path, needs), start=1):
+            yield f"{path}, line {number}", row
+    else:
+        for number, row in enumerate(_read_json(path, flat)):
+            yield f"{path}, row {number}", check_row(row, needs, f"{path}, row {number}")
+
+
+def _read_json(path: Path, flat: Callable[[Any], Iterable[dict[str, Any]]]) -> list[dict[str, Any]]:
+    try:
+        return list(flat(json.loads(path.read_bytes())))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not of the form that was expected ({type(error).__name__}: {error})") from None
 
 
 def check_split(split: str, valid: Sequence[str], benchmark: str, why: str = "") -> None:
@@ -141,7 +171,7 @@ def check_split(split: str, valid: Sequence[str], benchmark: str, why: str = "")
         raise ValueError(f"{benchmark} has no split {split!r}; valid: {', '.join(valid)}" + (f" ({why})" if why else ""))
 
 
-def same_number(answer: str | None, gold: str) -> bool:
+def same_number(answer: str | None, gold: str, *, within: Decimal = Decimal(0)) -> bool:
     """Whether both are numbers and equal as such: 18, 18. and 18.0 are one number. An absent answer equals nothing."""
     if answer is None:
         return False
@@ -149,7 +179,23 @@ def same_number(answer: str | None, gold: str) -> bool:
         left, right = Decimal(answer), Decimal(gold)
     except InvalidOperation:
         return False
-    return left.is_finite() and right.is_finite() and left == right
+    return left.is_finite() and right.is_finite() and abs(left - right) <= within
+
+
+def plain_words(text: str) -> list[str]:
+    """Words as official SQuAD grading sees them: lower case, no ASCII punctuation, no English articles."""
+    return re.sub(r"\b(?:a|an|the)\b", " ", text.lower().translate(NO_PUNCTUATION)).split()
+
+
+def word_f1(answer: Sequence[str], gold: Sequence[str]) -> float:
+    """F1 of two bags of words; 0 where they share none."""
+    shared = (Counter(answer) & Counter(gold)).total()
+    return 2 * shared / (len(answer) + len(gold)) if shared else 0.0
+
+
+def first_line(completion: str) -> str | None:
+    """The first line that is not blank: a short answer, without what a model may write after it."""
+    return next((line.strip() for line in completion.splitlines() if line.strip()), None)
 
 
 def draw(problems: Iterable[Problem], count: int, *, seed: int) -> list[Problem]:
