@@ -125,6 +125,9 @@ class BottleneckedModule(TranslatorModule):
         self.out_norm = nn.RMSNorm(config.width)
         self.out = nn.Linear(config.width, target_dim)
         self.anchor = Anchor(len(config.layers) * source_dim, target_dim) if config.anchored else None
+        if config.anchored:  # what is learned starts as a tenth of what is fitted
+            nn.init.normal_(self.out.weight, std=0.1 * target_rms / config.width**0.5)
+            nn.init.zeros_(self.out.bias)
 
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
         """Soft tokens (B, K, D), each at the target's embedding RMS."""

@@ -1,0 +1,152 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from raybridge import checkpoint
+from raybridge.data import Problem
+from raybridge.evaluation import (
+    BASELINE_ARMS,
+    TRIAL_ARMS_TEST,
+    LocalEvaluations,
+    Models,
+    answer,
+    baseline_requests,
+    batches,
+    in_order,
+    problems_of,
+    requests_for,
+    summarise,
+)
+from raybridge.prompts import frame, prompt_hash
+
+
+@pytest.fixture(scope="module")
+def models():
+    return Models("cpu")
+
+
+@pytest.fixture
+def weights(trial, models):
+    torch.manual_seed(0)
+    source, target = models.load(trial.source), models.load(trial.target)
+    module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms)
+    for name, p in module.named_parameters():
+        if name.endswith("gate"):
+            torch.nn.init.ones_(p)  # open, so that the soft tokens depend on the question
+    return checkpoint.copy_of(module)
+
+
+def problem(number: int, length: int) -> Problem:
+    return Problem(id=f"p/{number}", question="x" * length, gold="1", rationale="#### 1")
+
+
+def test_batches_hold_every_problem_once_and_none_alone():
+    problems = [problem(i, 10 + (i * 7) % 13) for i in range(9)]
+    cut = batches(problems, 4)
+    assert sorted(p.id for part in cut for p in part) == sorted(p.id for p in problems)
+    assert min(map(len, cut)) >= 2
+    lengths = [len(p.question) for part in cut for p in part]
+    assert lengths == sorted(lengths)
+    with pytest.raises(ValueError, match="at least 2 problems"):
+        batches(problems[:1], 4)
+
+
+def test_rows_do_not_depend_on_how_problems_are_batched(trial, models, weights):
+    wide, narrow = (
+        [
+            row
+            for request in requests_for(trial, step=1, split="dev", arms=("bridged",), batch=size)
+            for row in answer(request, models, weights)
+        ]
+        for size in (8, 3)
+    )
+    problems = problems_of(trial, "dev")
+    one, other = in_order(wide, problems), in_order(narrow, problems)
+    assert one["completion"].tolist() == other["completion"].tolist()
+    assert one["nll"].tolist() == pytest.approx(other["nll"].tolist(), rel=1e-4)
+
+
+def test_shuffled_answers_with_another_problems_soft_tokens(trial, models, weights):
+    (request,) = requests_for(trial, step=1, split="dev", arms=("bridged", "shuffled"))
+    rows = answer(request, models, weights)
+    by_arm = {arm: [row for row in rows if row["arm"] == arm] for arm in request.arms}
+    turned = replace(request, problems=(*request.problems[1:], request.problems[0]), arms=("shuffled",))
+    moved = {row["problem"]: row for row in answer(turned, models, weights)}
+    soft = models.soft_tokens(request, weights)
+    assert not torch.allclose(soft, soft.roll(1, dims=0))
+    for i, row in enumerate(by_arm["shuffled"]):
+        neighbour = by_arm["bridged"][i - 1]
+        assert row["completion"] == neighbour["completion"]
+        assert row["problem"] != neighbour["problem"]
+        assert row["completion"] == moved[row["problem"]]["completion"]
+
+
+def test_the_trap_gold_text_reaches_an_evaluation_input(trial, models, weights):
+    """Another gold and rationale for the same questions: the same prompts and completions, only the grades differ."""
+    (request,) = requests_for(trial, step=1, split="dev", arms=TRIAL_ARMS_TEST)
+    forged = replace(
+        request, problems=tuple(replace(p, gold="123456", rationale="nothing\n#### 123456") for p in request.problems)
+    )
+    plain, other = answer(request, models, weights), answer(forged, models, weights)
+    for column in ("prompt_hash", "completion", "prompt_tokens", "soft_tokens"):
+        assert [row[column] for row in plain] == [row[column] for row in other]
+    assert not any(row["score_strict"] for row in other)
+
+
+def test_every_baseline_arm_answers(trial, models):
+    wanted = {arm: requests for arm, _, requests in baseline_requests(trial, "dev")}
+    assert tuple(wanted) == BASELINE_ARMS
+    rows = {arm: [row for request in requests for row in answer(request, models)] for arm, requests in wanted.items()}
+    target, evaluator = models.load(trial.target), trial.evaluator
+    around = frame(target, evaluator)
+    for row, p in zip(rows["target"], wanted["target"][0].problems, strict=True):
+        assert row["prompt_hash"] == prompt_hash(around.prompt(p.question))
+    for row, p in zip(rows["token_budget"], wanted["token_budget"][0].problems, strict=True):
+        kept = min(trial.translator.soft_tokens, len(around.question(p.question)))
+        assert row["prompt_tokens"] == len(around.before) + kept + len(around.after)
+    assert {row["prompt_tokens"] for row in rows["no_context"]} == {len(around.before) + len(around.after)}
+    assert {row["soft_tokens"] for row in rows["zero"]} == {trial.translator.soft_tokens}
+    assert len({row["completion"] for row in rows["no_context"]}) == 1
+    nll = {arm: sum(row["nll"] for row in part) / sum(row["nll_tokens"] for row in part) for arm, part in rows.items()}
+    assert nll["target"] < nll["token_budget"] < nll["no_context"]
+    accuracy = {arm: sum(row["score_strict"] for row in part) / len(part) for arm, part in rows.items()}
+    assert accuracy["target"] > accuracy["no_context"]
+
+
+def test_baselines_are_shared_by_trials_that_ask_the_same(trial):
+    wider = replace(trial, translator=replace(trial.translator, soft_tokens=9), seed=5)
+    one, other = ({arm: key for arm, key, _ in baseline_requests(t, "dev")} for t in (trial, wider))
+    assert {arm for arm in one if one[arm] == other[arm]} == {"source", "target", "no_context"}
+    more = replace(trial, dev_problems=9)
+    assert set({arm: key for arm, key, _ in baseline_requests(more, "dev")}.values()).isdisjoint(one.values())
+
+
+def test_a_summary_counts_what_the_samples_say(trial, models, weights):
+    evaluations = LocalEvaluations(trial, models)
+    evaluations.submit(step=4, split="dev", arms=("bridged", "shuffled"), weights=weights)
+    samples = evaluations.collect(step=4, split="dev")
+    assert samples["problem"].tolist() == [p.id for p in problems_of(trial, "dev")] * 2
+    rows = summarise(samples, trial.evaluator, step=4, split="dev")
+    assert [(row["arm"], row["reading"]) for row in rows] == [
+        (arm, reading) for arm in ("bridged", "shuffled") for reading in trial.evaluator.readings
+    ]
+    part = samples[samples["arm"] == "bridged"]
+    assert rows[0]["n"] == 8
+    assert rows[0]["accuracy"] == part["score_strict"].mean()
+    assert rows[0]["invalid"] == part["answer_strict"].isna().sum()
+    assert rows[0]["low"] <= rows[0]["accuracy"] <= rows[0]["high"]
+
+
+def test_a_missing_row_is_a_fault_and_never_a_zero(trial, models, weights):
+    (request,) = requests_for(trial, step=1, split="dev", arms=("bridged",))
+    rows = answer(request, models, weights)
+    with pytest.raises(AssertionError, match="did not answer every problem"):
+        in_order(rows[1:], problems_of(trial, "dev"))
+    with pytest.raises(AssertionError, match="answered twice"):
+        in_order([*rows, rows[0]], problems_of(trial, "dev"))
+
+
+def test_an_arm_that_is_none_is_named_with_its_nearest(trial):
+    with pytest.raises(ValueError, match="did you mean 'bridged'"):
+        requests_for(trial, step=1, split="dev", arms=("bridge",))
