@@ -108,12 +108,12 @@ class TrialRun:
             missing = [key for key in EVAL_KEYS if key not in row]
             assert not missing, f"a row of evals without {missing}"
             merged[tuple(row[key] for key in EVAL_KEYS)] = row
-        table = pd.DataFrame([merged[key] for key in sorted(merged)])
+        table = pd.DataFrame([merged[key] for key in sorted(merged, key=lambda key: key[:3])])
         columns = [column for column in EVAL_COLUMNS if column in table]
         write_frame(self.path / "evals.parquet", table[[*columns, *(c for c in table if c not in columns)]])
 
     def evals(self) -> pd.DataFrame:
-        """One row for each (step, evaluator, split, arm, reading), in that order."""
+        """One row for each (step, evaluator, split, arm, reading), by step; arms and readings as they were first written."""
         path = self.path / "evals.parquet"
         return read_frame(path) if path.exists() else pd.DataFrame(columns=EVAL_COLUMNS)
 

@@ -233,13 +233,15 @@ def test_evals_merge_and_writing_them_again_changes_nothing(run):
     assert evals["step"].is_monotonic_increasing
 
 
-def test_the_order_in_which_evaluations_come_in_does_not_show(tmp_path):
-    rows = [eval_row(step=step, reading=reading) for step in (250, 500) for reading in ("strict", "flexible")]
+def test_the_order_in_which_evaluations_come_in_does_not_show_and_the_first_reading_stays_first(tmp_path):
+    points = [[eval_row(step=step, reading=reading) for reading in ("strict", "flexible")] for step in (250, 500)]
     one, other = opened(tmp_path / "a"), opened(tmp_path / "b")
-    one.add_evals(rows)
-    for row in reversed(rows):
-        other.add_evals([row])
+    one.add_evals(points[0] + points[1])
+    for rows in reversed(points):
+        other.add_evals(rows)
+    other.add_evals(points[0][1:])
     assert (one.path / "evals.parquet").read_bytes() == (other.path / "evals.parquet").read_bytes()
+    assert one.evals()["reading"].tolist() == ["strict", "flexible"] * 2
 
 
 def test_later_columns_join_earlier_rows_as_missing(run):
