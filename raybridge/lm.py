@@ -184,7 +184,7 @@ class FrozenLM:
         return logits[:, :-1], ids, mask
 
 
-def _place(name: str) -> str:
+def place(name: str) -> str:
     """Where a model name leads: a directory, a GGUF file or a hub id. Refuses what is not there."""
     if name.startswith("pocket:"):
         if name not in POCKET_MODELS:
@@ -216,13 +216,13 @@ def _mapped_models() -> list[tuple[str, str]]:
 
 def check(name: str) -> None:
     """Refuse a model that is not there, without loading its weights."""
-    place = _place(name)
-    if not place.endswith(".gguf"):
+    where = place(name)
+    if not where.endswith(".gguf"):
         try:
-            AutoConfig.from_pretrained(place)
+            AutoConfig.from_pretrained(where)
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"model {name!r} cannot be read from {place}: {str(error).splitlines()[0]} "
+                f"model {name!r} cannot be read from {where}: {str(error).splitlines()[0]} "
                 "(valid: a hub id that is reachable or cached, a directory, a .gguf file, pocket:source, pocket:target; "
                 "RAYBRIDGE_MODELS=id=directory maps a hub id to a directory)"
             ) from error
@@ -230,14 +230,14 @@ def check(name: str) -> None:
 
 def load(name: str, *, device: torch.device | str, dtype: torch.dtype | None = None) -> FrozenLM:
     """Load a model by hub id, directory, GGUF file or `pocket:` name; fp32 on CPU and bf16 on GPUs unless told."""
-    place, device = _place(name), torch.device(device)
+    where, device = place(name), torch.device(device)
     check(name)
     options: dict[str, Any] = {"dtype": dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)}
-    if place.endswith(".gguf"):
-        options["gguf_file"] = Path(place).name
-        place = str(Path(place).parent)
-    tokenizer = AutoTokenizer.from_pretrained(place, **{k: v for k, v in options.items() if k == "gguf_file"})
+    if where.endswith(".gguf"):
+        options["gguf_file"] = Path(where).name
+        where = str(Path(where).parent)
+    tokenizer = AutoTokenizer.from_pretrained(where, **{k: v for k, v in options.items() if k == "gguf_file"})
     if "gguf_file" in options and hasattr(transformers, "GgufConfig"):
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(place, **options)
+    model = AutoModelForCausalLM.from_pretrained(where, **options)
     return FrozenLM(name, model.to(device), tokenizer)

@@ -1,0 +1,119 @@
+"""One trial under Ray Train: its driver, and what runs in each of its workers.
+
+A trial's own checkpoints and its result.json are the truth: whoever is started again, worker, driver or machine, goes on
+from there. Ray is told numbers only.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from pathlib import Path
+from typing import Any, TypedDict
+
+import ray.train
+import ray.tune
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from raybridge import lm
+from raybridge.cluster.replicas import ReplicaEvaluations, ReplicaPool, find_replicas
+from raybridge.config import rebuild
+from raybridge.files import write_json
+from raybridge.provenance import provenance_of
+from raybridge.results import Results, TrialRun
+from raybridge.scales import Resources
+from raybridge.train import train
+from raybridge.trial import Trial
+from raybridge.world import World
+
+FAILURE = "failure.json"  # in a trial's directory: why it ended without a result
+TIMING = "timing.json"  # when its driver and its first step began, and when it ended
+
+
+class Job(TypedDict):
+    """What travels to a trial's driver and workers: plain JSON."""
+
+    trial: dict[str, Any]
+    resources: dict[str, Any]
+    root: str
+    stop_file: str
+    started: float
+
+
+def open_run(trial: Trial, root: str) -> TrialRun:
+    """The trial's directory, made if it is new."""
+    return Results(root).open_trial(
+        name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance=provenance_of(trial)
+    )
+
+
+def drive(config: dict[str, Job]) -> None:
+    """Run one trial to its end: what Tune calls."""
+    job = config["job"]
+    trial: Trial = rebuild(job["trial"])
+    resources: Resources = rebuild(job["resources"])
+    if Path(job["stop_file"]).exists():
+        return
+    run = open_run(trial, job["root"])
+    (run.path / FAILURE).unlink(missing_ok=True)
+    job["started"] = time.time()
+    TorchTrainer(
+        train_worker,
+        train_loop_config=dict(job),
+        scaling_config=ScalingConfig(
+            num_workers=resources.workers,
+            use_gpu=bool(resources.gpus_per_worker),
+            resources_per_worker={"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker},
+        ),
+        run_config=RunConfig(
+            name=f"{trial.name}-{trial.fingerprint[:8]}",
+            storage_path=str(Path(job["stop_file"]).parent.resolve() / "train"),
+            callbacks=[TuneReportCallback()],
+            failure_config=FailureConfig(max_failures=3, controller_failure_limit=2),
+        ),
+    ).fit()
+
+
+def train_worker(job: Job) -> None:
+    """Run this worker's part of a trial. A refusal is written down and ends the trial; trying again would not help."""
+    trial: Trial = rebuild(job["trial"])
+    resources: Resources = rebuild(job["resources"])
+    run = open_run(trial, job["root"])
+    try:
+        _train_worker(trial, resources, run, job)
+    except ValueError as error:
+        write_json(run.path / FAILURE, {"sentence": str(error), "traceback": traceback.format_exc()})
+    except OSError as error:
+        write_json(run.path / FAILURE, {"sentence": f"{error.strerror}: {error.filename}", "traceback": traceback.format_exc()})
+        raise
+
+
+def _train_worker(trial: Trial, resources: Resources, run: TrialRun, job: Job) -> None:
+    torch.set_num_threads(resources.threads)
+    context = ray.train.get_context()
+    device = ray.train.torch.get_device() if resources.gpus_per_worker else torch.device("cpu")
+    world = World(rank=context.get_world_rank(), size=context.get_world_size(), device=device)
+    source = lm.load(trial.source, device=device)
+    target = source if trial.source == trial.target else lm.load(trial.target, device=device)
+    first_step: list[float] = []
+
+    def report(row: dict[str, Any]) -> None:
+        first_step.append(time.time())
+        ray.train.report({key: value for key, value in row.items() if value is not None})
+
+    outcome = train(
+        trial,
+        run=run,
+        source=source,
+        target=target,
+        world=world,
+        evaluations=ReplicaEvaluations(trial, ReplicaPool(find_replicas(resources.replicas))),
+        report=report,
+        interrupted=Path(job["stop_file"]).exists,
+    )
+    if world.rank == 0 and outcome == "complete":
+        timing = {"started": job["started"], "first_step": first_step[0] if first_step else None, "ended": time.time()}
+        write_json(run.path / TIMING, timing)

@@ -1,0 +1,80 @@
+"""A sweep under Ray: replicas, baselines and Tune over the trials.
+
+Stopping is decided inside a trial (raybridge.stopping), whose worker then ends by itself; Tune only schedules. Every launch
+is a fresh Tune run over the trials that have no result yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import ray.tune
+
+from raybridge.cluster.replicas import ReplicaPool, start_replicas
+from raybridge.cluster.trainer import Job, drive
+from raybridge.config import resolve
+from raybridge.evaluation import baseline_requests, in_order, problems_of
+from raybridge.results import Results
+from raybridge.scales import Resources
+from raybridge.trial import Trial
+
+
+def run_trials(
+    trials: Sequence[Trial], *, judged: Sequence[Trial], results: Results, folder: Path, resources: Resources, stop_file: Path
+) -> None:
+    """Run trials to their ends on the connected cluster, and meanwhile the baselines of all trials that are judged.
+
+    Raises what a baseline raised; what a trial raised is in its directory.
+    """
+    replicas = start_replicas(resources)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="baselines") as aside:
+        baselines = aside.submit(run_baselines, judged, results=results, pool=ReplicaPool(replicas), stop_file=stop_file)
+        if trials:
+            _tune(trials, results=results, folder=folder, resources=resources, stop_file=stop_file)
+        baselines.result()
+
+
+def run_baselines(trials: Sequence[Trial], *, results: Results, pool: ReplicaPool, stop_file: Path) -> None:
+    """Compute the arms that need no translator, each once: what is on disk stays."""
+    for trial in trials:
+        for split in ("dev", "test"):
+            for _, key, requests in baseline_requests(trial, split):
+                if results.baseline(key) is None and not stop_file.exists():
+                    results.write_baseline(key, in_order(pool.map(requests), problems_of(trial, split)))
+
+
+def _tune(trials: Sequence[Trial], *, results: Results, folder: Path, resources: Resources, stop_file: Path) -> None:
+    jobs = [
+        Job(
+            trial=trial.resolved(),
+            resources=_plain(resources),
+            root=str(results.root.resolve()),
+            stop_file=str(stop_file.resolve()),
+            started=0.0,
+        )
+        for trial in trials
+    ]
+    tuner = ray.tune.Tuner(
+        ray.tune.with_resources(drive, {"CPU": 0.01}),
+        param_space={"job": ray.tune.grid_search(jobs)},
+        tune_config=ray.tune.TuneConfig(
+            max_concurrent_trials=resources.concurrent_trials,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=ray.tune.RunConfig(name="tune", storage_path=str(folder.resolve()), verbose=0),
+    )
+    tuner.fit()
+
+
+def _plain(resources: Resources) -> dict[str, object]:
+    plain = resolve(resources)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _name(tune_trial: ray.tune.experiment.Trial) -> str:
+    """A name that a person recognises: the trial's own."""
+    return tune_trial.config["job"]["trial"]["name"]

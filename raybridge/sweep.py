@@ -1,0 +1,240 @@
+"""`python -m raybridge.sweep FILE`: plan, train, evaluate, stop, resume."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from raybridge import lm, matrix
+from raybridge.command import guarded
+from raybridge.errors import unknown
+from raybridge.files import read_json
+from raybridge.progress import Row, changes, row_of, table
+from raybridge.results import Results, SweepFolder
+from raybridge.scales import SCALES, Scale
+from raybridge.summary import write_summary
+from raybridge.trial import Trial
+
+console = Console(width=None if sys.stdout.isatty() else 140)  # a log file has no width of its own
+
+
+def main(
+    file: Annotated[Path, typer.Argument(help="a file of sweeps/, such as sweeps/compression.py")],
+    scale: Annotated[str | None, typer.Option(help="pocket, small or full; default: what this machine can carry")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="a few steps and problems of every trial")] = False,
+    gpus: Annotated[int | None, typer.Option(help="training workers a trial, a GPU each")] = None,
+    results: Annotated[Path, typer.Option(help="where results are")] = Path("ray_results"),
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+) -> None:
+    """Run every trial of a sweep that has no result yet, and write its summary."""
+    with guarded(console, debug=debug):
+        run(file, scale_name=scale, dry_run=dry_run, smoke=smoke, gpus=gpus, results=Results(results))
+
+
+def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus: int | None, results: Results) -> None:
+    """The command, without its command line."""
+    sweep = matrix.load(file)
+    chosen = choose_scale(scale_name, gpus)
+    trials = sweep.trials(chosen)
+    if smoke:
+        trials = [chosen.smoke(trial) for trial in trials]
+    console.print(f"sweep {sweep.name}: {sweep.question}")
+    console.print(plan_table(trials, results))
+    if dry_run:
+        return
+    for name in sorted({model for trial in trials for model in (trial.source, trial.target)}):
+        lm.check(name)
+    for trial in trials:
+        trial.evaluator.problems("dev")  # a dataset that is not there is said now
+    folder = results.sweep(sweep.name)
+    resume = " ".join(["python -m raybridge.sweep", *sys.argv[1:]])
+    with locked(folder), stoppable(folder, resume) as stop_file:
+        launch(trials, folder=folder, chosen=chosen, results=results, stop_file=stop_file)
+        if sweep.follow_up is not None and not stop_file.exists():
+            further = sweep.follow_up(results)
+            further = [chosen.smoke(trial) for trial in further] if smoke else further
+            trials = matrix.distinct([*trials, *further], str(file))
+            if further:
+                console.print(plan_table(further, results))
+                launch(further, folder=folder, chosen=chosen, results=results, stop_file=stop_file)
+        if stop_file.exists():
+            console.print(f"stopped; every trial has its checkpoint. To go on: {resume}")
+            raise typer.Exit(130)
+    text = write_summary(trials, sweep=sweep.name, question=sweep.question, results=results)
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    fail_if_failed(trials, results)
+
+
+def choose_scale(name: str | None, gpus: int | None) -> Scale:
+    """The scale that was asked for, or what the machine can carry; said in the first line."""
+    from raybridge.cluster.session import gpus_here
+
+    there = gpus_here() if gpus is None else gpus
+    known = {scale.name: scale for scale in SCALES}
+    if name is not None and name not in known:
+        raise unknown("scale", name, known)
+    fitting = "full" if there >= known["full"].resources.workers else "small" if there else "pocket"
+    scale = known[name or fitting]
+    console.print(f"scale {scale.name} ({'asked for' if name else 'what this machine can carry'}; {there} GPU(s))")
+    if gpus is not None and scale.resources.gpus_per_worker:
+        if gpus < 1:
+            raise ValueError(f"--gpus must be at least 1 at scale {scale.name}, not {gpus}")
+        scale = replace(scale, resources=replace(scale.resources, workers=gpus, replicas=gpus))
+    return scale
+
+
+def plan_table(trials: Sequence[Trial], results: Results) -> Table:
+    """The expanded matrix: what each trial is, and whether it will run."""
+    drawn = Table(box=box.SIMPLE)
+    for heading in ("trial", "fingerprint", "K", "steps", "losses", "plan"):
+        drawn.add_column(heading, no_wrap=heading != "losses")
+    for trial in trials:
+        run_ = results.find(trial.fingerprint)
+        at = run_.checkpoints()[-1:] if run_ else []
+        plan = "complete, reused" if run_ and run_.complete else f"resumes at step {at[0]}" if at else "runs"
+        losses = ", ".join(f"{loss.weight:g} {loss.name}" for loss in trial.losses)
+        soft_tokens = str(trial.translator.soft_tokens)
+        drawn.add_row(trial.name, trial.fingerprint[:8], soft_tokens, str(trial.steps), losses, plan)
+    return drawn
+
+
+def launch(trials: Sequence[Trial], *, folder: SweepFolder, chosen: Scale, results: Results, stop_file: Path) -> None:
+    """Run what has no result yet on a cluster, under the live table."""
+    from raybridge.cluster.session import cluster
+    from raybridge.cluster.tuner import run_trials
+
+    folder.write_plan(
+        {"scale": chosen.name, "trials": [{"name": trial.name, "fingerprint": trial.fingerprint} for trial in trials]}
+    )
+    found = {trial.fingerprint: results.find(trial.fingerprint) for trial in trials}
+    waiting = [trial for trial in trials if (run_ := found[trial.fingerprint]) is None or not run_.complete]
+    if not waiting and baselines_there(trials, results):
+        return
+    with cluster(chosen.resources) as dashboard:
+        console.print(f"dashboard {dashboard}")
+        with watched(trials, results):
+            run_trials(
+                waiting,
+                judged=trials,
+                results=results,
+                folder=folder.tune_path,
+                resources=chosen.resources,
+                stop_file=stop_file,
+            )
+
+
+def baselines_there(trials: Sequence[Trial], results: Results) -> bool:
+    """Whether every arm without a translator has been computed."""
+    from raybridge.evaluation import baseline_requests
+
+    keys = [key for trial in trials for split in ("dev", "test") for _, key, _ in baseline_requests(trial, split)]
+    return all(results.baseline(key) is not None for key in keys)
+
+
+@contextmanager
+def watched(trials: Sequence[Trial], results: Results) -> Iterator[None]:
+    """A live table in a terminal, and a line a change in a log file, read from the results on disk."""
+    ended = threading.Event()
+    rows: list[Row] = []
+
+    def look() -> Table:
+        now = [row_of(trial, results) for trial in trials]
+        if not console.is_terminal:
+            for line in changes(rows, now):
+                console.print(line, soft_wrap=True, highlight=False)
+        rows[:] = now
+        return table(now)
+
+    def watch() -> None:
+        if console.is_terminal:
+            with Live(look(), console=console, refresh_per_second=1) as live:
+                while not ended.wait(1.0):
+                    live.update(look())
+                live.update(look())
+        else:
+            while not ended.wait(1.0):
+                look()
+            look()
+
+    thread = threading.Thread(target=watch, name="live table", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def locked(folder: SweepFolder) -> Iterator[None]:
+    """Hold the sweep: a second launch is refused while this process lives."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with (folder.path / "lock").open("a+", encoding="utf8") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.seek(0)
+            raise ValueError(
+                f"sweep {folder.name} is running already ({held.read().strip()}); wait for it or end it first"
+            ) from None
+        held.truncate(0)
+        held.write(f"process {os.getpid()} on {socket.gethostname()}")
+        held.flush()
+        yield
+
+
+@contextmanager
+def stoppable(folder: SweepFolder, resume: str) -> Iterator[Path]:
+    """Ctrl-C once asks every trial to checkpoint and end, through a file that their workers see; twice ends at once."""
+    stop_file = folder.path / "stop"
+    stop_file.unlink(missing_ok=True)
+
+    def stop(signum: int, frame: object) -> None:
+        if stop_file.exists():
+            console.print(f"ended at once. To go on: {resume}")
+            os._exit(130)
+        stop_file.touch()
+        console.print("stopping: each trial saves a checkpoint first (Ctrl-C again ends at once)")
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield stop_file
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def fail_if_failed(trials: Sequence[Trial], results: Results) -> None:
+    """Say why trials have no result, and fail."""
+    sentences = []
+    for trial in trials:
+        run_ = results.find(trial.fingerprint)
+        if run_ is None or not run_.complete:
+            failure = run_.path / "failure.json" if run_ else None
+            why = (
+                read_json(failure)["sentence"]
+                if failure and failure.exists()
+                else "it ended without saying why; see its train.log"
+            )
+            sentences.append(f"trial {trial.name} has no result: {why}")
+    if sentences:
+        raise RuntimeError("\n".join(sentences))
+
+
+if __name__ == "__main__":
+    typer.run(main)
