@@ -98,12 +98,14 @@ def read_jsonl(path: Path, needs: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 
 def check_row(row: Any, needs: Sequence[str], where: str) -> dict[str, Any]:
-    """Return the row if it is an object that has every field in `needs`."""
+    """Return the row if it is an object that has a value for every field in `needs`."""
     if not isinstance(row, dict):
         raise ValueError(f"{where}: a row must be an object, not {type(row).__name__}")
-    missing = [name for name in needs if row.get(name) is None]
-    if missing:
-        raise ValueError(f"{where}: no field {missing[0]!r}; the row has {', '.join(map(repr, row)) or 'no fields'}")
+    for name in needs:
+        if name not in row:
+            raise ValueError(f"{where}: no field {name!r}; the row has {', '.join(map(repr, row)) or 'no fields'}")
+        if row[name] is None:
+            raise ValueError(f"{where}: field {name!r} is null")
     return row
 
 
