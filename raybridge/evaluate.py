@@ -1,0 +1,235 @@
+"""`python -m raybridge.evaluate`: compare trials, summarize completions, take earlier runs into the results."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from raybridge.command import guarded
+from raybridge.data import Evaluator, data_folder
+from raybridge.errors import unknown
+from raybridge.files import read_frame
+from raybridge.imports import write_run
+from raybridge.paired import Asked, compare_readings, default_arm, find_trial, findings, sentence
+from raybridge.recorded import find_runs, read_run
+from raybridge.results import Results
+from raybridge.statistics import wilson
+
+console = Console(width=None if sys.stdout.isatty() else 140)  # a log file has no width of its own
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+
+RESULTS = Annotated[Path, typer.Option("--results", help="where results are")]
+ON = Annotated[str, typer.Option("--on", help="the benchmark: a file of evaluators/")]
+DEBUG = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
+JSON = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@app.command("import-runs")
+def import_runs(
+    folders: Annotated[list[Path], typer.Argument(help="directories of earlier runs, or directories that hold some")],
+    on: ON = "gsm8k",
+    results: RESULTS = Path("ray_results"),
+    debug: DEBUG = False,
+) -> None:
+    """Take earlier runs (eval_samples_step_*.jsonl, train.log) into the results and say what the statistics say of them."""
+    with guarded(console, debug=debug):
+        evaluator = load_evaluator(on)
+        official = _questions(evaluator)
+        recorded = [read_run(folder, evaluator, official=official) for folder in find_runs(folders)]
+        for one in recorded:  # only now, when all of them are read and whole
+            run = write_run(one, Results(results), evaluator)
+            rows = [row for part in one.evaluations for row in summarise_samples(part.samples, {"step": part.label})]
+            first = evaluator.readings[0]
+            shown = [
+                row for row in rows if row["reading"] == first and (row["arm"] == one.bridge or row["step"] == rows[-1]["step"])
+            ]
+            console.print(table_of(shown, f"{run.path.name} (imported), {on} test, {first} reading"))
+            for note in one.notes:
+                console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
+            for compared in findings(run, on, one.bridge):
+                console.print(sentence(compared), soft_wrap=True, highlight=False, markup=False)
+
+
+@app.command()
+def summarize(
+    paths: Annotated[list[Path], typer.Argument(help="trials, tables of samples, or directories of earlier runs")],
+    on: ON = "gsm8k",
+    examples: Annotated[int, typer.Option(min=0, help="completions of each kind to show, of the last evaluation")] = 1,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Count valid, invalid, truncated and correct completions, and show some."""
+    with guarded(console, debug=debug):
+        evaluations = [one for path in paths for one in evaluations_at(path, on)]
+        rows = [row for where, samples in evaluations for row in summarise_samples(samples, where)]
+        shown = examples_of(evaluations[-1][1], examples)
+        if as_json:
+            typer.echo(json.dumps({"rows": rows, "examples": shown}, ensure_ascii=False))
+            return
+        console.print(table_of(rows, ""))
+        for one in shown:
+            console.print(f"[bold]{one['kind']}[/bold] {one['arm']} {one['problem']}: {one['answer']!r}", highlight=False)
+            console.print(shorten(one["completion"]), markup=False, highlight=False, style="dim")
+
+
+@app.command("compare")
+def compare_trials(
+    a: Annotated[str, typer.Argument(help="a trial: its directory, name or fingerprint")],
+    b: Annotated[str, typer.Argument(help="another, or the same with other arms or steps")],
+    on: ON,
+    split: Annotated[str, typer.Option(help="test or dev")] = "test",
+    arm: Annotated[str | None, typer.Option(help="the arm of both; default: bridged, or bridged_with_text")] = None,
+    arm_b: Annotated[str | None, typer.Option("--arm-b", help="the arm of the second, if another")] = None,
+    step_a: Annotated[int | None, typer.Option("--step-a", help="default: the last evaluation")] = None,
+    step_b: Annotated[int | None, typer.Option("--step-b", help="default: the last evaluation")] = None,
+    shared: Annotated[bool, typer.Option("--shared", help="compare on the problems that both were evaluated on")] = False,
+    results: RESULTS = Path("ray_results"),
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Compare two trials problem by problem: exact McNemar p, bootstrap interval, wins and losses, Holm over readings."""
+    with guarded(console, debug=debug):
+        first, second = find_trial(a, Results(results)), find_trial(b, Results(results))
+        left = Asked(run=first, arm=arm or default_arm(first, on, split), on=on, split=split, step=step_a)
+        right = Asked(run=second, arm=arm_b or arm or default_arm(second, on, split), on=on, split=split, step=step_b)
+        compared = compare_readings(left, right, shared=shared)
+        if as_json:
+            typer.echo(json.dumps([asdict(one) for one in compared]))
+            return
+        for one in compared:
+            console.print(sentence(one), soft_wrap=True, highlight=False, markup=False)
+
+
+def load_evaluator(name: str) -> Evaluator:
+    """The evaluator that a file of evaluators/ offers, with its default options."""
+    import evaluators
+
+    names = [module.name for module in pkgutil.iter_modules(evaluators.__path__)]
+    if name not in names:
+        raise unknown("benchmark", name, names, "--on")
+    module = importlib.import_module(f"evaluators.{name}")
+    offered: list[Any] = [one for one in vars(module).values() if is_dataclass(one) and getattr(one, "name", None) == name]
+    assert len(offered) == 1, f"evaluators/{name}.py must offer one dataclass named {name!r}"
+    return offered[0]()
+
+
+def _questions(evaluator: Evaluator) -> dict[str, str]:
+    """The official test questions by problem id, if RAYBRIDGE_DATA is set: earlier runs are checked against them."""
+    return {problem.id: problem.question for problem in evaluator.problems("test")} if data_folder() else {}
+
+
+def summarise_samples(samples: pd.DataFrame, where: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each arm and reading: valid, invalid, truncated, correct, and the accuracy with its interval."""
+    rows = []
+    for arm, part in samples.groupby("arm", sort=False):
+        for column in score_columns(part):
+            reading = column.removeprefix("score_")
+            n, correct, invalid = len(part), float(part[column].sum()), int(part[f"answer_{reading}"].isna().sum())
+            low, high = wilson(round(correct), n)
+            truncated = part["truncated"] if "truncated" in part else pd.Series(dtype="boolean")
+            rows.append(
+                {
+                    **where,
+                    "arm": arm,
+                    "reading": reading,
+                    "n": n,
+                    "valid": n - invalid,
+                    "invalid": invalid,
+                    "truncated": int(truncated.sum()) if len(truncated) and truncated.notna().all() else None,
+                    "correct": correct,
+                    "accuracy": correct / n,
+                    "low": low,
+                    "high": high,
+                }
+            )
+    return rows
+
+
+def score_columns(samples: pd.DataFrame) -> list[str]:
+    """The columns that hold scores, the first reading first."""
+    return [column for column in map(str, samples) if column.startswith("score_")]
+
+
+def examples_of(samples: pd.DataFrame, count: int) -> list[dict[str, Any]]:
+    """The first `count` correct, wrong and invalid completions of each arm by its first reading."""
+    column = score_columns(samples)[0]
+    reading = column.removeprefix("score_")
+    found = []
+    for arm, part in samples.groupby("arm", sort=False):
+        invalid = part[f"answer_{reading}"].isna()
+        kinds = {"correct": part[column] >= 1, "wrong": (part[column] < 1) & ~invalid, "invalid": invalid}
+        for kind, rows in kinds.items():
+            found += [
+                {
+                    "arm": arm,
+                    "kind": kind,
+                    "problem": row["problem"],
+                    "answer": None if kind == "invalid" else row[f"answer_{reading}"],
+                    "completion": row["completion"],
+                }
+                for row in part[rows].head(count).to_dict("records")
+            ]
+    return found
+
+
+def evaluations_at(path: Path, on: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """(where it is from, sample rows) of each evaluation: of a trial, an earlier run's directory, or a table of samples."""
+    if (path / "trial.json").is_file():
+        run = find_trial(str(path), Results())
+        found = []
+        for evaluator, split, step in run.sampled():
+            samples = run.samples(evaluator, split, step)
+            assert samples is not None
+            found.append(({"of": run.path.name, "on": f"{evaluator}/{split}", "step": step}, samples))
+        if not found:
+            raise ValueError(f"{path} has no evaluations yet")
+        return found
+    if path.suffix == ".parquet" and path.is_file():
+        samples = read_frame(path)
+        missing = {"arm", "problem", "completion"} - set(samples)
+        if missing or not score_columns(samples):
+            raise ValueError(
+                f"{path} is no table of samples: it has no column {sorted(missing)[0] if missing else 'score_...'!r}"
+            )
+        return [({"of": path.stem, "on": "", "step": None}, samples)]
+    if path.is_dir():
+        runs = [read_run(folder, load_evaluator(on)) for folder in find_runs([path])]
+        return [({"of": run.name, "on": on, "step": one.step}, one.samples) for run in runs for one in run.evaluations]
+    raise ValueError(f"{path} is no trial's directory, no table of samples (.parquet) and no directory of an earlier run")
+
+
+def table_of(rows: Sequence[dict[str, Any]], title: str) -> Table:
+    """Summary rows as a table, a blank where something was not recorded."""
+    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left")
+    columns = [column for column in rows[0] if column not in ("low", "high") and any(row[column] is not None for row in rows)]
+    for column in columns:
+        table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right", no_wrap=column == "of")
+    for row in rows:
+        told = dict(row) | {
+            "accuracy": f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
+            "correct": f"{row['correct']:g}",
+        }
+        table.add_row(*(escape(str(told[column])) if told[column] is not None else "" for column in columns))
+    return table
+
+
+def shorten(completion: str, limit: int = 300) -> str:
+    """A completion, its middle left out if it is long."""
+    return completion if len(completion) <= limit else f"{completion[: limit // 2]} ... {completion[-limit // 2 :]}"
+
+
+if __name__ == "__main__":
+    app()

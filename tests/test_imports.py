@@ -1,0 +1,402 @@
+"""Earlier runs: what is read from them, what is refused, and what the commands say of them."""
+
+import json
+import os
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from evaluators.gsm8k import GSM8K
+from raybridge.evaluate import app
+from raybridge.imports import write_run
+from raybridge.paired import Asked, compare_readings, findings, sentence
+from raybridge.recorded import find_runs, read_run
+from raybridge.results import Results
+from raybridge.runlog import read_log
+
+RECORDS = Path(os.environ.get("RAYBRIDGE_DATA", "absent")).parent / "latentwire" / "phase1_all_fix.tar.xz"
+
+PREFIX = "Answer step by step.\n\nQ: Bo has 3 nuts and buys 4. How many?\nA: 3+4=7\n#### 7\n\n"
+LOG = """\
+==== Config ====
+source_model: made/source
+target_model: made/target
+soft_tokens: {soft_tokens}
+eval_prompt_mode: {mode}
+train_steps: 40
+early_stop_patience: 2
+seed: 7
+log_dir: somewhere/else
+
+  Soft token count (K): {used}
+Step 20/40 | Loss (avg over last 20): 4.5
+Step 40/40 | Loss (avg over last 20): nan
+[Eval] Step 40 | Source-alone acc: 0.500 | Target-alone acc: 1.000 | Bridged acc: 0.750
+"""
+
+
+def line(step: str, index: int, **changes) -> dict:
+    """A recorded problem whose gold is index + 10, answered by the target and by nobody else."""
+    question = f"{PREFIX}Q: Bo has {index} nuts and buys 10. How many?\nA:"
+    gold = index + 10
+    answers = {arm: gold if arm == "target" else 7 for arm in ("source", "target", "bridged")}
+    return {
+        "eval_step": step,
+        "index": index,
+        "question": question,
+        "gold_full_text": f"{question} {index}+10={gold}\n#### {gold}",
+        "gold_extracted": str(gold),
+        **{f"{arm}_full": f"So it is\n#### {answer}" for arm, answer in answers.items()},
+        **{f"{arm}_extracted": str(answer) for arm, answer in answers.items()},
+    } | changes
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A function that writes a run directory: {step: rows}, and a train.log unless `log` is None."""
+    monkeypatch.delenv("RAYBRIDGE_DATA", raising=False)
+
+    def write(
+        files: dict[str, list[dict]], *, name: str = "made_run", log: str | None = "", mode: str = "soft_only", used: int = 64
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for step, rows in files.items():
+            (folder / f"eval_samples_step_{step}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if log is not None:
+            (folder / "train.log").write_text(log or LOG.format(soft_tokens=64, mode=mode, used=used))
+        return folder
+
+    return write
+
+
+def run_of(step: str, right: set[int], count: int = 8) -> list[dict]:
+    """`count` problems of which the bridge answers `right` as the gold has it."""
+    return [
+        line(step, i, **({"bridged_full": f"#### {i + 10}", "bridged_extracted": str(i + 10)} if i in right else {}))
+        for i in range(count)
+    ]
+
+
+def said(result) -> str:
+    return re.sub(r"\s+", " ", result.output)
+
+
+# --- reading and writing ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_becomes_a_trial_that_is_marked_imported(made, tmp_path) -> None:
+    folder = made(
+        {"20": run_of("20", {0, 1, 2, 3, 4, 5}), "40": run_of("40", {0, 1, 2, 3}), "final": run_of("final", {0, 1, 2, 3, 4})}
+    )
+    recorded = read_run(folder, GSM8K())
+    run = write_run(recorded, Results(tmp_path / "results"), GSM8K())
+    assert [run.config["imported"], run.provenance["imported"], run.result()["imported"]] == [True] * 3
+    assert run.path.name.startswith("made_run-")
+    evals = run.evals().query("arm == 'bridged' and reading == 'strict'")
+    assert evals[["step", "n", "accuracy", "invalid"]].to_numpy().tolist() == [
+        [20, 8, 0.75, 0],
+        [40, 8, 0.5, 0],
+        [41, 8, 0.625, 0],
+    ]
+    assert evals["recorded_as"].tolist() == ["20", "40", "final"]
+    assert evals["imported"].all()
+    assert evals["soft_tokens"].tolist() == [64] * 3
+    assert {name: run.result()[name] for name in ("peak", "peak_step", "final", "degradation", "steps", "stopped")} == {
+        "peak": 0.75,
+        "peak_step": 20,
+        "final": 0.625,
+        "degradation": 0.125,
+        "steps": 40,
+        "stopped": "finished",
+    }
+    assert run.result()["test"]["target"]["strict"]["accuracy"] == 1.0
+    assert run.metrics()["step"].tolist() == [20, 40]
+    assert run.metrics()["loss"].isna().tolist() == [False, True]
+    samples = run.samples("gsm8k", "test", 41)
+    assert samples["arm"].tolist() == ["source"] * 8 + ["target"] * 8 + ["bridged"] * 8
+    assert samples["problem"].iloc[0] == "gsm8k/test/0"
+
+
+def test_missing_is_not_zero(made, tmp_path) -> None:
+    run = write_run(read_run(made({"40": run_of("40", {0})}), GSM8K()), Results(tmp_path / "results"), GSM8K())
+    for name in ("nll", "nll_tokens", "truncated", "prompt_tokens", "generated_tokens"):
+        assert run.evals()[name].isna().all(), name
+        assert run.samples("gsm8k", "test", 40)[name].isna().all(), name
+
+
+def test_importing_again_changes_nothing_and_finishes_what_a_kill_left(made, tmp_path) -> None:
+    recorded = read_run(made({"40": run_of("40", {0})}), GSM8K())
+    run = write_run(recorded, Results(tmp_path / "results"), GSM8K())
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    assert write_run(recorded, Results(tmp_path / "results"), GSM8K()) == run
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+    (run.path / "result.json").unlink()
+    run.truncate_metrics(20)
+    write_run(recorded, Results(tmp_path / "results"), GSM8K())
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
+def test_two_runs_with_the_same_options_are_two_trials(made, tmp_path) -> None:
+    runs = [read_run(made({"40": run_of("40", right)}, name=name), GSM8K()) for name, right in {"one": {0}, "two": {1}}.items()]
+    assert len({write_run(run, Results(tmp_path / "results"), GSM8K()).fingerprint for run in runs}) == 2
+
+
+def test_bridged_means_soft_tokens_only(made) -> None:
+    alone = read_run(made({"40": run_of("40", {0})}, name="alone", mode="soft_only"), GSM8K())
+    text = read_run(made({"40": run_of("40", {0})}, name="text", mode="soft_plus_text"), GSM8K())
+    assert (alone.bridge, text.bridge) == ("bridged", "bridged_with_text")
+    assert set(text.evaluations[0].samples["arm"]) == {"source", "target", "bridged_with_text"}
+    assert any("nothing was compressed" in note for note in text.notes)
+
+
+def test_64tok_in_the_name_and_2048_soft_tokens_in_the_run(made) -> None:
+    recorded = read_run(made({"40": run_of("40", {0})}, name="2_stable_64tok", used=2048), GSM8K())
+    assert recorded.name == "2_stable_2048tok"
+    assert "it is named 64tok and ran with 2048 soft tokens" in recorded.notes
+    assert "--soft_tokens 64 was resolved to 2,048 soft tokens" in recorded.notes
+
+
+def test_a_run_without_a_log_says_so(made) -> None:
+    recorded = read_run(made({"40": run_of("40", {0})}, log=None), GSM8K())
+    assert recorded.log.soft_tokens is None
+    assert any("no train.log" in note for note in recorded.notes)
+
+
+def test_the_log_is_read(made) -> None:
+    log = read_log(made({"40": run_of("40", {0})}) / "train.log")
+    assert log.config["seed"] == "7"
+    assert "log_dir" not in log.config
+    assert log.accuracies == {"40": {"source": 0.5, "target": 1.0, "bridged": 0.75}}
+    assert (log.soft_tokens, log.stopped, log.last_step) == (64, "finished", 40)
+
+
+def test_an_ending_by_patience_is_told_apart(made) -> None:
+    log = LOG.format(soft_tokens=64, mode="soft_only", used=64).replace("Step 40/40", "Step 30/40")
+    folder = made(
+        {"40": run_of("40", {0})},
+        log=log + "[Early Stop] No improvement, patience: 1/2\n[Early Stop] No improvement, patience: 2/2\n",
+    )
+    assert (read_log(folder / "train.log").stopped, read_log(folder / "train.log").reason) == (
+        "patience",
+        "no improvement in 2 evaluations",
+    )
+    cut = made({"40": run_of("40", {0})}, name="cut", log=log)
+    assert (read_log(cut / "train.log").stopped, read_log(cut / "train.log").reason) == (
+        "unknown",
+        "the log ends at step 30 of 40",
+    )
+
+
+def test_logged_accuracies_that_the_completions_do_not_bear_out_are_told(made) -> None:
+    notes = read_run(made({"40": run_of("40", {0})}), GSM8K()).notes
+    assert "eval_samples_step_40.jsonl: train.log says 0.750 for bridged, its completions say 0.125" in notes
+    assert not any("for target" in note for note in notes)
+
+
+def test_gold_is_never_read_from_the_few_shot_prefix(made) -> None:
+    """The prefix's last marker says 7, which is what the source answers: read from there, all would be right."""
+    rows = [line("40", 0), line("40", 1, gold_extracted="7")]
+    recorded = read_run(made({"40": rows}), GSM8K())
+    samples = recorded.evaluations[0].samples
+    assert samples.query("arm == 'source'")["score_strict"].tolist() == [0, 0]
+    assert samples.query("arm == 'target'")["score_strict"].tolist() == [1, 1]
+    assert any(
+        "of 1 problems (the first is gsm8k/test/1) the gold was extracted as another answer" in note for note in recorded.notes
+    )
+
+
+def test_an_empty_completion_is_invalid_and_told(made) -> None:
+    rows = [line("40", 0, bridged_full="", bridged_extracted="[invalid]"), line("40", 1)]
+    recorded = read_run(made({"40": rows}), GSM8K())
+    bridged = recorded.evaluations[0].samples.query("arm == 'bridged'")
+    assert bridged["answer_strict"].isna().tolist() == [True, False]
+    assert bridged["score_strict"].tolist() == [0, 0]
+    assert any(
+        "1 empty completions of bridged (the first for gsm8k/test/0) count as invalid" in note for note in recorded.notes
+    )
+
+
+def test_run_on_completions_are_counted(made, tmp_path) -> None:
+    rows = [line("40", 0, bridged_full="#### 10\n\nQ: Another?\nA: #### 99"), line("40", 1)]
+    recorded = read_run(made({"40": rows}), GSM8K())
+    assert any("1 of 6 completions run on into a new question" in note for note in recorded.notes)
+    evals = write_run(recorded, Results(tmp_path / "results"), GSM8K()).evals().set_index(["arm", "reading"])
+    assert evals.loc[("bridged", "strict"), ["correct", "ran_on"]].tolist() == [1, 1]
+    assert evals.loc[("bridged", "flexible"), "correct"] == 0
+
+
+def test_problems_that_are_not_the_official_ones_keep_apart(made) -> None:
+    official = {"gsm8k/test/0": "Bo has 0 nuts and buys 10. How many?", "gsm8k/test/1": "Something else?"}
+    recorded = read_run(made({"40": [line("40", 0), line("40", 1)]}), GSM8K(), official=official)
+    first, second = recorded.evaluations[0].samples["problem"].unique()
+    assert first == "gsm8k/test/0"
+    assert second.startswith("gsm8k/other/")
+    assert any("the question is not the official test problem" in note for note in recorded.notes)
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+BAD = {
+    "a broken line": ("{\n", r"eval_samples_step_40\.jsonl, line 3: not JSON"),
+    "a missing field": ({"bridged_full": ...}, r"line 3: no field 'bridged_full'"),
+    "a null": ({"bridged_full": None}, r"line 3: field 'bridged_full' is null"),
+    "no text": ({"bridged_full": 3}, r"line 3: field 'bridged_full' must be text, not int"),
+    "duplicate ids": ({"index": 0}, r"line 3: index 0 occurs twice, first in line 1"),
+    "no index": ({"index": "2"}, r"line 3: index must be a number from 0 on, not '2'"),
+    "a gold that was not found": (
+        {"gold_extracted": "[invalid]"},
+        r"line 3: a gold without an answer \(gold_extracted holds none",
+    ),
+    "an empty gold": ({"gold_extracted": ""}, r"line 3: a gold without an answer \(gold_extracted holds none"),
+    "a gold without a marker": ({"gold_full_text": PREFIX}, r"line 3: a gold without an answer \(gold_full_text holds none"),
+    "another step": ({"eval_step": "20"}, r"line 3: eval_step is '20' in a file of step 40"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_nothing_is_written(made, tmp_path, case: str) -> None:
+    change, message = BAD[case]
+    folder = made({"20": run_of("20", {0}), "40": [line("40", 0), line("40", 1)]})
+    row = {
+        key: value for key, value in (line("40", 2) | (change if isinstance(change, dict) else {})).items() if value is not ...
+    }
+    if case == "a gold without a marker":
+        row["gold_full_text"] = row["question"] + " no idea"
+    with (folder / "eval_samples_step_40.jsonl").open("a") as file:
+        file.write(change if isinstance(change, str) else json.dumps(row) + "\n")
+    result = CliRunner().invoke(app, ["import-runs", str(folder), "--results", str(tmp_path / "results")])
+    assert result.exit_code == 2
+    assert re.search(message, said(result)), said(result)
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "results").exists()
+
+
+def test_other_directories_are_refused(made, tmp_path) -> None:
+    empty = made({"40": []}, name="empty")
+    with pytest.raises(ValueError, match="is empty: there is no evaluation in it"):
+        read_run(empty, GSM8K())
+    named = made({"best": run_of("best", {0})}, name="named")
+    with pytest.raises(ValueError, match="must end in _step_<number>"):
+        read_run(named, GSM8K())
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ValueError, match="holds no earlier run"):
+        find_runs([tmp_path / "nothing"])
+    with pytest.raises(ValueError, match="is not a directory"):
+        find_runs([tmp_path / "absent"])
+    assert find_runs([tmp_path]) == [empty, named]
+
+
+def test_an_unknown_benchmark_names_the_nearest(made) -> None:
+    result = CliRunner().invoke(app, ["import-runs", str(made({"40": run_of("40", {0})})), "--on", "gsm8"])
+    assert result.exit_code == 2
+    assert "unknown benchmark 'gsm8'" in said(result)
+    assert "did you mean 'gsm8k'?" in said(result)
+
+
+# --- the commands -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(made, tmp_path) -> Path:
+    """Results with two imported runs: `better` on problems 0..19, `worse` on 5..24 of which 15 are shared."""
+    results = tmp_path / "results"
+    better = run_of("40", set(range(18)), count=20)
+    worse = [row for row in run_of("40", {5, 6}, count=25) if row["index"] >= 5]
+    folders = [made({"40": better}, name="better"), made({"40": worse}, name="worse")]
+    result = CliRunner().invoke(app, ["import-runs", *map(str, folders), "--results", str(results)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return results
+
+
+def test_trials_on_different_problems_are_refused_and_can_be_compared_on_the_shared(two) -> None:
+    args = ["compare", "better", "worse", "--on", "gsm8k", "--results", str(two)]
+    refused = CliRunner().invoke(app, args)
+    assert refused.exit_code == 2
+    assert "different problems: 20 and 20, of which 15 are shared; --shared compares on those" in said(refused)
+    shared = CliRunner().invoke(app, [*args, "--shared", "--json"], catch_exceptions=False)
+    strict, flexible = json.loads(shared.output)
+    assert (strict["a"]["reading"], flexible["a"]["reading"]) == ("strict", "flexible")
+    assert (strict["result"]["n"], strict["result"]["wins"], strict["result"]["losses"]) == (15, 0, 11)
+    assert strict["result"]["verdict"] == "worse"
+    assert strict["result"]["p"] == pytest.approx(2 * 2 / 2**11)  # exact, Holm over two readings
+
+
+def test_arms_of_one_trial_are_compared(two) -> None:
+    args = ["compare", "better", "better", "--on", "gsm8k", "--results", str(two), "--arm", "source", "--arm-b", "bridged"]
+    told = said(CliRunner().invoke(app, args, catch_exceptions=False))
+    assert "bridged against source at step 40, strict: 0.900 against 0.000" in told
+    assert "18 won and 0 lost of 20" in told
+    assert "better" in told
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["bettr", "worse"], "unknown trial 'bettr'; valid: .* did you mean 'better"),
+        (["better", "worse", "--arm", "bridge"], "unknown arm 'bridge'; valid: .* did you mean 'bridged'"),
+        (["better", "worse", "--split", "dev"], r"was not evaluated on gsm8k, split dev; it was on test \(--split\)"),
+        (["better", "worse", "--step-a", "7"], "was not evaluated at step 7; valid: 40"),
+    ],
+)
+def test_bad_comparisons_are_one_sentence(two, args: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["compare", *args, "--on", "gsm8k", "--results", str(two)])
+    assert result.exit_code == 2
+    assert re.search(message, said(result)), said(result)
+
+
+def test_a_trial_is_found_by_its_directory_and_its_fingerprint(two) -> None:
+    (run,) = [run for run in Results(two).trials() if run.name == "better"]
+    for named in (str(run.path), run.fingerprint[:8], run.path.name):
+        args = ["compare", named, named, "--on", "gsm8k", "--results", str(two), "--json"]
+        assert json.loads(CliRunner().invoke(app, args, catch_exceptions=False).output)[0]["result"]["verdict"] == "tie"
+
+
+def test_summarize_counts_and_shows_examples(two, made) -> None:
+    trial = str(Results(two).trials()[0].path)
+    told = json.loads(CliRunner().invoke(app, ["summarize", trial, "--json"], catch_exceptions=False).output)
+    (row,) = [row for row in told["rows"] if (row["arm"], row["reading"]) == ("bridged", "strict")]
+    assert [row[name] for name in ("n", "valid", "invalid", "truncated", "correct")] == [20, 20, 0, None, 18]
+    assert {(one["arm"], one["kind"]) for one in told["examples"]} == {
+        ("source", "wrong"),
+        ("target", "correct"),
+        ("bridged", "correct"),
+        ("bridged", "wrong"),
+    }
+    plain = CliRunner().invoke(app, ["summarize", str(made({"40": run_of("40", {0})}, name="raw"))], catch_exceptions=False)
+    assert "0.125 [" in plain.output
+    refused = CliRunner().invoke(app, ["summarize", str(two / "absent")])
+    assert refused.exit_code == 2
+    assert "is no trial's directory" in said(refused)
+
+
+# --- the recorded run, where it is ------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not RECORDS.exists(), reason="no recorded run beside RAYBRIDGE_DATA")
+def test_the_recorded_run(tmp_path) -> None:
+    with tarfile.open(RECORDS) as archive:
+        archive.extractall(tmp_path, filter="data")
+    official = {problem.id: problem.question for problem in GSM8K().problems("test")}
+    recorded = read_run(tmp_path / "phase1_all_fix", GSM8K(), official=official)
+    assert len(recorded.evaluations) == 10
+    assert recorded.evaluations[0].samples["problem"].str.startswith("gsm8k/test/").all()
+    assert "--soft_tokens -1 was resolved to 2,048 soft tokens" in recorded.notes
+    assert not any("train.log says" in note or "gold" in note for note in recorded.notes)
+    run = write_run(recorded, Results(tmp_path / "results"), GSM8K())
+    strict = run.evals().query("reading == 'strict'").set_index(["recorded_as", "arm"])
+    bridged = strict.xs("bridged_with_text", level="arm")["accuracy"]
+    assert bridged[["0", "250", "1500", "final"]].tolist() == [0.005, 0.520, 0.680, 0.645]
+    assert strict.loc[("final", "source"), ["accuracy", "invalid", "n"]].tolist() == [0.54, 29, 200]
+    assert strict.loc[("final", "target"), ["accuracy", "invalid", "n"]].tolist() == [0.77, 4, 200]
+    assert (run.result()["peak_step"], run.result()["peak"], run.result()["final"]) == (1500, 0.68, 0.645)
+    assert len(run.metrics()) == 100
+    from_peak, from_target, from_source = findings(run, "gsm8k", recorded.bridge)
+    assert [one.result.verdict for one in (from_peak, from_target, from_source)] == ["tie", "worse", "better"]
+    assert "no degradation shown" in sentence(from_peak)
+    last = Asked(run=run, arm=recorded.bridge, on="gsm8k")
+    again = Asked(run=run, arm=recorded.bridge, on="gsm8k", step=2000)
+    assert compare_readings(again, last)[0].result.verdict == "tie"  # the same weights, another draw of the sampler's noise
