@@ -7,6 +7,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evaluators.gsm8k import GSM8K
 from raybridge.config import rebuild, resolve
@@ -119,6 +121,16 @@ EDGES = [
 def test_edge_cases(completion: str, gold: str, strict: bool, flexible: bool) -> None:
     assert GSM8K().grade(problem(gold), completion) == {"strict": strict, "flexible": flexible}
     check_agreement(completion, gold)
+
+
+pieces = st.sampled_from(
+    ["#### ", "####", "18", "1,800", "$", "-", ".", ",", "0", " ", "\n", "so", "-3", "18.0", "..", "Question:"]
+)
+
+
+@given(pieces=st.lists(pieces, max_size=12), gold=st.sampled_from(["18", "1800", "-3", "0"]))
+def test_any_completion_reads_as_the_published_rules_read_it(pieces: list[str], gold: str) -> None:
+    check_agreement("".join(pieces), gold)
 
 
 def test_a_run_on_completion_is_ended_by_the_stop_strings() -> None:
