@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import pkgutil
 import sys
@@ -115,9 +115,9 @@ def compare_trials(
 
 def load_evaluator(name: str) -> Evaluator:
     """The evaluator that a file of evaluators/ offers, with its default options."""
-    import evaluators
-
-    names = [module.name for module in pkgutil.iter_modules(evaluators.__path__)]
+    package = importlib.util.find_spec("evaluators")
+    assert package is not None
+    names = [module.name for module in pkgutil.iter_modules(package.submodule_search_locations)]
     if name not in names:
         raise unknown("benchmark", name, names, "--on")
     module = importlib.import_module(f"evaluators.{name}")
