@@ -61,6 +61,20 @@ def paired_bootstrap(
     return float(low), float(high)
 
 
+def ratio_interval(numerator: ArrayLike, denominator: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Interval of mean(numerator) / mean(denominator), one pair a problem, by the delta method."""
+    from scipy.special import ndtri
+
+    _check_level(level)
+    above, below = _paired(numerator, denominator)
+    if len(above) < 2 or not below.mean():
+        raise ValueError("a ratio of means needs at least two problems and a denominator that is not 0")
+    ratio = above.mean() / below.mean()
+    error = float((above - ratio * below).std(ddof=1) / math.sqrt(len(above)) / abs(below.mean()))
+    half = float(ndtri((1 + level) / 2)) * error
+    return float(ratio) - half, float(ratio) + half
+
+
 def sign_flip(a: Sequence[float], b: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> float:
     """Two-sided paired permutation p of mean(b) - mean(a), for scores that are not just right or wrong (such as F1)."""
     left, right = _paired(a, b)

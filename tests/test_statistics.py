@@ -21,6 +21,7 @@ from raybridge.statistics import (
     mcnemar_exact,
     minimum_detectable_effect,
     paired_bootstrap,
+    ratio_interval,
     sign_flip,
     verdict,
     wilson,
@@ -159,6 +160,20 @@ def test_bootstrap_covers_what_it_claims():
     lefts, rights = simulate(np.random.default_rng(13), 200, 300, 0.10, 0.22)
     intervals = [paired_bootstrap(a, b, resamples=2000) for a, b in zip(lefts, rights, strict=True)]
     assert np.mean([low <= 0.12 <= high for low, high in intervals]) == pytest.approx(0.95, abs=0.03)
+
+
+def test_the_interval_of_a_ratio_covers_what_it_claims():
+    rng = np.random.default_rng(16)
+    covered = []
+    for _ in range(800):
+        gap = rng.gamma(4, 2, size=200)
+        closed = 0.4 * gap + rng.normal(0, 3, size=200)
+        low, high = ratio_interval(closed, gap)
+        covered.append(low <= 0.4 <= high)
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.025)
+    assert ratio_interval([1, 2, 3], [2, 4, 6]) == pytest.approx((0.5, 0.5))
+    with pytest.raises(ValueError, match="not 0"):
+        ratio_interval([1, 2], [1, -1])
 
 
 @pytest.mark.parametrize(("n", "discordant"), [(200, 0.3), (1319, 0.5), (500, 0.1)])

@@ -1,0 +1,1 @@
+"""What to show: one file a figure or table."""

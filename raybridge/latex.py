@@ -1,0 +1,94 @@
+"""LaTeX tables in booktabs style that compile as they are and, with the standalone package, inside a paper."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "\N{MINUS SIGN}": "$-$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "\N{EN DASH}": "--",
+    "\N{EM DASH}": "---",
+}
+ABSENT = "---"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """How a column of the data appears in a table.
+
+    format: Python's format of a number. low, high: columns with the interval's ends. mark: a column that says "best" (then
+    it is bold) or "tie" (then it carries a dagger) of this row's value.
+    """
+
+    header: str
+    format: str = ""
+    low: str | None = None
+    high: str | None = None
+    mark: str | None = None
+
+
+def render(table: pd.DataFrame, columns: Mapping[str, Column], *, caption: str, label: str, origin: Mapping[str, str]) -> str:
+    """A LaTeX document that is the table and nothing else."""
+    missing = [name for name in columns if name not in table]
+    assert not missing, f"table {label} has no columns {missing}"
+    rows = [" & ".join(_cell(row, name, column) for name, column in columns.items()) for row in table.to_dict("records")]
+    kinds = "".join("r" if pd.api.types.is_numeric_dtype(table[name]) else "l" for name in columns)
+    return "\n".join(
+        [
+            "% Written by raybridge. It compiles as it is; a paper that loads the standalone package can \\input it.",
+            f"% {origin['commits']}",
+            f"% trials {origin['fingerprints']}",
+            r"\documentclass{article}",
+            r"\usepackage[utf8]{inputenc}",
+            r"\usepackage[T1]{fontenc}",
+            r"\usepackage{booktabs}",
+            r"\begin{document}",
+            r"\pagestyle{empty}",
+            r"\begin{table}[h]",
+            r"\centering\small",
+            f"\\caption{{{escaped(caption)}}}",
+            f"\\label{{tab:{label}}}",
+            f"\\begin{{tabular}}{{@{{}}{kinds}@{{}}}}",
+            r"\toprule",
+            " & ".join(escaped(column.header) for column in columns.values()) + r" \\",
+            r"\midrule",
+            *(row + r" \\" for row in rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            r"\end{document}",
+            "",
+        ]
+    )
+
+
+def escaped(text: str) -> str:
+    """Text as LaTeX shows it."""
+    return re.sub("|".join(map(re.escape, SPECIAL)), lambda match: SPECIAL[match[0]], text)
+
+
+def _cell(row: Mapping[Any, Any], name: str, column: Column) -> str:
+    value = row[name]
+    if pd.isna(value):
+        return ABSENT
+    text = escaped(format(value, column.format))
+    mark = row.get(column.mark)
+    if mark == "best":
+        text = rf"\textbf{{{text}}}"
+    elif mark == "tie":
+        text += r"$^{\dagger}$"
+    if column.low and column.high and not pd.isna(row[column.low]):
+        text += rf" {{\scriptsize [{format(row[column.low], column.format)}, {format(row[column.high], column.format)}]}}"
+    return text

@@ -1,0 +1,282 @@
+"""A view of results as tidy tables: one row a trial, an evaluation or a logged step, each with the trial it belongs to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import pandas as pd
+
+from raybridge.config import fingerprint as fingerprint_of
+from raybridge.errors import unknown
+from raybridge.results import EVAL_COLUMNS, Results, TrialRun
+from raybridge.statistics import ratio_interval, wilson
+
+FROZEN_ARMS = ("source", "target", "token_budget", "no_context", "zero")  # need no translator: kept once, as baselines
+OF_K = ("token_budget", "zero")  # frozen arms that depend on the number of soft tokens
+TRANSLATOR_ARMS = ("bridged", "shuffled", "bridged_with_text", "random", "mean", "joint")
+MEANS = ("prompt_tokens", "question_tokens", "generated_tokens")
+OF_THE_TRIAL = ["trial", "fingerprint", "label", "group", "seed", "K"]  # K: soft tokens of its translator
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The trials of a results folder, or those that one sweep asked for. Nothing here writes.
+
+    A group is the trials that differ in their seed alone; its label is what a figure calls it. Columns that start with
+    `config.` and `result.` are the resolved trial and its result.json, flattened.
+    """
+
+    results: Results
+    sweep: str | None = None
+
+    @cached_property
+    def plans(self) -> dict[str, list[str]]:
+        """Fingerprints that each sweep asked for."""
+        return {
+            folder.name: [one["fingerprint"] for one in (folder.plan() or {}).get("trials", [])]
+            for folder in self.results.sweeps()
+        }
+
+    @cached_property
+    def runs(self) -> dict[str, TrialRun]:
+        """Each trial by its fingerprint."""
+        if self.sweep is not None and self.sweep not in self.plans:
+            raise unknown("sweep", self.sweep, self.plans, where=str(self.results.root))
+        found = {run.fingerprint: run for run in self.results.trials()}
+        if self.sweep is None:
+            return found
+        return {fingerprint: found[fingerprint] for fingerprint in self.plans[self.sweep] if fingerprint in found}
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """A row for each trial."""
+        sweeps: dict[str, list[str]] = {}
+        for sweep, fingerprints in self.plans.items():
+            for fingerprint in fingerprints:
+                sweeps.setdefault(fingerprint, []).append(sweep)
+        rows = []
+        for fingerprint, run in self.runs.items():
+            config = run.config
+            result = run.result()
+            rows.append(
+                {
+                    "trial": run.name,
+                    "fingerprint": fingerprint,
+                    "group": fingerprint if config.get("imported") else _group(config),
+                    "seed": config.get("seed"),
+                    "K": (config.get("translator") or {}).get("soft_tokens"),
+                    "sweep": ",".join(sweeps.get(fingerprint, [])),
+                    "complete": result is not None,
+                    "imported": bool(config.get("imported")),
+                    **flattened(config, "config"),
+                    **flattened(result or {}, "result"),
+                }
+            )
+        results = [f"result.{key}" for key in ("peak", "peak_step", "best_step", "final", "degradation", "steps", "stopped")]
+        columns = [*OF_THE_TRIAL, "sweep", "complete", "imported", *results]
+        trials = pd.DataFrame(rows)
+        trials = trials.reindex(columns=[*columns, *(column for column in trials if column not in columns)])
+        trials["label"] = trials["group"].map(_labels(trials))
+        return trials
+
+    @cached_property
+    def evals(self) -> pd.DataFrame:
+        """A row for each (trial, step, evaluator, split, arm, reading)."""
+        return self._joined({fingerprint: run.evals() for fingerprint, run in self.runs.items()}, EVAL_COLUMNS)
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """A row for each trial and logged step."""
+        return self._joined({fingerprint: run.metrics() for fingerprint, run in self.runs.items()}, ["step"])
+
+    @cached_property
+    def first_readings(self) -> pd.DataFrame:
+        """The evaluations by each benchmark's first reading, the one that selection and stopping use."""
+        evals = self.evals
+        return evals[evals["reading"] == evals.groupby(["fingerprint", "evaluator"])["reading"].transform("first")]
+
+    @cached_property
+    def test(self) -> pd.DataFrame:
+        """Each trial on test: a row for each (trial, evaluator, arm, reading), its translator at its best step on dev.
+
+        Frozen arms are in it as they were kept, once for all trials that ask the same of the same model.
+        """
+        evals = self.evals[self.evals["split"] == "test"]
+        best = evals["fingerprint"].map(self.trials.set_index("fingerprint")["result.best_step"])
+        mine = evals["arm"].isin(TRANSLATOR_ARMS)
+        evals = evals[~mine | best.isna() | (evals["step"] == best)]
+        evals = pd.concat([self.frozen("test"), evals], ignore_index=True) if len(evals) else evals
+        return evals.drop_duplicates(["fingerprint", "evaluator", "arm", "reading"], keep="last").reset_index(drop=True)
+
+    def frozen(self, split: str) -> pd.DataFrame:
+        """Rows like those of `evals`, at step 0, of every trial's arms that need no translator."""
+        rows = {
+            fingerprint: pd.DataFrame(
+                [row for key in self.baseline_keys(fingerprint, split).values() for row in self._frozen_rows(key, split)]
+            )
+            for fingerprint in self.runs
+        }
+        return self._joined(rows, EVAL_COLUMNS)
+
+    def baseline_keys(self, fingerprint: str, split: str) -> dict[str, str]:
+        """The key of each baseline on disk that belongs to a trial, by arm."""
+        run, there = self.runs[fingerprint], self._baselines
+        config = run.config
+        evaluations = [(evaluator, step) for evaluator, part, step in run.sampled() if part == split]
+        if config.get("imported") or not evaluations or not there:
+            return {}
+        evaluator, step = evaluations[-1]
+        asked = (evaluator, split, fingerprint_of(config["evaluator"]), config.get(f"{split}_problems"))
+        if asked not in self._problems:
+            samples = run.samples(evaluator, split, step)
+            assert samples is not None
+            self._problems[asked] = list(dict.fromkeys(samples["problem"]))
+        keys = {arm: baseline_key(arm, config, evaluator, split, self._problems[asked]) for arm in FROZEN_ARMS}
+        return {arm: key for arm, key in keys.items() if key in there}
+
+    @cached_property
+    def _baselines(self) -> frozenset[str]:
+        return frozenset(self.results.baselines())
+
+    @cached_property
+    def _problems(self) -> dict[tuple[Any, ...], list[str]]:
+        """Problem ids by what was asked for, so that a thousand trials on the same problems read them once."""
+        return {}
+
+    @cached_property
+    def _frozen_rows(self) -> Any:
+        @cache
+        def rows(key: str, split: str) -> list[dict[str, Any]]:
+            samples = self.results.baseline(key)
+            assert samples is not None
+            return summarised(samples, step=0, split=split, evaluator=key.split("-", 1)[1].rsplit("-", 2)[0])
+
+        return rows
+
+    def answers(self, fingerprint: str, evaluator: str, *, split: str = "test") -> pd.DataFrame:
+        """Sample rows of a trial on a split, frozen arms included, its translator at its best step."""
+        run = self.runs[fingerprint]
+        steps = [step for name, part, step in run.sampled() if (name, part) == (evaluator, split)]
+        best = (run.result() or {}).get("best_step")
+        found = [(0, self.results.baseline(key)) for key in self.baseline_keys(fingerprint, split).values()]
+        found += [(step, run.samples(evaluator, split, step)) for step in steps]
+        marked = [part.assign(step=step) for step, part in found if part is not None]
+        if not marked:
+            return pd.DataFrame(columns=["problem", "arm", "step"])
+        rows = pd.concat(marked, ignore_index=True)
+        rows = rows[~rows["arm"].isin(TRANSLATOR_ARMS) | (rows["step"] == best) | (best is None)]
+        return rows.drop_duplicates(["problem", "arm"], keep="last").reset_index(drop=True)
+
+    def samples(self, fingerprint: str, evaluator: str, split: str, step: int) -> pd.DataFrame | None:
+        """The sample rows of one evaluation of a trial, or None."""
+        return self.runs[fingerprint].samples(evaluator, split, step)
+
+    def provenance(self, fingerprint: str) -> dict[str, Any]:
+        """Where a trial's numbers come from."""
+        return self.runs[fingerprint].provenance
+
+    def _joined(self, tables: Mapping[str, pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+        """The tables of all trials under one another, each row with the trial it belongs to."""
+        kept = {fingerprint: table for fingerprint, table in tables.items() if len(table)}
+        if not kept:
+            return pd.DataFrame(columns=[*OF_THE_TRIAL, *columns])
+        table = pd.concat(kept.values(), ignore_index=True)
+        index = pd.Index([fingerprint for fingerprint, part in kept.items() for _ in range(len(part))])
+        of_the_trial = self.trials.set_index("fingerprint", drop=False)[OF_THE_TRIAL].loc[index].reset_index(drop=True)
+        return pd.concat([of_the_trial, table], axis=1)
+
+
+def flattened(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """A nested config as one level: {"translator": {"width": 4}} gives {"config.translator.width": 4}.
+
+    Configs in a list are told apart by their class; a config's own entry is the name of its class.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}.{key}"
+        if key == "class":
+            flat[prefix] = _class(config)
+        elif isinstance(value, Mapping):
+            flat |= flattened(value, name)
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) and "class" in item for item in value):
+            flat[name] = ", ".join(_class(item) for item in value)
+            for item in value:
+                flat |= {k: v for k, v in flattened(item, f"{name}.{_class(item)}").items() if k != f"{name}.{_class(item)}"}
+        else:
+            flat[name] = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return flat
+
+
+def _class(config: Mapping[str, Any]) -> str:
+    return str(config["class"]).rpartition(":")[2]
+
+
+def _group(config: Mapping[str, Any]) -> str:
+    """The identity of a trial without its name and its seed."""
+    flat = flattened({key: value for key, value in config.items() if key not in ("name", "seed")}, "config")
+    return str(sorted((key, str(value)) for key, value in flat.items()))
+
+
+def _labels(trials: pd.DataFrame) -> dict[str, str]:
+    """What to call each group: the name of its first trial without the seed; numbered where groups share a name."""
+    labels: dict[str, str] = {}
+    taken: dict[str, int] = {}
+    for group, part in trials.groupby("group", sort=False):
+        first = part.iloc[0]
+        label = re.sub(rf"[_.-]?(?:seed|s)?{first['seed']}(?!\d)", "", first["trial"]) or first["trial"]
+        taken[label] = taken.get(label, 0) + 1
+        labels[str(group)] = label if taken[label] == 1 else f"{label} ({taken[label]})"
+    return labels
+
+
+def baseline_key(arm: str, config: Mapping[str, Any], evaluator: str, split: str, problems: list[str]) -> str:
+    """The key under which evaluation keeps a frozen arm (`evaluation.baseline_requests`; a test holds the two together)."""
+    identity = {
+        "arm": arm,
+        "model": config["source"] if arm == "source" else config["target"],
+        "evaluator": config["evaluator"],
+        "problems": problems,
+        "soft_tokens": config["translator"]["soft_tokens"] if arm in OF_K else 0,
+    }
+    return f"{arm}-{evaluator}-{split}-{fingerprint_of(identity)[:16]}"
+
+
+def summarised(samples: pd.DataFrame, *, step: int, split: str, evaluator: str) -> list[dict[str, Any]]:
+    """Rows like those of evals.parquet from sample rows."""
+    readings = [column.removeprefix("score_") for column in map(str, samples) if column.startswith("score_")]
+    rows: list[dict[str, Any]] = []
+    for arm, part in samples.groupby("arm", sort=False):
+        n = len(part)
+        for reading in readings:
+            score = float(part[f"score_{reading}"].sum())
+            low, high = wilson(round(score), n)
+            rows.append(
+                {
+                    **{"step": step, "evaluator": evaluator, "split": split, "arm": arm, "reading": reading, "n": n},
+                    **{"correct": score, "accuracy": score / n, "low": low, "high": high},
+                    "invalid": int(part[f"answer_{reading}"].isna().sum()),
+                    "truncated": int(part["truncated"].sum()),
+                    "nll": part["nll"].sum() / part["nll_tokens"].sum(),
+                    "nll_tokens": int(part["nll_tokens"].sum()),
+                    **{name: part[name].mean() for name in MEANS if name in part},
+                    "soft_tokens": int(part["soft_tokens"].max()),
+                    "seconds": part["seconds"].sum(),
+                }
+            )
+    return rows
+
+
+def gap_recovered(answers: pd.DataFrame, arm: str) -> tuple[float, float, float] | None:
+    """(gap recovered, low, high) of an arm, on the problems that text and floor answered too; None where text does not help."""
+    nll = answers.pivot(index="problem", columns="arm", values="nll")
+    if not {arm, "target", "no_context"}.issubset(nll):
+        return None
+    nll = nll[[*{arm: None, "target": None, "no_context": None}]].dropna()
+    closed, gap = nll["no_context"] - nll[arm], nll["no_context"] - nll["target"]
+    if len(nll) < 2 or gap.mean() <= 0:
+        return None
+    return (float(closed.mean() / gap.mean()), *ratio_interval(closed, gap))

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from typer.testing import CliRunner
+
+from raybridge import plots
+from raybridge.plots import Runs, app, load, make
+from raybridge.results import Results
+from raybridge.runs import FROZEN_ARMS, OF_K, baseline_key, gap_recovered, summarised
+
+HOUSE = Path(__file__).parents[1]
+
+
+def table_of(name: str, runs: Runs) -> pd.DataFrame:
+    return load(HOUSE / "plots" / f"{name}.py").table(runs)
+
+
+def command(*args: object):
+    return CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200"})
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Results:
+    """A compression sweep of two sizes with three seeds, the smaller of which is stopped; and a trial still running."""
+    root = tmp_path_factory.mktemp("results")
+    runs = [
+        synthetic.trial(root, f"2_stable_s{seed}_{k}tok", soft_tokens=k, seed=seed, level=level, stopped=k == 8, n=80)
+        for k, level in ((8, -1.0), (32, 1.0))
+        for seed in (1234, 1235, 1236)
+    ]
+    synthetic.sweep(root, "compression", runs)
+    synthetic.trial(root, "alone", soft_tokens=4, complete=False, n=80, steps=500)
+    return Results(root)
+
+
+@pytest.fixture
+def runs(results) -> Runs:
+    return Runs(results)
+
+
+# --- the view
+
+
+def test_trials_that_differ_in_their_seed_alone_are_one_group(runs):
+    assert runs.trials.groupby("label")["seed"].nunique().to_dict() == {"2_stable_8tok": 3, "2_stable_32tok": 3, "alone": 1}
+    assert runs.trials.set_index("trial")["complete"].to_dict()["alone"] == np.False_
+    trial = runs.trials[runs.trials["label"] == "2_stable_32tok"].iloc[0]
+    assert trial["K"] == 32
+    assert trial["config.translator"] == "Bottlenecked"
+    assert trial["config.losses"] == "AnswerNLL, Reconstruction"
+    assert trial["config.losses.AnswerNLL.weight"] == 1.0
+    assert trial["config.translator.layers"] == "0, 2, 4"
+    assert trial["sweep"] == "compression"
+
+
+def test_groups_that_share_a_name_are_told_apart(tmp_path):
+    for steps in (100, 200):
+        synthetic.trial(tmp_path, "same", steps=steps, points=2, n=10)
+    for seed in (1, 2):
+        synthetic.trial(tmp_path, f"named_seed{seed}", seed=seed, points=2, n=10)
+    assert set(Runs(Results(tmp_path)).trials["label"]) == {"same", "same (2)", "named"}
+
+
+def test_a_sweep_is_the_trials_that_it_asked_for(results):
+    runs = Runs(results, "compression")
+    assert len(runs.trials) == 6
+    assert set(runs.evals["label"]) == {"2_stable_8tok", "2_stable_32tok"}
+    with pytest.raises(ValueError, match="unknown sweep 'compresion'; valid: compression; did you mean 'compression'"):
+        _ = Runs(results, "compresion").runs
+
+
+def test_the_first_reading_is_the_one_that_decides(runs):
+    assert set(runs.first_readings["reading"]) == {"strict"}
+
+
+def test_on_test_every_arm_occurs_once_and_the_translator_at_its_best_step(runs):
+    test = runs.test
+    assert not test.duplicated(["fingerprint", "evaluator", "arm", "reading"]).any()
+    bridged = test[test["arm"] == "bridged"]
+    best = bridged["fingerprint"].map(runs.trials.set_index("fingerprint")["result.best_step"])
+    assert (bridged["step"] == best).all()
+
+
+def test_arms_that_need_no_translator_come_from_the_baselines(runs):
+    test = runs.test.query("reading == 'strict'")
+    assert set(test["arm"]) == {*FROZEN_ARMS, "bridged", "shuffled", "bridged_with_text", "cascade"}
+    assert (test.groupby("arm")["fingerprint"].nunique() == 6).all()
+    target = test[test["arm"] == "target"]
+    assert target["accuracy"].nunique() == 1  # one model, one benchmark: one baseline
+    assert test[test["arm"] == "token_budget"].groupby("K")["accuracy"].nunique().tolist() == [1, 1]
+    answers = runs.answers(target["fingerprint"].iloc[0], "pocket")
+    assert set(answers["arm"]) == set(test["arm"])
+    assert not answers.duplicated(["problem", "arm"]).any()
+    row = target.iloc[0]
+    assert answers.query("arm == 'target'")["score_strict"].mean() == row["accuracy"]
+
+
+def test_baselines_are_found_under_the_key_that_evaluation_gives_them(trial):
+    from raybridge.evaluation import K_ARMS, baseline_requests, problems_of
+
+    problems = [problem.id for problem in problems_of(trial, "dev")]
+    for arm, key, _ in baseline_requests(trial, "dev"):
+        assert baseline_key(arm, trial.resolved(), trial.evaluator.name, "dev", problems) == key
+    assert {arm for arm, _, _ in baseline_requests(trial, "dev")} == set(FROZEN_ARMS)
+    assert set(OF_K) == K_ARMS
+
+
+def test_summaries_are_those_that_evaluation_writes(results, trial):
+    from raybridge.evaluation import summarise
+
+    run = next(run for run in results.trials() if run.complete)
+    samples = run.samples("pocket", "test", run.result()["best_step"])
+    samples = samples.assign(reconstruction_nll=1.0, reconstruction_tokens=1)
+    theirs = pd.DataFrame(summarise(samples, trial.evaluator, step=7, split="test")).drop(columns="reconstruction_nll")
+    mine = pd.DataFrame(summarised(samples, step=7, split="test", evaluator="pocket"))
+    pd.testing.assert_frame_equal(mine[theirs.columns.tolist()], theirs, check_dtype=False)
+
+
+def test_gap_recovered_is_one_at_the_text_and_zero_at_the_floor(results):
+    runs = Runs(results, "compression")
+    answers = runs.answers(runs.trials["fingerprint"].iloc[0], "pocket")
+    assert gap_recovered(answers, "target")[0] == pytest.approx(1)
+    assert gap_recovered(answers, "no_context")[0] == pytest.approx(0)
+    gap, low, high = gap_recovered(answers, "bridged")
+    assert low < gap < high
+    assert gap_recovered(answers[answers["arm"] != "no_context"], "bridged") is None
+
+
+def test_no_results_give_empty_tables(tmp_path):
+    runs = Runs(Results(tmp_path))
+    assert runs.trials.empty
+    assert runs.evals.empty
+    assert runs.metrics.empty
+    assert runs.test.empty
+    assert runs.first_readings.empty
+
+
+# --- plots
+
+
+def test_training_curves_hold_every_dev_evaluation_of_the_bridge_and_its_control(runs):
+    curves = table_of("training_curves", runs)
+    assert set(curves["arm"]) == {"bridged", "shuffled"}
+    assert len(curves) == 2 * (3 * 8 + 3 * 10 + 10)
+    assert (curves["low"] <= curves["accuracy"]).all()
+    assert (curves["accuracy"] <= curves["high"]).all()
+    bridged = curves[curves["arm"] == "bridged"]
+    stopped = bridged[bridged["stopped"]]
+    assert stopped["label"].tolist() == ["2_stable_8tok"] * 3
+    assert stopped["step"].tolist() == [800] * 3
+    assert bridged.groupby("label")["best"].sum().to_dict() == {"2_stable_8tok": 3, "2_stable_32tok": 3, "alone": 0}
+    for _, one in bridged.groupby("fingerprint"):
+        assert not one["best"].any() or one.loc[one["best"], "accuracy"].item() == one["accuracy"].max()
+
+
+def test_training_curves_show_as_many_configurations_as_fit_and_say_so(tmp_path):
+    for k in range(2, 10):
+        synthetic.trial(tmp_path, f"t_{k}tok", soft_tokens=k, points=2, n=20)
+    plot = load(HOUSE / "plots/training_curves.py")
+    table = plot.table(Runs(Results(tmp_path)))
+    assert table["label"].nunique() == 8
+    assert "The 6 of 8 configurations with the highest peaks." in plot.caption(table)
+
+
+def test_every_plot_file_says_what_it_needs_and_draws_from_these_results(runs):
+    for path in plots.plot_files():
+        plot = load(path)
+        assert plot.title
+        assert plot.needs.startswith("python -m raybridge.")
+        assert plot.table(Runs(Results("/nowhere"))).empty
+
+
+def test_drawing_twice_gives_the_same_bytes(results):
+    for path in plots.plot_files():
+        made = [[file.read_bytes() for file in make(load(path), Runs(results), ["pdf"])] for _ in range(2)]
+        assert made[0] == made[1]
+
+
+def test_a_pdf_carries_its_origin_and_embeds_its_fonts(results):
+    plot = load(HOUSE / "plots/training_curves.py")
+    pdf = next(file for file in make(plot, Runs(results), ["pdf"]) if file.suffix == ".pdf").read_bytes()
+    for run in results.trials():
+        assert run.fingerprint.encode() in pdf
+    assert b"commit abc1234" in pdf
+    assert b"CreationDate" not in pdf
+    assert b"/Type3" not in pdf
+    assert re.search(rb"/FontFile2", pdf)
+
+
+# --- the command
+
+
+def test_the_command_draws_what_it_can_and_names_the_sweep_for_what_it_cannot(results, tmp_path):
+    done = command("--results", results.root)
+    assert done.exit_code == 0, done.output
+    for kind in ("pdf", "png", "csv"):
+        assert (results.root / f"figures/training_curves.{kind}").stat().st_size > 0
+    (tmp_path / "empty").mkdir()
+    done = command("--results", tmp_path / "empty", HOUSE / "plots/training_curves.py")
+    assert done.exit_code == 0
+    assert "training_curves: no data; made by: python -m raybridge.sweep sweeps/compression.py" in done.output
+
+
+def test_formats_and_sweep_are_chosen(results):
+    for file in (results.root / "figures").glob("*"):
+        file.unlink()
+    done = command("plots/training_curves.py", "--results", results.root, "--format", "png", "--sweep", "compression")
+    assert done.exit_code == 0, done.output
+    assert {path.suffix for path in (results.root / "figures").iterdir()} == {".png", ".csv"}
+    assert "alone" not in (results.root / "figures/training_curves.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--sweep", "compresion"], "did you mean 'compression'"),
+        (["--format", "pfd"], "unknown format 'pfd'; valid: pdf, png; did you mean 'pdf'"),
+        (
+            ["plots/training_curve.py"],
+            r"unknown plot file 'plots/training_curve\.py'.*did you mean '.*plots/training_curves\.py'",
+        ),
+        (["--results", "/nowhere"], "there is no folder /nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(results, args, says):
+    done = command(*([] if "--results" in args else ["--results", results.root]), *args)
+    assert done.exit_code == 2
+    assert re.search(says, done.output), done.output
+    assert "Traceback" not in done.output
+
+
+def plot_file(folder: Path, name: str, body: str) -> Path:
+    path = folder / f"{name}.py"
+    path.write_text('"""Title."""\nimport pandas as pd\nNEEDS = "python -m raybridge.sweep x"\n' + textwrap.dedent(body))
+    return path
+
+
+def test_one_plot_that_fails_does_not_keep_the_others_from_being_drawn(results, tmp_path):
+    broken = plot_file(
+        tmp_path,
+        "broken",
+        """
+        def table(runs):
+            return pd.DataFrame({"a": [1]})["b"]
+        def caption(table): return ""
+        def draw(figure, table): pass
+        """,
+    )
+    (results.root / "figures/training_curves.png").unlink(missing_ok=True)
+    done = command(broken, "plots/training_curves.py", "--results", results.root, "--format", "png")
+    assert done.exit_code == 1
+    assert "broken: failed: KeyError: 'b'" in done.output
+    assert (results.root / "figures/training_curves.png").exists()
+
+
+def test_a_plot_file_that_lacks_something_is_refused(results, tmp_path):
+    path = plot_file(tmp_path, "half", "def table(runs): return None\ndef caption(table): return ''\n")
+    done = command(path, "--results", results.root)
+    assert done.exit_code == 2
+    assert "lacks exactly one of draw and columns" in done.output
+    path.write_text('"""Title."""\n')
+    assert "lacks table, caption, NEEDS" in command(path, "--results", results.root).output
+
+
+def test_the_command_as_a_module(results):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "raybridge.plots",
+            "plots/training_curves.py",
+            "--results",
+            str(results.root),
+            "--format",
+            "png",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=HOUSE,
+    )
+    assert done.stdout.splitlines()[0] == f"7 trials in {results.root}"
