@@ -1,4 +1,4 @@
-"""Training curves: accuracy and answer NLL on dev, the bridge beside its shuffled control.
+"""Training curves: accuracy and answer NLL over steps, the bridge beside its shuffled control.
 
 A row of panels for each configuration, seeds as a band. The table has a row for each (trial, step, arm).
 """
@@ -10,32 +10,36 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.plots import Axes, Figure, Runs, arm_look, words
+from raybridge.plots import Axes, Figure, Runs, arm_look, stacked, words
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
-ARMS = ("shuffled", "bridged")
+ARMS = ("target", "shuffled", "bridged_with_text", "bridged")
+PROBLEMS = ["evaluator", "split", "n"]
+BRIDGES = ("bridged", "bridged_with_text")
 SHOWN = 6  # configurations in the figure; the table has all
 MARK: dict[str, Any] = {"linestyle": "none", "color": "black", "markeredgecolor": "white", "markeredgewidth": 0.5, "zorder": 5}
-MEASURES = {"accuracy": "dev accuracy", "nll": "dev answer NLL per token"}
+MEASURES = {"accuracy": "accuracy", "nll": "answer NLL per token"}
 
 
 def table(runs: Runs) -> pd.DataFrame:
-    evals = runs.first_readings
-    evals = evals[(evals["split"] == "dev") & evals["arm"].isin(ARMS)]
-    of_the_trial = ["label", "K", "trial", "fingerprint", "seed", "evaluator"]
+    """Evaluations during training: on dev, or, of runs imported from elsewhere, on the test problems that they used."""
+    evals = stacked(runs.frozen("dev"), runs.evals)
+    trials = runs.trials.set_index("fingerprint")
+    imported = evals["fingerprint"].map(trials["imported"]).eq(True)
+    evals = evals[((evals["split"] == "dev") | imported) & evals["arm"].isin(ARMS)]
+    evals = evals[evals["reading"] == evals.groupby(["fingerprint", "evaluator"])["reading"].transform("first")]
+    of_the_trial = ["label", "K", "trial", "fingerprint", "seed", "evaluator", "split"]
     curves = evals[[*of_the_trial, "step", "arm", "accuracy", "low", "high", "nll", "n"]]
     curves = curves.sort_values(["K", "label", "seed", "fingerprint", "step", "arm"], ignore_index=True)
-    trials = runs.trials.set_index("fingerprint")
-    ended = curves["fingerprint"].map(trials["result.steps"])
-    early = curves["fingerprint"].map(trials["result.stopped"].isin(["patience", "degradation"]))
+    early = curves["fingerprint"].map(trials["result.stopped"].isin(["patience", "degradation"])).eq(True)
     curves["best"] = curves["step"] == curves["fingerprint"].map(trials["result.peak_step"])
-    curves["stopped"] = early & (curves["step"] == ended)
+    curves["stopped"] = early & (curves["step"] == curves["fingerprint"].map(trials["result.steps"]))
     return curves
 
 
 def shown(curves: pd.DataFrame) -> list[str]:
     """The configurations that the figure has room for: those with the highest peaks, in the order of the table."""
-    peaks = curves[curves["arm"] == "bridged"].groupby("label")["accuracy"].max().nlargest(SHOWN)
+    peaks = curves[curves["arm"].isin(BRIDGES)].groupby("label")["accuracy"].max().nlargest(SHOWN)
     return [label for label in curves["label"].unique() if label in peaks.index]
 
 
@@ -45,20 +49,31 @@ def height(curves: pd.DataFrame) -> float:
 
 def draw(figure: Figure, curves: pd.DataFrame) -> None:
     labels = shown(curves)
-    grid = figure.subplots(len(labels), 2, sharex=True, sharey="col", squeeze=False)
+    measures = {name: said for name, said in MEASURES.items() if curves[name].notna().any()}
+    grid = figure.subplots(len(labels), len(measures), sharex=True, sharey="col", squeeze=False)
     for axes, label in zip(grid, labels, strict=True):
         part = curves[curves["label"] == label]
         axes[0].set_title(label, loc="left", pad=3, fontweight="bold")
-        for ax, measure in zip(axes, MEASURES, strict=True):
-            for arm in ARMS:
+        for ax, measure in zip(axes, measures, strict=True):
+            for arm in ARMS[1:]:
                 curve(ax, part[part["arm"] == arm], measure, arm_look(arm), words(arm))
-            marks(ax, part[part["arm"] == "bridged"], measure)
-    for column, name in enumerate(MEASURES.values()):
+            text = part.loc[part["arm"] == "target", measure].mean()
+            if not math.isnan(text):
+                ax.axhline(text, color="black", linewidth=0.8, linestyle=(0, (1, 1)), label="target reads the text")
+            marks(ax, part[part["arm"].isin(BRIDGES)], measure)
+    for column, name in enumerate(measures.values()):
         grid[-1, column].set_xlabel("step")
         grid[len(labels) // 2, column].set_ylabel(name, y=0.5 if len(labels) % 2 else 1.15)
-    grid[0, 0].set_ylim(bottom=0)
+    grid[0, 0].set_ylim(bottom=-0.03)
     found = {name: handle for ax in grid.flat for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=4, columnspacing=1, handletextpad=0.4)
+    figure.legend(
+        found.values(),
+        found.keys(),
+        loc="outside upper center",
+        ncols=4 if len(found) < 5 else 3,
+        columnspacing=1,
+        handletextpad=0.4,
+    )
 
 
 def curve(ax: Axes, part: pd.DataFrame, measure: str, look: dict, name: str) -> None:
@@ -77,7 +92,8 @@ def curve(ax: Axes, part: pd.DataFrame, measure: str, look: dict, name: str) -> 
             ax.plot(one["step"], one[measure], color=look["color"], linewidth=0.5, linestyle=look["linestyle"])
     if measure == "accuracy":
         interval = part.groupby("step")[["low", "high"]].mean().loc[whole.index].iloc[::every]
-        ax.vlines(interval.index, interval["low"], interval["high"], color=look["color"], linewidth=0.7, alpha=0.8)
+        ends = [(whole["mean"] - interval["low"]).dropna().clip(0), (interval["high"] - whole["mean"]).dropna().clip(0)]
+        ax.errorbar(interval.index, whole["mean"][interval.index], yerr=ends, fmt="none", color=look["color"], linewidth=0.8)
 
 
 def marks(ax: Axes, bridged: pd.DataFrame, measure: str) -> None:
@@ -90,13 +106,22 @@ def marks(ax: Axes, bridged: pd.DataFrame, measure: str) -> None:
 
 
 def caption(curves: pd.DataFrame) -> str:
-    labels, problems = shown(curves), sorted(curves["n"].unique())
+    labels = shown(curves)
+    there = curves[curves["label"].isin(labels)]
+    problems = ", ".join(f"{n} {split} problems of {evaluator}" for (evaluator, split, n), _ in there.groupby(PROBLEMS))
+    seeds = there.groupby("label")["fingerprint"].nunique()
     many = curves["label"].nunique()
-    n = f"n = {problems[0]}" if len(problems) == 1 else f"n = {problems[0]} to {problems[-1]}"
-    seeds = curves.groupby("label")["fingerprint"].nunique()
-    return (
-        f"Dev problems of {', '.join(sorted(curves['evaluator'].unique()))}, {n}. Lines: mean of the seeds "
-        f"({seeds.min()}{f' to {seeds.max()}' if seeds.min() < seeds.max() else ''}), shaded from lowest to highest; bars: 95% "
-        "Wilson intervals over the problems. Shuffled: the soft tokens of another problem."
-        + (f" The {len(labels)} of {many} configurations with the highest peaks." if many > len(labels) else "")
-    )
+    sentences = [
+        f"n = {problems}.",
+        "Bars: 95% Wilson intervals over the problems.",
+    ]
+    if seeds.max() > 1:
+        count = f"{seeds.min()} to {seeds.max()}" if seeds.min() < seeds.max() else str(seeds.max())
+        sentences.append(f"Lines: mean over {count} seeds, shaded from the lowest to the highest.")
+    if "shuffled" in set(there["arm"]):
+        sentences.append("Shuffled: the soft tokens of another problem.")
+    if "bridged_with_text" in set(there["arm"]):
+        sentences.append("Bridged with text: the question stood behind the soft tokens as text.")
+    if many > len(labels):
+        sentences.append(f"The {len(labels)} of {many} configurations with the highest peaks.")
+    return " ".join(sentences)

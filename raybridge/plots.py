@@ -25,18 +25,38 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from raybridge import latex
+from raybridge.answers import gap_recovered
 from raybridge.command import guarded
 from raybridge.errors import unknown
 from raybridge.latex import Column
 from raybridge.results import Results
-from raybridge.runs import Runs
-from raybridge.style import ARMS, BLACK, COLUMN, CONTROLS, GREY, LOOKS, RC, arm_look, words
+from raybridge.runs import Runs, over_seeds, stacked
+from raybridge.style import ARMS, BLACK, COLUMN, CONTROLS, GREY, LOOKS, RC, arm_look, n_of, points, seeds_of, words
 
-__all__ = ["ARMS", "BLACK", "COLUMN", "CONTROLS", "GREY", "LOOKS", "Axes", "Column", "Figure", "Runs", "arm_look", "words"]
+__all__ = [
+    "ARMS",
+    "BLACK",
+    "COLUMN",
+    "CONTROLS",
+    "GREY",
+    "LOOKS",
+    "Axes",
+    "Column",
+    "Figure",
+    "Runs",
+    "arm_look",
+    "gap_recovered",
+    "n_of",
+    "over_seeds",
+    "points",
+    "seeds_of",
+    "stacked",
+    "words",
+]
 
 FOLDER = Path(__file__).parents[1] / "plots"
 FORMATS = ("pdf", "png")
-CAPTION_SIZE, CAPTION_CHARACTERS, CAPTION_LINE = 6, 76, 0.115  # points, characters a line, inches a line
+CAPTION_SIZE, CAPTION_CHARACTERS, CAPTION_LINE = 6, 72, 0.115  # points, characters a line, inches a line
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

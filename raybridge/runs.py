@@ -10,16 +10,17 @@ from typing import Any
 
 import pandas as pd
 
+from raybridge.answers import FROZEN_ARMS, TRANSLATOR_ARMS, baseline_key, summarised
 from raybridge.config import fingerprint as fingerprint_of
 from raybridge.errors import unknown
 from raybridge.results import EVAL_COLUMNS, Results, TrialRun
-from raybridge.statistics import ratio_interval, wilson
 
-FROZEN_ARMS = ("source", "target", "token_budget", "no_context", "zero")  # need no translator: kept once, as baselines
-OF_K = ("token_budget", "zero")  # frozen arms that depend on the number of soft tokens
-TRANSLATOR_ARMS = ("bridged", "shuffled", "bridged_with_text", "random", "mean", "joint")
-MEANS = ("prompt_tokens", "question_tokens", "generated_tokens")
-OF_THE_TRIAL = ["trial", "fingerprint", "label", "group", "seed", "K"]  # K: soft tokens of its translator
+MEANS = (
+    *("accuracy", "low", "high", "invalid", "truncated", "nll", "reconstruction_nll"),
+    *("prompt_tokens", "question_tokens", "generated_tokens", "soft_tokens", "seconds"),
+    *("question_bytes", "wire_bytes", "kv_bytes"),
+)
+OF_THE_TRIAL = ["trial", "fingerprint", "label", "group", "seed", "pair", "K"]  # K: soft tokens of its translator
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class Runs:
             return found
         return {fingerprint: found[fingerprint] for fingerprint in self.plans[self.sweep] if fingerprint in found}
 
+    def asked_by(self, sweep: str) -> set[str]:
+        """Fingerprints of what a figure about a sweep shows: its trials, or those of the sweep that was chosen instead."""
+        return set(self.plans.get(self.sweep or sweep, ())) & set(self.runs)
+
     @cached_property
     def trials(self) -> pd.DataFrame:
         """A row for each trial."""
@@ -68,6 +73,7 @@ class Runs:
                     "fingerprint": fingerprint,
                     "group": fingerprint if config.get("imported") else _group(config),
                     "seed": config.get("seed"),
+                    "pair": f"{_short(config.get('source'))} to {_short(config.get('target'))}",
                     "K": (config.get("translator") or {}).get("soft_tokens"),
                     "sweep": ",".join(sweeps.get(fingerprint, [])),
                     "complete": result is not None,
@@ -109,7 +115,7 @@ class Runs:
         best = evals["fingerprint"].map(self.trials.set_index("fingerprint")["result.best_step"])
         mine = evals["arm"].isin(TRANSLATOR_ARMS)
         evals = evals[~mine | best.isna() | (evals["step"] == best)]
-        evals = pd.concat([self.frozen("test"), evals], ignore_index=True) if len(evals) else evals
+        evals = stacked(self.frozen("test"), evals)
         return evals.drop_duplicates(["fingerprint", "evaluator", "arm", "reading"], keep="last").reset_index(drop=True)
 
     def frozen(self, split: str) -> pd.DataFrame:
@@ -190,6 +196,12 @@ class Runs:
         return pd.concat([of_the_trial, table], axis=1)
 
 
+def stacked(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Tables under one another; an empty one has no say in the types of the columns."""
+    kept = [table for table in tables if len(table)]
+    return pd.concat(kept, ignore_index=True) if kept else tables[0]
+
+
 def flattened(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """A nested config as one level: {"translator": {"width": 4}} gives {"config.translator.width": 4}.
 
@@ -209,6 +221,26 @@ def flattened(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         else:
             flat[name] = ", ".join(map(str, value)) if isinstance(value, list) else value
     return flat
+
+
+def over_seeds(evals: pd.DataFrame) -> pd.DataFrame:
+    """Evaluations with the seeds of each group averaged: means of the scores and of the ends of their intervals.
+
+    `fingerprint` holds those of all seeds; `seeds` counts them.
+    """
+    keys = ["label", "pair", "K", "evaluator", "split", "arm", "reading"]
+    means = [name for name in MEANS if name in evals]
+    grouped = evals.groupby(keys, sort=False, dropna=False)
+    table = grouped[means].mean(numeric_only=False)
+    table["seeds"] = grouped["fingerprint"].nunique()
+    table["n"] = grouped["n"].max()
+    table["fingerprint"] = grouped["fingerprint"].agg(lambda prints: " ".join(sorted(set(prints))))
+    return table.reset_index()
+
+
+def _short(model: str | None) -> str:
+    """A model's name without its owner."""
+    return str(model or "unknown").rpartition("/")[2].removeprefix("pocket:")
 
 
 def _class(config: Mapping[str, Any]) -> str:
@@ -231,52 +263,3 @@ def _labels(trials: pd.DataFrame) -> dict[str, str]:
         taken[label] = taken.get(label, 0) + 1
         labels[str(group)] = label if taken[label] == 1 else f"{label} ({taken[label]})"
     return labels
-
-
-def baseline_key(arm: str, config: Mapping[str, Any], evaluator: str, split: str, problems: list[str]) -> str:
-    """The key under which evaluation keeps a frozen arm (`evaluation.baseline_requests`; a test holds the two together)."""
-    identity = {
-        "arm": arm,
-        "model": config["source"] if arm == "source" else config["target"],
-        "evaluator": config["evaluator"],
-        "problems": problems,
-        "soft_tokens": config["translator"]["soft_tokens"] if arm in OF_K else 0,
-    }
-    return f"{arm}-{evaluator}-{split}-{fingerprint_of(identity)[:16]}"
-
-
-def summarised(samples: pd.DataFrame, *, step: int, split: str, evaluator: str) -> list[dict[str, Any]]:
-    """Rows like those of evals.parquet from sample rows."""
-    readings = [column.removeprefix("score_") for column in map(str, samples) if column.startswith("score_")]
-    rows: list[dict[str, Any]] = []
-    for arm, part in samples.groupby("arm", sort=False):
-        n = len(part)
-        for reading in readings:
-            score = float(part[f"score_{reading}"].sum())
-            low, high = wilson(round(score), n)
-            rows.append(
-                {
-                    **{"step": step, "evaluator": evaluator, "split": split, "arm": arm, "reading": reading, "n": n},
-                    **{"correct": score, "accuracy": score / n, "low": low, "high": high},
-                    "invalid": int(part[f"answer_{reading}"].isna().sum()),
-                    "truncated": int(part["truncated"].sum()),
-                    "nll": part["nll"].sum() / part["nll_tokens"].sum(),
-                    "nll_tokens": int(part["nll_tokens"].sum()),
-                    **{name: part[name].mean() for name in MEANS if name in part},
-                    "soft_tokens": int(part["soft_tokens"].max()),
-                    "seconds": part["seconds"].sum(),
-                }
-            )
-    return rows
-
-
-def gap_recovered(answers: pd.DataFrame, arm: str) -> tuple[float, float, float] | None:
-    """(gap recovered, low, high) of an arm, on the problems that text and floor answered too; None where text does not help."""
-    nll = answers.pivot(index="problem", columns="arm", values="nll")
-    if not {arm, "target", "no_context"}.issubset(nll):
-        return None
-    nll = nll[[*{arm: None, "target": None, "no_context": None}]].dropna()
-    closed, gap = nll["no_context"] - nll[arm], nll["no_context"] - nll["target"]
-    if len(nll) < 2 or gap.mean() <= 0:
-        return None
-    return (float(closed.mean() / gap.mean()), *ratio_interval(closed, gap))

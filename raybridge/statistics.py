@@ -7,7 +7,7 @@ difference is b minus a.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -33,7 +33,7 @@ def wilson(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def mcnemar_exact(a: Sequence[float], b: Sequence[float]) -> float:
+def mcnemar_exact(a: ArrayLike, b: ArrayLike) -> float:
     """Two-sided exact McNemar p of right or wrong (1 or 0): a binomial test on the problems that one of the two got right."""
     from scipy.stats import binomtest
 
@@ -45,7 +45,7 @@ def mcnemar_exact(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def paired_bootstrap(
-    a: Sequence[float], b: Sequence[float], *, resamples: int = 10_000, seed: int = 0, level: float = 0.95
+    a: ArrayLike, b: ArrayLike, *, resamples: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of mean(b) - mean(a) over resampled problems."""
     _check_level(level)
@@ -75,7 +75,7 @@ def ratio_interval(numerator: ArrayLike, denominator: ArrayLike, level: float = 
     return float(ratio) - half, float(ratio) + half
 
 
-def sign_flip(a: Sequence[float], b: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> float:
+def sign_flip(a: ArrayLike, b: ArrayLike, *, resamples: int = 10_000, seed: int = 0) -> float:
     """Two-sided paired permutation p of mean(b) - mean(a), for scores that are not just right or wrong (such as F1)."""
     left, right = _paired(a, b)
     differences = (right - left)[right != left]
@@ -164,8 +164,8 @@ class Comparison:
 
 
 def compare(
-    a: Sequence[float],
-    b: Sequence[float],
+    a: ArrayLike,
+    b: ArrayLike,
     *,
     level: float = 0.05,
     band: float | None = None,
@@ -197,6 +197,22 @@ def corrected(comparisons: Sequence[Comparison], *, level: float = 0.05, band: f
         replace(one, p=p, verdict=verdict(one.difference, p, level=level, band=band))
         for one, p in zip(comparisons, ps, strict=True)
     ]
+
+
+def marks(scores: Mapping[str, ArrayLike], *, level: float = 0.05, band: float | None = None) -> dict[str, str]:
+    """Which of several deserves bold: "best" if it is better than every other, else "tie" for all that are not worse.
+
+    Every other is compared with the one of the highest mean on the same problems, p Holm-corrected. "" for the rest.
+    """
+    if len(scores) < 2:
+        return dict.fromkeys(scores, "")
+    top = max(scores, key=lambda name: float(np.asarray(scores[name], dtype=float).mean()))
+    others = [name for name in scores if name != top]
+    found = corrected([compare(scores[top], scores[name]) for name in others], level=level, band=band)
+    level_with_it = [name for name, one in zip(others, found, strict=True) if one.verdict == "tie"]
+    if not level_with_it:
+        return {name: "best" if name == top else "" for name in scores}
+    return {name: "tie" if name == top or name in level_with_it else "" for name in scores}
 
 
 def verdict(difference: float, p: float, *, level: float = 0.05, band: float | None = None) -> Verdict:

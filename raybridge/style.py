@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from matplotlib.axes import Axes
 
 COLUMN = 3.3  # inches: one column of a two-column paper
 
@@ -79,3 +82,35 @@ def arm_look(arm: str) -> dict[str, Any]:
 def words(name: str) -> str:
     """A name as a reader sees it: token_budget is token budget."""
     return name.replace("_", " ")
+
+
+def points(
+    ax: Axes,
+    x: Sequence[float],
+    y: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    *,
+    look: dict[str, Any],
+    across: bool = False,
+    hollow: bool = False,
+) -> None:
+    """Points with their intervals, on y or, `across`, on x; joined by the look's line if it has one."""
+    value = x if across else y
+    ends = [[max(v - a, 0) for v, a in zip(value, low, strict=True)], [max(b - v, 0) for v, b in zip(value, high, strict=True)]]
+    face: dict[str, Any] = {"markerfacecolor": "white"} if hollow else {}
+    bars: dict[str, Any] = {"xerr" if across else "yerr": ends}
+    ax.errorbar(x, y, elinewidth=0.8, **bars, **look, **face)
+
+
+def n_of(numbers: Iterable[Any]) -> str:
+    """How many problems, for a caption: "n = 200" or "n = 200 to 1319"."""
+    counts = sorted(int(number) for number in numbers)
+    return f"n = {counts[0]}" if counts[0] == counts[-1] else f"n = {counts[0]} to {counts[-1]}"
+
+
+def seeds_of(numbers: Iterable[Any]) -> str:
+    """How many seeds, for a caption: "1 seed" or "1 to 3 seeds"."""
+    counts = sorted(int(number) for number in numbers)
+    many = "seed" if counts[-1] == 1 else "seeds"
+    return f"{counts[0]} {many}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} {many}"

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from raybridge.answers import FROZEN_ARMS, baseline_key
 from raybridge.results import Results, TrialRun
-from raybridge.runs import FROZEN_ARMS, baseline_key
 from raybridge.statistics import wilson
 
 READINGS = ("strict", "flexible")
@@ -47,13 +47,13 @@ def fingerprint(plain: dict) -> str:
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 
-def answers(rng: np.random.Generator, arm: str, skill: float, difficulty: np.ndarray, **columns) -> pd.DataFrame:
+def answers(rng: np.random.Generator, split: str, arm: str, skill: float, difficulty: np.ndarray, **columns) -> pd.DataFrame:
     """Sample rows of one arm on all problems."""
     n = len(difficulty)
     strict = rng.random(n) < 1 / (1 + np.exp(difficulty - skill))
     flexible = strict | (rng.random(n) < 0.02)
     invalid = ~strict & (rng.random(n) < 0.05)
-    frame = pd.DataFrame({"problem": [f"pocket/{i}" for i in range(n)], "arm": arm})
+    frame = pd.DataFrame({"problem": [f"pocket/{split}/{i}" for i in range(n)], "arm": arm})
     frame["prompt_hash"] = "0" * 16
     frame["completion"] = [f"So it is {3 * i % 17}. #### {3 * i % 17}" for i in range(n)]
     frame["generated_tokens"] = rng.integers(10, 40, n)
@@ -96,7 +96,7 @@ def evaluation(seed: int, step: int, split: str, skills: dict[str, tuple[float, 
     for arm, (skill, nll) in skills.items():
         soft = k if arm in ("bridged", "shuffled", "bridged_with_text", "zero") else 0
         text = {"no_context": 0, "token_budget": min(k, 45)}.get(arm, 0 if soft and arm != "bridged_with_text" else 45)
-        part = answers(rng, arm, skill, difficulty, soft_tokens=soft, prompt_tokens=12 + text, question_tokens=45)
+        part = answers(rng, split, arm, skill, difficulty, soft_tokens=soft, prompt_tokens=12 + text, question_tokens=45)
         part["nll"] = part["nll_tokens"] * (nll + 0.1 * difficulty)
         part["seconds"] = 0.02 + 0.001 * (12 + text + soft)
         parts.append(part)
@@ -160,11 +160,12 @@ def trial(
     run.add_evals(rows_of(test, step=best, split="test"))
     if baselines:
         skills = {arm: (SKILL[arm] + (soft_tokens / 12 if arm == "token_budget" else 0), NLL[arm]) for arm in SKILL}
-        frozen = evaluation(0, 0, "test", skills, soft_tokens, n)
-        problems = list(dict.fromkeys(frozen["problem"]))
-        for arm in FROZEN_ARMS:
-            key = baseline_key(arm, plain, "pocket", "test", problems)
-            Results(root).write_baseline(key, frozen[frozen["arm"] == arm].reset_index(drop=True))
+        for split in ("dev", "test"):
+            frozen = evaluation(0, 0, split, skills, soft_tokens, n)
+            problems = list(dict.fromkeys(frozen["problem"]))
+            for arm in FROZEN_ARMS:
+                key = baseline_key(arm, plain, "pocket", split, problems)
+                Results(root).write_baseline(key, frozen[frozen["arm"] == arm].reset_index(drop=True))
         cascade = frozen[frozen["arm"] == "cascade"]
         run.write_samples("pocket", "test", 0, cascade)
         run.add_evals(rows_of(cascade, step=0, split="test"))
@@ -199,4 +200,26 @@ def compression(root: Path, *, tokens=(4, 8, 16, 32), seeds=(1234, 1235, 1236), 
             name = f"2_stable_s{seed}_{k}tok"
             runs.append(trial(root, name, soft_tokens=k, seed=seed, level=level, stopped=k == 8, n=n))
     sweep(root, "compression", runs)
+    return runs
+
+
+def stability(root: Path, *, seeds=(1234, 1235), n: int = 200) -> list[TrialRun]:
+    """A stability sweep: without the fixes a trial falls off, with them it does not."""
+    runs = []
+    for seed in seeds:
+        runs.append(trial(root, f"1a_plain_s{seed}_16tok", seed=seed, level=0.0, stopped=True, n=n, clip=2.0))
+        runs.append(trial(root, f"1b_fixed_s{seed}_16tok", seed=seed, level=0.2, n=n, clip=1.0))
+    sweep(root, "stability", runs)
+    return runs
+
+
+def loss_ablation(root: Path, *, seeds=(1234, 1235, 1236), n: int = 200) -> list[TrialRun]:
+    """A loss ablation: reconstruction helps, the contrastive term alone does not."""
+    levels = {"3a_answer": -1.0, "3b_answer_reconstruction": 0.5, "3c_answer_infonce": -1.1, "3d_all": 0.6}
+    runs = []
+    for number, (name, level) in enumerate(levels.items()):
+        for seed in seeds:
+            losses = [{"class": "raybridge.losses.next_token:AnswerNLL", "weight": 1.0 + number}]
+            runs.append(trial(root, f"{name}_s{seed}_16tok", seed=seed, level=level, n=n, losses=losses))
+    sweep(root, "loss_ablation", runs)
     return runs

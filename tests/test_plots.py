@@ -13,9 +13,9 @@ import synthetic
 from typer.testing import CliRunner
 
 from raybridge import plots
+from raybridge.answers import FROZEN_ARMS, OF_K, baseline_key, gap_recovered, summarised
 from raybridge.plots import Runs, app, load, make
 from raybridge.results import Results
-from raybridge.runs import FROZEN_ARMS, OF_K, baseline_key, gap_recovered, summarised
 
 HOUSE = Path(__file__).parents[1]
 
@@ -149,8 +149,9 @@ def test_no_results_give_empty_tables(tmp_path):
 
 def test_training_curves_hold_every_dev_evaluation_of_the_bridge_and_its_control(runs):
     curves = table_of("training_curves", runs)
-    assert set(curves["arm"]) == {"bridged", "shuffled"}
-    assert len(curves) == 2 * (3 * 8 + 3 * 10 + 10)
+    assert set(curves["arm"]) == {"bridged", "shuffled", "target"}
+    assert (curves["arm"] == "bridged").sum() == (curves["arm"] == "shuffled").sum() == 3 * 8 + 3 * 10 + 10
+    assert curves.loc[curves["arm"] == "target", "accuracy"].nunique() == 1
     assert (curves["low"] <= curves["accuracy"]).all()
     assert (curves["accuracy"] <= curves["high"]).all()
     bridged = curves[curves["arm"] == "bridged"]
@@ -169,6 +170,47 @@ def test_training_curves_show_as_many_configurations_as_fit_and_say_so(tmp_path)
     table = plot.table(Runs(Results(tmp_path)))
     assert table["label"].nunique() == 8
     assert "The 6 of 8 configurations with the highest peaks." in plot.caption(table)
+
+
+def test_arms_show_the_configuration_that_was_best_on_dev(runs):
+    arms = table_of("arms", runs)
+    assert set(arms.loc[arms["chosen"], "label"]) == {"2_stable_32tok"}
+    row = arms.query("label == '2_stable_32tok' and arm == 'bridged' and reading == 'strict'").iloc[0]
+    assert row["seeds"] == 3
+    seeds = runs.test.query("label == '2_stable_32tok' and arm == 'bridged' and reading == 'strict'")
+    assert row["accuracy"] == pytest.approx(seeds["accuracy"].mean())
+    assert row["low"] < row["accuracy"] < row["high"]
+    assert row["fingerprint"].split() == sorted(seeds["fingerprint"])
+
+
+def test_stability_says_whether_the_fall_is_more_than_noise(results):
+    trials = load(HOUSE / "plots/stability_comparison.py").table(Runs(results, "compression"))
+    assert len(trials) == 6
+    stopped = trials[trials["stopped"] == "degradation"]
+    assert set(stopped["label"]) == {"2_stable_8tok"}
+    for row in trials.to_dict("records"):
+        run = results.find(row["fingerprint"]).result()
+        assert (row["peak"], row["final"], row["peak_step"]) == (run["peak"], run["final"], run["peak_step"])
+        assert row["degradation"] == pytest.approx(row["peak"] - row["final"])
+        assert row["degradation_low"] <= row["degradation"] <= row["degradation_high"]
+        assert row["degraded"] == (row["p_holm"] <= 0.05 and row["degradation"] > 0)
+        assert row["shuffled"] < row["peak"]
+
+
+def test_the_loss_ablation_compares_with_the_first_trial_of_the_sweep(tmp_path):
+    made = synthetic.loss_ablation(tmp_path, seeds=(1, 2, 3), n=120)
+    rows = table_of("loss_ablation", Runs(Results(tmp_path))).set_index("label")
+    assert rows.index.tolist() == ["3b_answer_reconstruction_16tok", "3c_answer_infonce_16tok", "3d_all_16tok"]
+    assert set(rows["baseline"]) == {"3a_answer_16tok"}
+    assert rows["verdict"].tolist() == ["better", "tie", "better"]
+    assert (rows["aa_band"] > 0).all()
+    for row in rows.to_dict("records"):
+        assert row["difference"] == pytest.approx(row["accuracy"] - row["baseline_accuracy"])
+        assert row["low"] <= row["difference"] <= row["high"]
+        assert len(row["fingerprint"].split()) == 6
+    by_hand = [run.result()["best_step"] for run in made[:3]]
+    tests = [run.samples("pocket", "test", step).query("arm == 'bridged'") for run, step in zip(made, by_hand, strict=False)]
+    assert rows["baseline_accuracy"].iloc[0] == pytest.approx(np.mean([part["score_strict"].mean() for part in tests]))
 
 
 def test_every_plot_file_says_what_it_needs_and_draws_from_these_results(runs):

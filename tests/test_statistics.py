@@ -265,6 +265,15 @@ def test_scores_between_right_and_wrong_are_compared_by_permutation():
     assert found.interval[0] < found.difference < found.interval[1]
 
 
+def test_bold_is_for_what_is_better_than_every_other():
+    low, high, near = [0] * 60 + [1] * 40, [1] * 30 + [0] * 30 + [1] * 40, [1] * 28 + [0] * 32 + [1] * 40
+    assert statistics.marks({"low": low, "high": high}) == {"low": "", "high": "best"}
+    assert statistics.marks({"low": low, "near": near, "high": high}) == {"low": "", "near": "tie", "high": "tie"}
+    assert statistics.marks({"low": low, "high": high}, band=0.5) == {"low": "tie", "high": "tie"}
+    assert statistics.marks({"alone": low}) == {"alone": ""}
+    assert statistics.marks({}) == {}
+
+
 @pytest.mark.parametrize(
     ("a", "b", "says"),
     [([1], [1, 0], "1 and 2 scores"), ([], [], "at least one problem"), ([1.0, math.nan], [1, 0], "some are missing")],

@@ -1,0 +1,79 @@
+"""Arms: every way to answer one benchmark, with its controls, on the same test problems.
+
+The table has a row for each (configuration, benchmark, arm, reading); the figure shows, for each benchmark, the configuration
+that was best on dev.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from raybridge.plots import ARMS, CONTROLS, Figure, Runs, arm_look, n_of, over_seeds, points, seeds_of, words
+
+NEEDS = "python -m raybridge.sweep sweeps/compression.py"
+PANEL = ["evaluator", "imported"]
+
+
+def table(runs: Runs) -> pd.DataFrame:
+    test = runs.test
+    trials = runs.trials.set_index("label")
+    arms = over_seeds(test[test["arm"].isin(ARMS)])
+    arms["imported"] = arms["label"].map(trials["imported"].groupby("label").first())
+    arms["dev_peak"] = arms["label"].map(trials["result.peak"].groupby("label").mean())
+    arms["chosen"] = arms["dev_peak"] == arms.groupby(PANEL)["dev_peak"].transform("max")
+    columns = ["label", "pair", "K", "evaluator", "arm", "reading", "accuracy", "low", "high", "nll", "n", "seeds"]
+    return arms[[*columns, "imported", "dev_peak", "chosen", "fingerprint"]]
+
+
+def panels(arms: pd.DataFrame) -> list[pd.DataFrame]:
+    """What each panel shows: one configuration on one benchmark."""
+    chosen = arms[arms["chosen"]]
+    return [part[part["label"] == part["label"].iloc[0]] for _, part in chosen.groupby(PANEL)]
+
+
+def order(panel: pd.DataFrame) -> list[str]:
+    """Arms from top to bottom, controls last."""
+    return [arm for arm in ARMS if arm in set(panel["arm"])]
+
+
+def height(arms: pd.DataFrame) -> float:
+    return 0.3 + sum(0.42 + 0.19 * len(order(panel)) for panel in panels(arms))
+
+
+def draw(figure: Figure, arms: pd.DataFrame) -> None:
+    shown = panels(arms)
+    ratios = [len(order(panel)) + 1.5 for panel in shown]
+    axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
+    for ax, panel in zip(axes, shown, strict=True):
+        names = order(panel)
+        place = {name: -number - 0.4 * (name in CONTROLS) for number, name in enumerate(names)}
+        for second, (_, part) in enumerate(panel.groupby("reading", sort=False)):
+            for row in part.to_dict("records"):
+                look = arm_look(row["arm"]) | {"linestyle": "none", "markersize": 3 if second else 3.5}
+                y = place[row["arm"]] - 0.3 * second
+                points(ax, [row["accuracy"]], [y], [row["low"]], [row["high"]], look=look, across=True, hollow=bool(second))
+        ax.set_yticks(list(place.values()), [words(name) for name in names])
+        ax.axhline(max([place[name] for name in names if name in CONTROLS], default=-99) + 0.7, color="0.6", linewidth=0.5)
+        ax.set_ylim(min(place.values()) - 0.8, 0.6)
+        ax.set_title(f"{panel['evaluator'].iloc[0]}: {panel['label'].iloc[0]}", loc="left", fontweight="bold")
+        ax.grid(visible=False, axis="y")
+    axes[-1].set_xlim(-0.02, 1.02)
+    axes[-1].set_xlabel("test accuracy")
+
+
+def caption(arms: pd.DataFrame) -> str:
+    shown = pd.concat(panels(arms))
+    readings = list(dict.fromkeys(shown["reading"]))
+    sentences = [
+        f"{n_of(shown['n'])} test problems, {seeds_of(shown['seeds'])}.",
+        f"Bars: 95% Wilson intervals. Filled: {readings[0]} reading"
+        + (f"; hollow: {readings[1]}." if len(readings) > 1 else "."),
+    ]
+    if shown["arm"].isin(CONTROLS).any():
+        sentences.append("Below the line: controls, which should fail.")
+    if not shown["imported"].all():
+        sentences.append("Of several configurations, the one that was best on dev.")
+    if shown["imported"].any():
+        where = ", ".join(shown.loc[shown["imported"], "label"].unique())
+        sentences.append(f"{where}: imported; its last evaluation, on problems that it had been evaluated on before.")
+    return " ".join(sentences)
