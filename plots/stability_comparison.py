@@ -92,8 +92,8 @@ def draw(figure: Figure, trials: pd.DataFrame) -> None:
     control = arm_look("shuffled") | {"linestyle": "none", "label": "shuffled, at the peak"}
     there = trials.reset_index().dropna(subset=["shuffled"])
     if len(there):
-        ends = there["shuffled_low"], there["shuffled_high"]
-        points(left, there["shuffled"], [0.14 - y for y in there["index"]], *ends, look=control, across=True)
+        low, high = there["shuffled_low"], there["shuffled_high"]
+        points(left, there["shuffled"], [0.14 - y for y in there["index"]], low, high, look=control, across=True)
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     right.axvline(0, color="0.5", linewidth=0.6)
     right.set_xlabel("peak minus final")

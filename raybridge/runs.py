@@ -177,6 +177,13 @@ class Runs:
         rows = rows[~rows["arm"].isin(TRANSLATOR_ARMS) | (rows["step"] == best) | (best is None)]
         return rows.drop_duplicates(["problem", "arm"], keep="last").reset_index(drop=True)
 
+    def best_on_dev(self, evals: pd.DataFrame) -> pd.DataFrame:
+        """Of rows on test, those of the configuration that was best on dev for its pair, benchmark and K."""
+        peak = evals["fingerprint"].map(self.trials.set_index("fingerprint")["result.peak"])
+        keys = [evals[name] for name in ("pair", "evaluator", "K")]
+        of_label = peak.groupby([*keys, evals["label"]]).transform("mean")
+        return evals[of_label == of_label.groupby(keys).transform("max")]
+
     def samples(self, fingerprint: str, evaluator: str, split: str, step: int) -> pd.DataFrame | None:
         """The sample rows of one evaluation of a trial, or None."""
         return self.runs[fingerprint].samples(evaluator, split, step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -86,21 +86,23 @@ def words(name: str) -> str:
 
 def points(
     ax: Axes,
-    x: Sequence[float],
-    y: Sequence[float],
-    low: Sequence[float],
-    high: Sequence[float],
+    x: Iterable[float],
+    y: Iterable[float],
+    low: Iterable[float],
+    high: Iterable[float],
     *,
     look: dict[str, Any],
     across: bool = False,
     hollow: bool = False,
 ) -> None:
     """Points with their intervals, on y or, `across`, on x; joined by the look's line if it has one."""
-    value = x if across else y
+    xs, ys = list(x), list(y)
+    value = xs if across else ys
     ends = [[max(v - a, 0) for v, a in zip(value, low, strict=True)], [max(b - v, 0) for v, b in zip(value, high, strict=True)]]
-    face: dict[str, Any] = {"markerfacecolor": "white"} if hollow else {}
-    bars: dict[str, Any] = {"xerr" if across else "yerr": ends}
-    ax.errorbar(x, y, elinewidth=0.8, **bars, **look, **face)
+    extra: dict[str, Any] = {"xerr" if across else "yerr": ends}
+    if hollow:
+        extra["markerfacecolor"] = "white"
+    ax.errorbar(xs, ys, elinewidth=0.8, **extra, **look)
 
 
 def n_of(numbers: Iterable[Any]) -> str:

@@ -213,6 +213,66 @@ def test_the_loss_ablation_compares_with_the_first_trial_of_the_sweep(tmp_path):
     assert rows["baseline_accuracy"].iloc[0] == pytest.approx(np.mean([part["score_strict"].mean() for part in tests]))
 
 
+def test_compression_is_counted_in_tokens_and_flagged_where_there_is_none(tmp_path):
+    runs = [
+        synthetic.trial(tmp_path, f"2_stable_s{seed}_{k}tok", soft_tokens=k, seed=seed, level=level, points=3, n=60)
+        for k, level in ((8, -1.0), (64, 1.0))
+        for seed in (1, 2)
+    ]
+    synthetic.sweep(tmp_path, "compression", runs)
+    plot = load(HOUSE / "plots/compression_tradeoff.py")
+    rows = plot.table(Runs(Results(tmp_path)))
+    bridged = rows[rows["arm"] == "bridged"].set_index("K")
+    assert bridged["compression"].to_dict() == {8: 45 / 8, 64: 45 / 64}
+    assert bridged["flagged"].to_dict() == {8: False, 64: True}
+    assert not rows.loc[rows["arm"] != "bridged", "flagged"].any()
+    assert "No compression at K=64." in plot.caption(rows)
+    assert set(rows["arm"]) == {"bridged", "shuffled", "token_budget", "target"}
+    assert (rows["gap_low"] <= rows["gap"]).all()
+    assert (rows["gap"] <= rows["gap_high"]).all()
+    assert rows.loc[rows["arm"] == "target", "gap"].tolist() == pytest.approx([1, 1])
+    assert rows["aa_band"].nunique() == 1
+    assert bridged.loc[64, "gap"] > bridged.loc[8, "gap"]
+
+
+def test_without_replicates_there_is_no_band(tmp_path):
+    synthetic.sweep(tmp_path, "compression", [synthetic.trial(tmp_path, "one_16tok", points=2, n=40)])
+    plot = load(HOUSE / "plots/compression_tradeoff.py")
+    rows = plot.table(Runs(Results(tmp_path)))
+    assert rows["aa_band"].isna().all()
+    assert "no A/A band" in plot.caption(rows)
+
+
+def test_scaling_takes_the_configuration_that_was_best_on_dev_at_each_k(tmp_path):
+    for name, level in (("weak", -2.0), ("strong", 1.5)):
+        synthetic.trial(tmp_path, name, soft_tokens=16, level=level, points=3, n=60, steps=1000 + len(name))
+    rows = table_of("scaling", Runs(Results(tmp_path)))
+    assert set(rows["label"]) == {"strong"}
+    assert set(rows["arm"]) == {"bridged", "shuffled"}
+    assert (rows["gap_low"] < rows["gap"]).all()
+
+
+def test_inference_cost_counts_what_the_target_holds(runs):
+    rows = table_of("inference_cost", runs).set_index(["K", "arm"])
+    assert rows.loc[(32, "bridged"), "context_tokens"] == 12 + 32
+    assert rows.loc[(32, "target"), "context_tokens"] == 12 + 45
+    assert rows.loc[(32, "bridged"), "seconds_per_problem"] == pytest.approx(0.02 + 0.001 * 44)
+
+
+def test_loss_terms_mark_a_term_that_is_on_and_moves_nothing(tmp_path):
+    run = synthetic.trial(tmp_path, "alone", points=2, n=20)
+    run.append_metrics({"step": 2000, "loss/idle": 1.0, "weight/idle": 0.5, "gradient/idle": 0.0})
+    run.append_metrics({"step": 2010, "loss/off": 1.0, "weight/off": 0.0, "gradient/off": 0.0})
+    plot = load(HOUSE / "plots/loss_terms.py")
+    rows = plot.table(Runs(Results(tmp_path)))
+    assert set(rows["term"]) == {"answer", "reconstruction", "idle", "off"}
+    assert set(rows.loc[rows["dead"], "term"]) == {"idle"}
+    assert "No gradient although on: idle." in plot.caption(rows)
+    answer = rows[rows["term"] == "answer"]
+    assert answer["step"].max() == 1000
+    assert answer["gradient"].gt(0).all()
+
+
 def test_every_plot_file_says_what_it_needs_and_draws_from_these_results(runs):
     for path in plots.plot_files():
         plot = load(path)
