@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 USAGE, FAILURE = 2, 1
 
@@ -20,7 +21,7 @@ def guarded(console: Console, *, debug: bool) -> Iterator[None]:
     except (ValueError, RuntimeError, OSError) as error:
         if debug:
             raise
-        console.print(f"[red]error[/red] {sentence(error)}", soft_wrap=True, highlight=False)
+        console.print(f"[red]error[/red] {escape(sentence(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(USAGE if isinstance(error, ValueError) else FAILURE) from None
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import itertools
+import pkgutil
+import re
+import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from raybridge.config import rebuild
 from raybridge.errors import unknown
 from raybridge.results import Results
 from raybridge.scales import Scale
@@ -46,25 +51,51 @@ class Sweep:
         return distinct([self._trial(scale, dict(zip(axes, values, strict=True))) for values in combinations], str(self.path))
 
     def _trial(self, scale: Scale, values: Mapping[str, Any]) -> Trial:
-        told = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        where = f"{self.path}, trial({', '.join(f'{name}={value!r}' for name, value in values.items())})"
         try:
             trial = self.trial(scale.trial, **values)
-        except TypeError as error:
-            raise _bad_field(self.path, told, error, scale.trial) from error
-        except ValueError as error:
-            raise ValueError(f"{self.path}, trial({told}): {error}") from error
+        except MISTAKES as error:
+            base = scale.trial
+            known = {type(part).__name__: type(part) for part in (base, base.translator, base.stopping, *base.losses)}
+            raise refusal(where, error, known | self.trial.__globals__) from error
         if not isinstance(trial, Trial):
-            raise ValueError(f"{self.path}, trial({told}) must return a Trial, not {type(trial).__name__}")
+            raise ValueError(f"{where} must return a Trial, not {type(trial).__name__}")
+        try:
+            assert rebuild(trial.resolved()) == trial  # a worker gets the trial as JSON and never sees the sweep file
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
         return trial
 
 
-def _bad_field(path: Path, told: str, error: TypeError, base: Trial) -> ValueError:
-    """A TypeError of `replace` as a sentence with the nearest field."""
-    words = str(error).split("'")
-    if "unexpected keyword argument" in str(error) and len(words) > 1:
-        valid = {field.name for part in (base, base.translator, base.stopping, *base.losses) for field in fields(part)}  # type: ignore[arg-type]
-        return unknown("field", words[1], sorted(valid), where=f"{path}, trial({told})")
-    return ValueError(f"{path}, trial({told}): {error}")
+# What a slip of the pen in a sweep file raises.
+MISTAKES = (ImportError, NameError, SyntaxError, AttributeError, TypeError, KeyError, ValueError)
+
+
+def refusal(where: str, error: Exception, known: Mapping[str, Any]) -> ValueError:
+    """A mistake in a sweep file as one sentence, with the nearest match where a name is wrong. known: names in its sight."""
+    if isinstance(error, NameError) and error.name:
+        return unknown("name", error.name, sorted(name for name in known if not name.startswith("_")), where)
+    if isinstance(error, AttributeError) and error.name and error.obj is not None:
+        return unknown("attribute", error.name, [name for name in dir(error.obj) if not name.startswith("_")], where)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package, _, module = error.name.rpartition(".")
+        paths = getattr(sys.modules.get(package), "__path__", [])
+        return unknown("module", module, [found.name for found in pkgutil.iter_modules(paths)], f"{where}: import {error.name}")
+    if isinstance(error, ImportError) and (match := re.match(r"cannot import name '(\w+)'", str(error))):
+        names = (
+            [name for name in vars(sys.modules[error.name]) if not name.startswith("_")] if error.name in sys.modules else []
+        )
+        return unknown("name", match[1], names, f"{where}: from {error.name} import {match[1]}")
+    if isinstance(error, TypeError) and (
+        match := re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    ):
+        config = known.get(match[1])
+        return unknown(
+            "field", match[2], [f.name for f in fields(config)] if is_dataclass(config) else [], f"{where}: {match[1]}"
+        )
+    if isinstance(error, KeyError):
+        return ValueError(f"{where}: no entry {error}")
+    return ValueError(f"{where}: {error}")
 
 
 def load(path: Path) -> Sweep:
@@ -72,17 +103,22 @@ def load(path: Path) -> Sweep:
     if not path.is_file():
         near = sorted(str(file) for file in path.parent.glob("*.py") if file.name != "__init__.py")
         raise unknown("sweep file", path, near)
+    if path.suffix != ".py":
+        raise ValueError(f"{path} is no sweep file: a sweep is Python, and its name ends in .py")
     spec = importlib.util.spec_from_file_location(f"sweeps.{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (ImportError, NameError, SyntaxError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be loaded: {error}") from error
+    except MISTAKES as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        raise refusal(f"{path}, line {lines[-1]}" if lines else str(path), error, vars(module)) from error
     for name in ("axes", "trial"):
         if not hasattr(module, name):
             raise ValueError(f"{path} defines no {name!r}; a sweep file has `axes` (by scale) and `trial(base, ...)`")
+    if not isinstance(module.axes, Mapping) or not all(isinstance(axes, Mapping) for axes in module.axes.values()):
+        raise ValueError(f"{path}: `axes` must map scales to axes, such as {{'pocket': dict(soft_tokens=[8, 16])}}")
     return Sweep(
         path=path,
         question=(module.__doc__ or "").strip(),

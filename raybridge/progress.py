@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from rich import box
@@ -51,8 +52,8 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def row_of(trial: Trial, results: Results) -> Row:
-    """Where a trial stands."""
+def row_of(trial: Trial, results: Results, *, since: float = 0.0) -> Row:
+    """Where a trial stands. What an earlier launch left, before the time `since`, says how far it came, not what it does."""
     run = results.find(trial.fingerprint)
     if run is None:
         return Row(name=trial.name, step=0, steps=trial.steps, state="waiting")
@@ -61,12 +62,12 @@ def row_of(trial: Trial, results: Results) -> Row:
     step = int(result["steps"]) if result else int(metrics["step"].iloc[-1]) if len(metrics) else 0
     dev = evals[(evals["split"] == "dev") & (evals["reading"] == trial.evaluator.readings[0])]
     bridged, shuffled = (dev[dev["arm"] == arm] for arm in ("bridged", "shuffled"))
-    state: State = "training" if len(metrics) else "waiting"
+    state: State = "training" if len(metrics) and touched(run.path / "metrics.jsonl", since) else "waiting"
     if result:
         state = "complete"
-    elif (run.path / "failure.json").exists():
+    elif touched(run.path / "failure.json", since):
         state = "failed"
-    elif step >= trial.steps:
+    elif step >= trial.steps and state == "training":
         state = "testing"
     rate = metrics["seconds"].iloc[-1] / step if step and state == "training" else None
     return Row(
@@ -82,11 +83,24 @@ def row_of(trial: Trial, results: Results) -> Row:
     )
 
 
+def touched(path: Path, since: float) -> bool:
+    """Whether a file is there and was written after a time."""
+    try:
+        return path.stat().st_mtime >= since
+    except FileNotFoundError:
+        return False
+
+
 def table(rows: Sequence[Row]) -> Table:
     """The live table of a terminal."""
     drawn = Table(box=box.SIMPLE)
     for heading in HEADINGS:
-        drawn.add_column(heading, justify="left" if heading in ("trial", "state") else "right", no_wrap=True)
+        drawn.add_column(
+            heading,
+            justify="left" if heading in ("trial", "state") else "right",
+            no_wrap=heading != "trial",  # where it is narrow, a long name goes on in the next line
+            overflow="fold",
+        )
     for row in rows:
         drawn.add_row(*row.words())
     return drawn
@@ -96,9 +110,20 @@ def changes(before: Sequence[Row], after: Sequence[Row]) -> list[str]:
     """Plain lines for a log file: a trial that changed its state or was evaluated again."""
     old = {row.name: row for row in before}
     return [
-        "  ".join(f"{heading} {word}" for heading, word in zip(HEADINGS[1:], row.words()[1:], strict=True)).join(
-            [f"{row.name}  ", ""]
-        )
-        for row in after
-        if row.name not in old or (row.state, row.dev) != (old[row.name].state, old[row.name].dev)
+        line(row) for row in after if row.name not in old or (row.state, row.dev) != (old[row.name].state, old[row.name].dev)
     ]
+
+
+def line(row: Row) -> str:
+    """A row as a sentence of what is known."""
+    _, _, loss, rate, dev, shuffled, _, left = row.words()
+    said = [f"{row.name}: {row.state}", f"step {row.step} of {row.steps}"]
+    if row.loss is not None:
+        said.append(f"loss {loss}")
+    if row.state == "training" and row.tokens_per_second is not None:
+        said.append(f"{rate} tokens/s")
+    if row.dev is not None:
+        said.append(f"dev accuracy {dev} (shuffled {shuffled})")
+    if row.seconds_left is not None:
+        said.append(f"{left} left")
+    return ", ".join(said)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.evaluation import baseline_requests, summarise
+from raybridge.evaluation import BASELINE_ARMS, baseline_requests, summarise
 from raybridge.files import read_json
 from raybridge.results import Results, TrialRun
 from raybridge.statistics import Comparison, compare, corrected, minimum_detectable_effect
@@ -27,7 +27,7 @@ class Finding:
 
     @property
     def gap_recovered(self) -> float | None:
-        """(floor NLL - bridged NLL) / (floor NLL - text NLL); None where text does not help."""
+        """(floor NLL - bridged NLL) / (floor NLL - text NLL); None where text does not help or a baseline is missing."""
         return self._gap("nll")
 
     @property
@@ -41,8 +41,15 @@ class Finding:
         return self.arms["bridged"]["question_tokens"] / self.trial.translator.soft_tokens
 
     def _gap(self, measure: str) -> float | None:
+        if not {"no_context", "target"} <= self.arms.keys():
+            return None
         floor, text, ours = (self.arms[arm][measure] for arm in ("no_context", "target", "bridged"))
         return (floor - ours) / (floor - text) if floor > text else None
+
+    @property
+    def missing(self) -> list[str]:
+        """Baselines that were not computed."""
+        return [arm for arm in BASELINE_ARMS if arm not in self.arms]
 
 
 def find(trials: Sequence[Trial], results: Results) -> list[Finding]:
@@ -65,7 +72,10 @@ def find(trials: Sequence[Trial], results: Results) -> list[Finding]:
 def _finding(trial: Trial, run: TrialRun, result: dict[str, Any], results: Results) -> Finding:
     evaluator, step = trial.evaluator, result["best_step"]
     samples = run.samples(evaluator.name, "test", step)
-    assert samples is not None, f"{run.path} is complete without test samples"
+    if samples is None:
+        raise ValueError(
+            f"{run.path} has a result and no test samples; restore them, or move the directory away to run it again"
+        )
     tables = [samples]
     for _, key, _ in baseline_requests(trial, "test"):
         table = results.baseline(key)
@@ -115,7 +125,7 @@ def notes(findings: Sequence[Finding]) -> list[str]:
     """What a reader must know before quoting the table."""
     n = len(findings) and findings[0].transfer.n
     said = [
-        "transfer: bridged against shuffled soft tokens on the same test problems, exact McNemar p, Holm-corrected over the sweep.",
+        "transfer: bridged against shuffled soft tokens, same test problems; exact McNemar p, Holm-corrected over the sweep.",
         "gap recovered: (no_context NLL - bridged NLL) / (no_context NLL - text NLL) of the worked answers.",
     ]
     if n:
@@ -125,6 +135,9 @@ def notes(findings: Sequence[Finding]) -> list[str]:
     flat = [finding.trial.name for finding in findings if finding.compression <= 1]
     if flat:
         said.append(f"(!) no compression: at least as many soft tokens as question tokens in {', '.join(flat)}.")
+    lacking = [f"{arm} of {finding.trial.name}" for finding in findings for arm in finding.missing]
+    if lacking:
+        said.append(f"missing baselines (not zero: never computed): {', '.join(lacking)}; the same command computes them.")
     return said
 
 
@@ -176,6 +189,7 @@ def plain(finding: Finding) -> dict[str, Any]:
         "gap_recovered": finding.gap_recovered,
         "reconstruction_gap_recovered": finding.reconstruction_gap_recovered,
         "test": finding.arms,
+        "missing": finding.missing,
         "transfer": vars(finding.transfer),
     }
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -54,7 +56,7 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
     trials = sweep.trials(chosen)
     if smoke:
         trials = [chosen.smoke(trial) for trial in trials]
-    console.print(f"sweep {sweep.name}: {sweep.question}")
+    console.print(f"sweep {sweep.name}: {sweep.question}", highlight=False, markup=False)
     console.print(plan_table(trials, results))
     if dry_run:
         return
@@ -63,7 +65,7 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
     for trial in trials:
         trial.evaluator.problems("dev")  # a dataset that is not there is said now
     folder = results.sweep(sweep.name)
-    resume = " ".join(["python -m raybridge.sweep", *sys.argv[1:]])
+    resume = f"python -m raybridge.sweep {shlex.join(sys.argv[1:])}"
     with locked(folder), stoppable(folder, resume) as stop_file:
         launch(trials, folder=folder, chosen=chosen, results=results, stop_file=stop_file)
         if sweep.follow_up is not None and not stop_file.exists():
@@ -85,18 +87,24 @@ def choose_scale(name: str | None, gpus: int | None) -> Scale:
     """The scale that was asked for, or what the machine can carry; said in the first line."""
     from raybridge.cluster.session import gpus_here
 
-    there = gpus_here() if gpus is None else gpus
+    there = gpus_here()
     known = {scale.name: scale for scale in SCALES}
     if name is not None and name not in known:
         raise unknown("scale", name, known)
-    fitting = "full" if there >= known["full"].resources.workers else "small" if there else "pocket"
+    carried = there if gpus is None else gpus
+    fitting = "full" if carried >= known["full"].resources.workers else "small" if carried > 0 else "pocket"
     scale = known[name or fitting]
-    console.print(f"scale {scale.name} ({'asked for' if name else 'what this machine can carry'}; {there} GPU(s))")
-    if gpus is not None and scale.resources.gpus_per_worker:
-        if gpus < 1:
-            raise ValueError(f"--gpus must be at least 1 at scale {scale.name}, not {gpus}")
-        scale = replace(scale, resources=replace(scale.resources, workers=gpus, replicas=gpus))
-    return scale
+    why = "asked for" if name else "what this machine can carry" if gpus is None else f"what --gpus {gpus} can carry"
+    console.print(f"scale {scale.name} ({why}; {there} GPU(s) here)", highlight=False)
+    if gpus is None:
+        return scale
+    if not scale.resources.gpus_per_worker:
+        raise ValueError(
+            f"--gpus {gpus}: scale {scale.name} uses none; leave --gpus out, or type --scale small or --scale full"
+        )
+    if gpus < 1:
+        raise ValueError(f"--gpus must be at least 1 at scale {scale.name}, not {gpus}")
+    return replace(scale, resources=replace(scale.resources, workers=gpus, replicas=gpus))
 
 
 def plan_table(trials: Sequence[Trial], results: Results) -> Table:
@@ -152,12 +160,13 @@ def watched(trials: Sequence[Trial], results: Results) -> Iterator[None]:
     """A live table in a terminal, and a line a change in a log file, read from the results on disk."""
     ended = threading.Event()
     rows: list[Row] = []
+    launched = time.time()
 
     def look() -> Table:
-        now = [row_of(trial, results) for trial in trials]
+        now = [row_of(trial, results, since=launched) for trial in trials]
         if not console.is_terminal:
             for line in changes(rows, now):
-                console.print(line, soft_wrap=True, highlight=False)
+                console.print(f"{time.strftime('%H:%M:%S')}  {line}", soft_wrap=True, highlight=False)
         rows[:] = now
         return table(now)
 
