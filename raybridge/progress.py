@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from rich import box
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from raybridge.results import Results
@@ -46,6 +47,7 @@ class Row:
 
 
 HEADINGS = ("trial", "step", "loss", "tokens/s", "dev accuracy", "shuffled", "state", "left")
+NARROW = 100  # columns
 
 
 def _number(value: float | None, form: str) -> str:
@@ -91,18 +93,16 @@ def touched(path: Path, since: float) -> bool:
         return False
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """The live table of a terminal."""
-    drawn = Table(box=box.SIMPLE)
-    for heading in HEADINGS:
-        drawn.add_column(
-            heading,
-            justify="left" if heading in ("trial", "state") else "right",
-            no_wrap=heading != "trial",  # where it is narrow, a long name goes on in the next line
-            overflow="fold",
-        )
+def table(rows: Sequence[Row], *, width: int = 160) -> Table:
+    """The live table of a terminal. A narrow one leaves out what the log has as well; long names go on in the next line."""
+    shown = [heading for heading in HEADINGS if width >= NARROW or heading not in ("loss", "tokens/s")]
+    drawn = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for heading in shown:
+        justify: JustifyMethod = "left" if heading in ("trial", "state") else "right"
+        drawn.add_column(heading, justify=justify, no_wrap=heading != "trial", overflow="fold")
     for row in rows:
-        drawn.add_row(*row.words())
+        words = dict(zip(HEADINGS, row.words(), strict=True))
+        drawn.add_row(*(words[heading] for heading in shown))
     return drawn
 
 

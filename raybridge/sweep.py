@@ -168,7 +168,7 @@ def watched(trials: Sequence[Trial], results: Results) -> Iterator[None]:
             for line in changes(rows, now):
                 console.print(f"{time.strftime('%H:%M:%S')}  {line}", soft_wrap=True, highlight=False)
         rows[:] = now
-        return table(now)
+        return table(now, width=console.width)
 
     def watch() -> None:
         if console.is_terminal:

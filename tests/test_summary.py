@@ -1,0 +1,144 @@
+"""The summary of a sweep, from tiny trials that were really trained and really evaluated."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from raybridge.evaluation import LocalEvaluations, Models, answer, baseline_requests, in_order, problems_of
+from raybridge.results import Results
+from raybridge.scales import POCKET
+from raybridge.statistics import compare, holm
+from raybridge.summary import HEADINGS, cells, find, overheads, plain, write_summary
+from raybridge.train import train
+from raybridge.trial import Trial
+from raybridge.world import World
+
+
+@pytest.fixture(scope="module")
+def models():
+    return Models("cpu")
+
+
+def tiny(soft_tokens: int) -> Trial:
+    translator = replace(POCKET.trial.translator, soft_tokens=soft_tokens, width=32, depth=1, heads=2)
+    cut = dict(steps=4, warmup=1, batch=4, eval_every=4, dev_problems=8, test_problems=8)
+    return replace(POCKET.trial, name=f"t_{soft_tokens}tok", translator=translator, **cut)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, models):
+    """Two complete trials with every baseline, and one that never ran."""
+    results = Results(tmp_path_factory.mktemp("results"))
+    trials = [tiny(2), tiny(64), tiny(4)]
+    for trial in trials[:2]:
+        run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
+        train(
+            trial,
+            run=run,
+            source=models.load(trial.source),
+            target=models.load(trial.target),
+            world=World(),
+            evaluations=LocalEvaluations(trial, models),
+            report=lambda row: None,
+            interrupted=lambda: False,
+        )
+        for _, key, requests in baseline_requests(trial, "test"):
+            if results.baseline(key) is None:
+                rows = [row for request in requests for row in answer(request, models)]
+                results.write_baseline(key, in_order(rows, problems_of(trial, "test")))
+    return trials, results
+
+
+def test_a_finding_has_every_arm_and_its_control(finished):
+    trials, results = finished
+    findings = find(trials, results)
+    assert [finding.trial.name for finding in findings] == ["t_2tok", "t_64tok"]
+    for finding in findings:
+        assert {"bridged", "shuffled", "bridged_with_text", "target", "source", "no_context", "zero"} <= finding.arms.keys()
+        assert finding.missing == []
+        assert finding.gap_recovered is not None
+        floor, text, ours = (finding.arms[arm]["nll"] for arm in ("no_context", "target", "bridged"))
+        assert finding.gap_recovered == pytest.approx((floor - ours) / (floor - text))
+        assert len(cells(finding)) == len(HEADINGS)
+
+
+def test_transfer_is_bridged_against_shuffled_holm_corrected_over_the_sweep(finished):
+    trials, results = finished
+    findings = find(trials, results)
+    raw = []
+    for finding in findings:
+        samples = finding.run.samples("pocket", "test", finding.result["best_step"])
+        arms = {arm: part["score_strict"].tolist() for arm, part in samples.groupby("arm")}
+        raw.append(compare(arms["shuffled"], arms["bridged"]))
+    assert [finding.transfer.p for finding in findings] == holm([one.p for one in raw])
+    assert [finding.transfer.difference for finding in findings] == [one.difference for one in raw]
+
+
+def test_the_trap_compression_in_name_only_is_flagged(finished):
+    trials, results = finished
+    small, large = find(trials, results)
+    assert large.compression <= 1 < small.compression
+    assert "(!)" in cells(large)[HEADINGS.index("compression")]
+    assert "(!)" not in cells(small)[HEADINGS.index("compression")]
+    text = write_summary(trials, sweep="s", question="?", results=results)
+    assert "(!) no compression: at least as many soft tokens as question tokens in t_64tok." in text
+
+
+def test_what_is_written(finished):
+    trials, results = finished
+    text = write_summary(trials, sweep="s", question="How few?", results=results)
+    folder = results.sweep("s").path
+    assert (folder / "summary.log").read_text(encoding="utf8") == text
+    assert text.startswith("sweep s: How few?\n")
+    assert "no result: t_4tok" in text
+    told = json.loads((folder / "ablation_results.json").read_text(encoding="utf8"))
+    assert told["missing"] == ["t_4tok"]
+    assert [one["name"] for one in told["trials"]] == ["t_2tok", "t_64tok"]
+    assert told["trials"][0]["test"]["shuffled"]["n"] == 8
+    markdown = (folder / "EXPERIMENTS_SUMMARY.md").read_text(encoding="utf8")
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert len(rows) == 4
+    assert {row.count("|") for row in rows} == {len(HEADINGS) + 1}
+
+
+def test_the_trap_a_missing_baseline_is_said_and_is_no_zero(finished, tmp_path):
+    trials, results = finished
+    (tmp_path / "trials").symlink_to(results.root / "trials")
+    bare = Results(tmp_path)
+    finding, _ = find(trials, bare)
+    assert finding.gap_recovered is None
+    assert finding.missing == ["source", "target", "token_budget", "no_context", "zero"]
+    row = dict(zip(HEADINGS, cells(finding), strict=True))
+    assert (row["text"], row["gap recovered"]) == ("missing", "-")
+    assert plain(finding)["gap_recovered"] is None
+    assert "target" not in plain(finding)["test"]
+    text = write_summary(trials, sweep="s", question="?", results=bare)
+    assert "missing baselines (not zero: never computed): source of t_2tok" in text
+
+
+def test_no_trial_complete_is_a_summary_that_says_so(trial, tmp_path):
+    text = write_summary([trial], sweep="s", question="?", results=Results(tmp_path))
+    assert "no result: tiny" in text
+    assert "best on dev" not in text
+
+
+def test_samples_that_were_deleted_are_asked_for_by_their_directory(finished, tmp_path):
+    trials, results = finished
+    run = results.find(trials[0].fingerprint)
+    other = Results(tmp_path).open_trial(name=run.name, fingerprint=run.fingerprint, config=run.config, provenance={})
+    other.finish(run.result())
+    with pytest.raises(ValueError, match=r"t_2tok.* has a result and no test samples"):
+        find(trials, Results(tmp_path))
+
+
+def test_overheads_say_when_the_first_step_came(finished):
+    trials, results = finished
+    (finding, *_) = find(trials, results)
+    assert overheads([finding]) == []
+    (finding.run.path / "timing.json").write_text('{"started": 100.0, "first_step": 110.0, "ended": 140.0}', encoding="utf8")
+    (said,) = overheads([finding])
+    assert said == "t_2tok: first step 10.0 s after its start, 40 s in all, 25% outside training and evaluation"
+    (finding.run.path / "timing.json").unlink()

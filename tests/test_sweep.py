@@ -1,0 +1,248 @@
+"""The sweep command up to the cluster: plans, refusals, exit codes. Nothing here starts Ray."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
+
+from raybridge import command, sweep
+from raybridge.cluster.session import SPARE_CPUS, gpus_here, shortfall
+from raybridge.matrix import load
+from raybridge.results import Results
+from raybridge.scales import FULL, POCKET, SCALES, SMALL
+
+COMPRESSION = Path(__file__).parents[1] / "sweeps" / "compression.py"
+LOSSES = COMPRESSION.with_name("loss_ablation.py")
+app = typer.Typer()
+app.command()(sweep.main)
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """A machine without GPUs, data or cluster, whatever this one has."""
+    monkeypatch.setenv("NUM_GPUS", "0")
+    for name in ("RAY_ADDRESS", "RAYBRIDGE_DATA", "RAYBRIDGE_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def launch(*words: object, root: Path) -> tuple[int, str]:
+    """Exit code and output of the command, which must not have started a cluster or shown a traceback."""
+    done = CliRunner().invoke(app, [*map(str, words), "--results", str(root)])
+    assert "Traceback" not in done.output
+    assert "dashboard" not in done.output
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    return done.exit_code, done.output
+
+
+def said(output: str) -> str:
+    """The sentence of a refusal: one, at the end."""
+    (sentence,) = [line for line in output.splitlines() if line.startswith("error ")]
+    assert output.rstrip().endswith(sentence.rstrip())
+    return sentence
+
+
+def test_a_dry_run_prints_the_matrix_and_touches_nothing(tmp_path):
+    code, output = launch(COMPRESSION, "--dry-run", root=tmp_path / "r")
+    assert code == 0
+    assert output.startswith("scale pocket (what this machine can carry; 0 GPU(s) here)\n")
+    assert "sweep compression: How few soft tokens carry a grade-school question?" in output
+    trials = load(COMPRESSION).trials(POCKET)
+    for trial in trials:
+        (line,) = [line for line in output.splitlines() if trial.name in line]
+        assert line.split()[:4] == [trial.name, trial.fingerprint[:8], str(trial.translator.soft_tokens), str(trial.steps)]
+        assert line.split()[-1] == "runs"
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_dry_run_says_what_is_complete_what_resumes_and_what_runs(tmp_path):
+    trials = load(COMPRESSION).trials(POCKET)
+    for number, trial in enumerate(trials[:2]):
+        run = Results(tmp_path).open_trial(
+            name=f"of_another_sweep_{number}", fingerprint=trial.fingerprint, config=trial.resolved(), provenance={}
+        )
+        run.write_checkpoint(60, {"state.json": b"{}"})
+        if number == 0:
+            run.finish({})
+    _, output = launch(COMPRESSION, "--dry-run", root=tmp_path)
+    plans = [next(line for line in output.splitlines() if trial.name in line).rstrip() for trial in trials]
+    assert plans[0].endswith("complete, reused")
+    assert plans[1].endswith("resumes at step 60")
+    assert plans[2].endswith("runs")
+
+
+def test_a_smoke_run_is_other_trials(tmp_path):
+    _, output = launch(COMPRESSION, "--dry-run", "--smoke", root=tmp_path)
+    for trial in load(COMPRESSION).trials(POCKET):
+        smoke = POCKET.smoke(trial)
+        assert smoke.fingerprint[:8] in output
+        assert trial.fingerprint[:8] not in output
+
+
+@pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.name)
+def test_every_scale_can_be_planned_anywhere(tmp_path, scale):
+    code, output = launch(LOSSES, "--dry-run", "--scale", scale.name, root=tmp_path)
+    assert code == 0
+    assert output.startswith(f"scale {scale.name} (asked for; 0 GPU(s) here)")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["compresion.py"], "unknown sweep file"),
+        ([COMPRESSION, "--scale", "pokcet"], "unknown scale 'pokcet'; valid: pocket, small, full; did you mean 'pocket'?"),
+        ([COMPRESSION, "--scale", "small", "--gpus", "0"], "--gpus must be at least 1 at scale small, not 0"),
+        ([COMPRESSION, "--scale", "pocket", "--gpus", "2"], "--gpus 2: scale pocket uses none"),
+        ([COMPRESSION, "--scale", "small"], "SmolLM2-135M-Instruct"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_sentence_and_exit_2(tmp_path, words, sentence, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # no model is looked for on a network
+    code, output = launch(*words, root=tmp_path)
+    assert code == 2
+    assert sentence in said(output)
+
+
+def test_a_model_that_is_not_there_gets_the_nearest(tmp_path):
+    file = tmp_path / "wrong.py"
+    file.write_text(
+        COMPRESSION.read_text(encoding="utf8").replace("seed=seed,", 'seed=seed, source="pocket:sorce",'), encoding="utf8"
+    )
+    code, output = launch(file, root=tmp_path)
+    assert code == 2
+    assert "'pocket:sorce'" in said(output)
+    assert "did you mean 'pocket:source'?" in said(output)
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ('{"question": "How many?", "answer": "It is 3\\n#### 3"', "line 2: not JSON"),
+        ('{"question": "How many?"}', "line 2: no field 'answer'"),
+        ('{"question": "How many?", "answer": "It is three."}', "####"),
+        ('{"question": "How many?", "answer": null}', "line 2: field 'answer' is null"),
+    ],
+)
+def test_a_broken_line_of_a_dataset_is_named_before_anything_starts(tmp_path, monkeypatch, row, sentence):
+    good = '{"question": "How many?", "answer": "It is 3.\\n#### 3"}\n'
+    for split in ("train", "test"):
+        path = tmp_path / "data" / "gsm8k" / f"{split}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(good + row + "\n", encoding="utf8")
+    monkeypatch.setenv("RAYBRIDGE_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr("raybridge.lm.check", lambda name: None)
+    code, output = launch(COMPRESSION, "--scale", "small", root=tmp_path / "r")
+    assert code == 2
+    assert sentence in said(output)
+    assert ".jsonl" in said(output)
+
+
+def test_a_second_launch_of_a_running_sweep_is_refused_and_says_who_runs_it(tmp_path):
+    with sweep.locked(Results(tmp_path).sweep("compression")):
+        code, output = launch(COMPRESSION, root=tmp_path)
+    assert code == 2
+    assert f"sweep compression is running already (process {os.getpid()} on " in said(output)
+    with sweep.locked(Results(tmp_path).sweep("compression")):
+        pass  # what ended let go
+
+
+def test_a_lock_left_by_a_killed_process_holds_nothing(tmp_path):
+    folder = Results(tmp_path).sweep("s")
+    folder.path.mkdir(parents=True)
+    child = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import fcntl, os, signal, sys; f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX); f.write('dead'); "
+            "f.flush(); os.kill(os.getpid(), signal.SIGKILL)",
+            str(folder.path / "lock"),
+        ],
+        check=False,
+    )
+    assert child.returncode < 0
+    with sweep.locked(folder), (folder.path / "lock").open() as held:
+        assert f"process {os.getpid()}" in held.read()
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = CliRunner().invoke(app, [str(tmp_path / "none.py"), "--debug"])
+    assert isinstance(done.exception, ValueError)
+
+
+@pytest.mark.parametrize(("gpus", "scale"), [("0", "pocket"), ("1", "small"), ("3", "small"), ("4", "full"), ("8", "full")])
+def test_the_scale_is_what_the_machine_can_carry(monkeypatch, capsys, gpus, scale):
+    monkeypatch.setenv("NUM_GPUS", gpus)
+    assert sweep.choose_scale(None, None).name == scale
+    assert sweep.choose_scale("pocket", None) == POCKET
+
+
+def test_gpus_asked_for_are_workers_and_replicas(monkeypatch):
+    monkeypatch.setenv("NUM_GPUS", "8")
+    chosen = sweep.choose_scale("full", 8)
+    assert (chosen.resources.workers, chosen.resources.replicas) == (8, 8)
+    assert chosen.trial == FULL.trial
+    assert sweep.choose_scale(None, 1).name == "small"
+
+
+def test_num_gpus_that_is_no_number_is_refused(monkeypatch):
+    monkeypatch.setenv("NUM_GPUS", "two")
+    with pytest.raises(ValueError, match="NUM_GPUS='two' is not a number of GPUs"):
+        gpus_here()
+
+
+def test_a_cluster_that_is_too_small_says_what_was_asked_what_there_is_and_what_to_type():
+    assert shortfall(POCKET.resources, {"CPU": 2.0}) is None
+    assert shortfall(FULL.resources, {"CPU": 64.0, "GPU": 4.0}) is None
+    few = shortfall(FULL.resources, {"CPU": 64.0, "GPU": 2.0})
+    assert few is not None
+    assert "4 worker(s) with 4 GPU(s)" in few
+    assert "the cluster has 2 GPU(s) and 64 CPU(s)" in few
+    assert "--gpus 2" in few
+    assert "--scale pocket" in (shortfall(SMALL.resources, {"CPU": 64.0}) or "")
+    workers = replace(POCKET.resources, workers=4, cpus_per_worker=1)
+    assert shortfall(workers, {"CPU": 4.0 + SPARE_CPUS}) is None
+    assert "more cores" in (shortfall(workers, {"CPU": 4.0}) or "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (ValueError("axis [bold]x[/nope] is wrong"), 2, "error axis [bold]x[/nope] is wrong"),
+        (RuntimeError("trial a has no result"), 1, "error trial a has no result"),
+        (OSError(errno.ENOSPC, "No space", "/r/evals.parquet"), 1, "the disk is full; what was complete is kept"),
+        (PermissionError(errno.EACCES, "Permission denied", "/r"), 1, "error Permission denied: /r"),
+    ],
+)
+def test_exit_codes_of_refusals_and_failures(capsys, error, code, sentence):
+    with pytest.raises(typer.Exit) as ended, command.guarded(Console(width=200), debug=False):
+        raise error
+    assert ended.value.exit_code == code
+    assert sentence in capsys.readouterr().out
+
+
+def test_a_bug_is_no_refusal():
+    with pytest.raises(AssertionError), command.guarded(Console(), debug=False):
+        raise AssertionError
+
+
+def test_trials_without_a_result_fail_the_command_with_their_reasons(trial, tmp_path):
+    results = Results(tmp_path)
+    other = replace(trial, name="other", seed=7)
+    run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
+    (run.path / "failure.json").write_text('{"sentence": "loss term \'answer\' is nan at step 7"}', encoding="utf8")
+    with pytest.raises(RuntimeError, match="trial tiny has no result: loss term 'answer' is nan at step 7") as caught:
+        sweep.fail_if_failed([trial, other], results)
+    assert "trial other has no result" in str(caught.value)
+    run.finish({})
+    sweep.fail_if_failed([trial], results)
