@@ -59,7 +59,7 @@ def rebuild(plain: Json) -> Any:
     if module.split(".")[0] not in CONFIG_PACKAGES:
         raise ValueError(f"config of class {plain['class']!r} is not from {' or '.join(CONFIG_PACKAGES)}")
     cls = getattr(importlib.import_module(module), name, None)
-    if not is_dataclass(cls):
+    if not isinstance(cls, type) or not is_dataclass(cls):
         raise ValueError(f"config of class {plain['class']!r}: there is no such config in this version of raybridge")
     version = plain.get("VERSION")
     if version != getattr(cls, "VERSION", None):

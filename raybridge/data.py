@@ -51,6 +51,7 @@ class Evaluator(Protocol):
     in the same form, answered by their rationales. A completion ends where one of `stop` begins.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     VERSION: ClassVar[int]
     name: ClassVar[str]
     readings: ClassVar[tuple[str, ...]]  # the first one decides stopping and selection
@@ -59,6 +60,9 @@ class Evaluator(Protocol):
     after: ClassVar[str]
     stop: ClassVar[tuple[str, ...]]
     max_new_tokens: ClassVar[int]
+
+    def __hash__(self) -> int:
+        """Frozen, so hashable."""
 
     def problems(self, split: Split) -> list[Problem]:
         """All problems of a split, in a fixed order. Dev comes out of train where the benchmark has no dev."""

@@ -22,7 +22,7 @@ from raybridge.config import fingerprint, resolve
 from raybridge.data import Evaluator, Problem, Split, draw
 from raybridge.decode import greedy
 from raybridge.errors import unknown
-from raybridge.lm import FrozenLM, Piece, token_nll
+from raybridge.lm import FrozenLM, Piece
 from raybridge.losses.next_token import REPEAT_CUE
 from raybridge.prompts import Frame, frame, prompt_hash
 from raybridge.statistics import wilson
@@ -222,7 +222,7 @@ def _ask(request: Request, models: Models, arm: str, soft_BKD: Tensor | None, *,
 def _nll(asked: _Asked, after: Sequence[int], rows: Sequence[Sequence[int]]) -> list[float]:
     """Summed NLL of each row's continuation."""
     before = asked.lm.text_piece([asked.shared] * len(rows))
-    return token_nll(*asked.lm.answer_logits([before, *asked.pieces(after)], rows)).sum(1).tolist()
+    return asked.lm.answer_nll([before, *asked.pieces(after)], rows).sum(1).tolist()
 
 
 def answer(request: Request, models: Models, weights: Mapping[str, Tensor] | None = None) -> list[dict[str, Any]]:

@@ -18,13 +18,15 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from raybridge.errors import unknown
 
 POCKET = Path(__file__).parent / "pocket"
 POCKET_MODELS = ("pocket:source", "pocket:target")
+CHUNK = 4096  # answer tokens whose logits exist at one time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +67,23 @@ def pad(
     ).bool()
 
 
-def token_nll(logits_BAV: Tensor, ids_BA: Tensor, mask_BA: Tensor) -> Tensor:
-    """Negative log-likelihood of each token (B, A) in fp32; zero where masked."""
-    loss = F.cross_entropy(logits_BAV.float().flatten(0, 1), ids_BA.flatten(), reduction="none")
-    return loss.view_as(ids_BA) * mask_BA
+def token_nll(head: nn.Module, hidden_ND: Tensor, ids_N: Tensor, *, softcap: float | None = None) -> Tensor:
+    """Negative log-likelihood (N) of each token, in fp32, from the last hidden states.
+
+    Logits over a vocabulary of 100,000 are the largest tensor of a step: they are made a chunk at a time and made again in
+    the backward pass instead of being kept.
+    """
+
+    def chunk_nll(hidden_CD: Tensor, ids_C: Tensor) -> Tensor:
+        logits_CV = head(hidden_CD).float()
+        if softcap is not None:
+            logits_CV = softcap * torch.tanh(logits_CV / softcap)
+        return F.cross_entropy(logits_CV, ids_C, reduction="none")
+
+    chunks = zip(hidden_ND.split(CHUNK), ids_N.split(CHUNK), strict=True)
+    if len(ids_N) <= CHUNK:
+        return chunk_nll(hidden_ND, ids_N)
+    return torch.cat([checkpoint(chunk_nll, hidden, ids, use_reentrant=False) for hidden, ids in chunks])
 
 
 class FrozenLM:
@@ -167,21 +182,23 @@ class FrozenLM:
         states_BTLS = torch.stack([states[layer][:, start:] for layer in layers], dim=2).float()
         return F.rms_norm(states_BTLS, states_BTLS.shape[-1:]), mask[:, start:]
 
-    def answer_logits(self, pieces: Sequence[Piece], answer_rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, A, V) that predict each answer token after the pieces, with the answers' ids and mask (B, A).
+    def answer_nll(self, pieces: Sequence[Piece], answer_rows: Sequence[Sequence[int]]) -> Tensor:
+        """NLL (B, A) of each answer token after the pieces; zero beyond an answer's end.
 
         The last column of the last piece must be real in every row: the first answer token is predicted from it.
         """
-        ids, mask = pad(answer_rows, pad_id=self.tokenizer.pad_token_id, side="right", device=self.device)
-        whole = join([*pieces, Piece(embeds_BTD=self.embed(ids), mask_BT=mask)])
-        logits = self.model(
+        ids_BA, mask_BA = pad(answer_rows, pad_id=self.tokenizer.pad_token_id, side="right", device=self.device)
+        whole = join([*pieces, Piece(embeds_BTD=self.embed(ids_BA), mask_BT=mask_BA)])
+        hidden_BTD = self.model.base_model(
             inputs_embeds=whole.embeds_BTD,
             attention_mask=whole.mask_BT,
             position_ids=positions(whole.mask_BT),
-            logits_to_keep=ids.shape[1] + 1,
             use_cache=False,
-        ).logits
-        return logits[:, :-1], ids, mask
+        ).last_hidden_state
+        predicting_ND = hidden_BTD[:, -ids_BA.shape[1] - 1 : -1][mask_BA]
+        softcap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+        nll_N = token_nll(self.model.get_output_embeddings(), predicting_ND, ids_BA[mask_BA], softcap=softcap)
+        return torch.zeros(ids_BA.shape, device=self.device).masked_scatter(mask_BA, nll_N)
 
 
 def place(name: str) -> str:

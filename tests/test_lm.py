@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from raybridge import lm as lms
-from raybridge.lm import Piece, pad, positions, token_nll
+from raybridge.lm import Piece, pad, positions
 from raybridge.prompts import frame
 from raybridge.scales import POCKET
 
@@ -37,7 +37,7 @@ def test_the_trap_pads_inside_a_sequence_change_nothing(target, side):
             target.text_piece(questions[rows], side=side),
             target.text_piece([around.after] * B),
         ]
-        return token_nll(*target.answer_logits(pieces, answers[rows])).sum(1)
+        return target.answer_nll(pieces, answers[rows]).sum(1)
 
     together = nll(slice(0, 3))
     alone = torch.cat([nll(slice(i, i + 1)) for i in range(3)])
@@ -50,7 +50,7 @@ def test_embedded_text_scores_as_plain_tokens_do(target):
     with torch.no_grad():
         logits = target.model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
     plain = torch.nn.functional.cross_entropy(logits, torch.tensor(answer), reduction="sum")
-    ours = token_nll(*target.answer_logits([target.text_piece([prompt])], [answer])).sum()
+    ours = target.answer_nll([target.text_piece([prompt])], [answer]).sum()
     torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-4)
 
 
@@ -143,3 +143,18 @@ def test_join_keeps_the_order_of_pieces():
     joined = lms.join([a, b])
     assert joined.embeds_BTD[0, :, 0].tolist() == [0, 0, 1]
     assert joined.mask_BT.tolist() == [[True, True, False]]
+
+
+def test_logits_made_in_chunks_and_made_again_change_neither_value_nor_gradient(target, monkeypatch):
+    torch.manual_seed(0)
+    around = frame(target, POCKET.trial.evaluator)
+    answers = [around.answer(text) for text in TEXTS]
+    seen = []
+    for chunk in (4096, 5):
+        monkeypatch.setattr(lms, "CHUNK", chunk)
+        soft = torch.randn(3, 4, target.width, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        nll = target.answer_nll([target.soft_piece(soft), target.text_piece([around.after] * 3)], answers)
+        nll.sum().backward()
+        seen.append((nll.detach(), soft.grad))
+    torch.testing.assert_close(seen[0], seen[1], rtol=1e-5, atol=1e-6)
+    assert (seen[0][0] > 0).sum() == sum(map(len, answers))

@@ -88,11 +88,9 @@ def test_the_trap_a_shared_prefix_makes_all_contrastive_keys_equal(batches, targ
     assert InfoNCE().total(wrong).item() / 8 > math.log(8)
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
+@pytest.mark.parametrize("loss", LOSSES[:2], ids=lambda loss: loss.name)
 def test_padding_changes_nothing(batches, target, loss):
     """Terms that do not compare across problems: the batch's sum is the sum of the problems alone."""
-    if loss.name == "info_nce":
-        pytest.skip("compares across problems")
     problems = sorted(batches.problems[:40], key=lambda p: len(p.question))[::13]
     soft = soft_of(target, len(problems))
     together = loss.total(bridge_of(batches, target, problems, soft)).item()

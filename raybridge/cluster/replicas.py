@@ -54,7 +54,9 @@ def start_replicas(resources: Resources) -> list[ActorHandle]:
         device = "cpu"
         if resources.gpus_per_worker:
             # Zero GPUs are asked for, so that Ray gives every GPU to a training worker; the replica shares one by its index.
-            options["runtime_env"] = {"env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}}
+            options["runtime_env"] = {
+                "env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+            }
             device = f"cuda:{number}"
         handles.append(actor.options(**options).remote(device, resources.threads))
     return handles

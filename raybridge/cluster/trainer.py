@@ -14,6 +14,7 @@ from typing import Any, TypedDict
 import ray.train
 import ray.tune
 import torch
+from ray.exceptions import RayTaskError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
@@ -84,8 +85,8 @@ def train_worker(job: Job) -> None:
     run = open_run(trial, job["root"])
     try:
         _train_worker(trial, resources, run, job)
-    except ValueError as error:
-        write_json(run.path / FAILURE, {"sentence": str(error), "traceback": traceback.format_exc()})
+    except (ValueError, RayTaskError) as error:
+        write_json(run.path / FAILURE, {"sentence": str(error).strip().splitlines()[-1], "traceback": traceback.format_exc()})
     except OSError as error:
         write_json(run.path / FAILURE, {"sentence": f"{error.strerror}: {error.filename}", "traceback": traceback.format_exc()})
         raise

@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import ray.tune
 
 from raybridge.cluster.replicas import ReplicaPool, start_replicas
 from raybridge.cluster.trainer import Job, drive
 from raybridge.config import resolve
+from raybridge.data import Split
 from raybridge.evaluation import baseline_requests, in_order, problems_of
 from raybridge.results import Results
 from raybridge.scales import Resources
 from raybridge.trial import Trial
+
+SPLITS: tuple[Split, ...] = ("dev", "test")
 
 
 def run_trials(
@@ -37,12 +41,16 @@ def run_trials(
 
 
 def run_baselines(trials: Sequence[Trial], *, results: Results, pool: ReplicaPool, stop_file: Path) -> None:
-    """Compute the arms that need no translator, each once: what is on disk stays."""
-    for trial in trials:
-        for split in ("dev", "test"):
-            for _, key, requests in baseline_requests(trial, split):
-                if results.baseline(key) is None and not stop_file.exists():
-                    results.write_baseline(key, in_order(pool.map(requests), problems_of(trial, split)))
+    """Compute the arms that need no translator, each once: what is on disk stays. If one fails, the trials stop too."""
+    try:
+        for trial in trials:
+            for split in SPLITS:
+                for _, key, requests in baseline_requests(trial, split):
+                    if results.baseline(key) is None and not stop_file.exists():
+                        results.write_baseline(key, in_order(pool.map(requests), problems_of(trial, split)))
+    except BaseException:
+        stop_file.touch()
+        raise
 
 
 def _tune(trials: Sequence[Trial], *, results: Results, folder: Path, resources: Resources, stop_file: Path) -> None:
@@ -69,7 +77,7 @@ def _tune(trials: Sequence[Trial], *, results: Results, folder: Path, resources:
     tuner.fit()
 
 
-def _plain(resources: Resources) -> dict[str, object]:
+def _plain(resources: Resources) -> dict[str, Any]:
     plain = resolve(resources)
     assert isinstance(plain, dict)
     return plain

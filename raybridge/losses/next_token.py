@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from raybridge.lm import token_nll
 from raybridge.losses import Batch, Bridge
 
 REPEAT_CUE = "\nRepeat:"  # what asks the target to write its question again
@@ -23,7 +22,7 @@ def continuation_nll(bridge: Bridge, after: Sequence[int], rows: Sequence[Sequen
         target.soft_piece(bridge.soft_BKD),
         target.text_piece([after] * B),
     ]
-    return token_nll(*target.answer_logits(pieces, rows)).sum()
+    return target.answer_nll(pieces, rows).sum()
 
 
 def _cut(rows: Sequence[Sequence[int]], length: int) -> list[Sequence[int]]:

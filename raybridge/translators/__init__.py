@@ -5,7 +5,7 @@ Contract of a module: states (B, T, L, S) of L source layers and their mask (B, 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -33,6 +33,8 @@ class TranslatorModule(nn.Module):
 
 class Translator(Protocol):
     """What a translator's config offers: how many soft tokens, which hidden layers of the source it reads, its module."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # it is a dataclass: `dataclasses.replace` derives from it
 
     @property
     def soft_tokens(self) -> int:

@@ -46,6 +46,14 @@ class Bottlenecked:
         return BottleneckedModule(self, source_dim, target_dim, target_rms)
 
 
+class Norm(nn.RMSNorm):
+    """RMSNorm in the precision of its input: under autocast its weight follows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape out."""
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class Attention(nn.Module):
     """Multi-head attention from queries (B, K, W) to a memory (B, T, W)."""
 
@@ -88,9 +96,9 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.self_norm, self.self_attention = nn.RMSNorm(width), Attention(width, heads)
-        self.cross_norm, self.cross_attention = nn.RMSNorm(width), Attention(width, heads)
-        self.mlp_norm, self.mlp = nn.RMSNorm(width), SwiGLU(width)
+        self.self_norm, self.self_attention = Norm(width), Attention(width, heads)
+        self.cross_norm, self.cross_attention = Norm(width), Attention(width, heads)
+        self.mlp_norm, self.mlp = Norm(width), SwiGLU(width)
         self.self_gate, self.cross_gate, self.mlp_gate = (nn.Parameter(torch.zeros(())) for _ in range(3))
 
     def forward(self, x_BKW: Tensor, memory_BTW: Tensor, mask_BT: Tensor) -> Tensor:
@@ -119,10 +127,10 @@ class BottleneckedModule(TranslatorModule):
         super().__init__()
         self.target_rms = target_rms
         self.read = nn.Linear(len(config.layers) * source_dim + self.POSITION_FEATURES, config.width)
-        self.memory_norm = nn.RMSNorm(config.width)
+        self.memory_norm = Norm(config.width)
         self.queries_KW = nn.Parameter(nn.init.orthogonal_(torch.empty(config.soft_tokens, config.width)))
         self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.depth))
-        self.out_norm = nn.RMSNorm(config.width)
+        self.out_norm = Norm(config.width)
         self.out = nn.Linear(config.width, target_dim)
         self.anchor = Anchor(len(config.layers) * source_dim, target_dim) if config.anchored else None
         if config.anchored:  # what is learned starts as a tenth of what is fitted
