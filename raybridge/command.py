@@ -18,6 +18,8 @@ def guarded(console: Console, *, debug: bool) -> Iterator[None]:
     """Turn a refusal into a sentence: exit 2 for what a person can mend in the call, 1 for what failed on the way."""
     try:
         yield
+    except typer.Exit:  # a RuntimeError by descent: an exit code that was chosen is no failure
+        raise
     except (ValueError, RuntimeError, OSError) as error:
         if debug:
             raise

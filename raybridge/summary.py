@@ -129,9 +129,9 @@ def notes(findings: Sequence[Finding]) -> list[str]:
         "gap recovered: (no_context NLL - bridged NLL) / (no_context NLL - text NLL) of the worked answers.",
     ]
     if n:
-        said.append(
-            f"with {n} test problems a paired difference below {minimum_detectable_effect(n):.3f} would often be missed."
-        )
+        effect = minimum_detectable_effect(n)
+        shown = f"below {effect:.3f} would often be missed" if effect < 1 else "of any size would often be missed: too few"
+        said.append(f"with {n} test problems a paired difference {shown}.")
     flat = [finding.trial.name for finding in findings if finding.compression <= 1]
     if flat:
         said.append(f"(!) no compression: at least as many soft tokens as question tokens in {', '.join(flat)}.")

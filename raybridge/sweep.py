@@ -76,7 +76,9 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
                 console.print(plan_table(further, results))
                 launch(further, folder=folder, chosen=chosen, results=results, stop_file=stop_file)
         if stop_file.exists():
-            console.print(f"stopped; every trial has its checkpoint. To go on: {resume}")
+            console.print(
+                f"stopped; every trial has its checkpoint. To go on: {resume}", soft_wrap=True, highlight=False, markup=False
+            )
             raise typer.Exit(130)
     text = write_summary(trials, sweep=sweep.name, question=sweep.question, results=results)
     console.print(text, soft_wrap=True, highlight=False, markup=False)
@@ -216,7 +218,7 @@ def stoppable(folder: SweepFolder, resume: str) -> Iterator[Path]:
 
     def stop(signum: int, frame: object) -> None:
         if stop_file.exists():
-            console.print(f"ended at once. To go on: {resume}")
+            console.print(f"ended at once. To go on: {resume}", soft_wrap=True, highlight=False, markup=False)
             os._exit(130)
         stop_file.touch()
         console.print("stopping: each trial saves a checkpoint first (Ctrl-C again ends at once)")
@@ -238,7 +240,7 @@ def fail_if_failed(trials: Sequence[Trial], results: Results) -> None:
             why = (
                 read_json(failure)["sentence"]
                 if failure and failure.exists()
-                else "it ended without saying why; see its train.log"
+                else "it ended without saying why; Ray's logs are in /tmp/ray/session_latest/logs"
             )
             sentences.append(f"trial {trial.name} has no result: {why}")
     if sentences:

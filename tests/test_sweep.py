@@ -231,6 +231,12 @@ def test_exit_codes_of_refusals_and_failures(capsys, error, code, sentence):
     assert sentence in capsys.readouterr().out
 
 
+def test_an_exit_code_that_was_chosen_stays():
+    with pytest.raises(typer.Exit) as ended, command.guarded(Console(), debug=False):
+        raise typer.Exit(130)
+    assert ended.value.exit_code == 130
+
+
 def test_a_bug_is_no_refusal():
     with pytest.raises(AssertionError), command.guarded(Console(), debug=False):
         raise AssertionError
