@@ -61,7 +61,7 @@ def caption(rows: pd.DataFrame) -> str:
     part = shown(rows)
     where = f"{part['pair'].iloc[0]} on {part['evaluator'].iloc[0]}"
     return (
-        f"{where}, {n_of(part['n'])} test problems; at each K the configuration that was best on dev. Bars: 95% Wilson "
-        "intervals. Time of decoding in batches; the source's prefill is not in it. Context: prompt and soft tokens that the target "
-        "holds while it answers."
+        f"{where}, {n_of(part['n'])} test problems; at each K the configuration that was best on dev. Bars: 95% "
+        "Wilson intervals. Time of batched decoding; the source's prefill is not in it. Context: prompt and soft tokens "
+        "that the target holds while it answers."
     )
