@@ -56,6 +56,7 @@ def cluster(resources: Resources) -> Iterator[str]:
     else:
         # A dashboard stays on: Train asks it before it gives a stopped trial's resources back.
         context = ray.init(num_gpus=gpus_here(), include_dashboard=True, dashboard_host="127.0.0.1", **quiet)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial failed is said once, by the command
     try:
         lacking = shortfall(resources, ray.cluster_resources())
         if lacking:

@@ -6,6 +6,7 @@ from there. Ray is told numbers only.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from pathlib import Path
@@ -21,6 +22,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from raybridge import lm
 from raybridge.cluster.replicas import ReplicaEvaluations, ReplicaPool, find_replicas
+from raybridge.command import sentence
 from raybridge.config import rebuild
 from raybridge.files import write_json
 from raybridge.provenance import provenance_of
@@ -88,7 +90,8 @@ def train_worker(job: Job) -> None:
     except (ValueError, RayTaskError) as error:
         write_json(run.path / FAILURE, {"sentence": str(error).strip().splitlines()[-1], "traceback": traceback.format_exc()})
     except OSError as error:
-        write_json(run.path / FAILURE, {"sentence": f"{error.strerror}: {error.filename}", "traceback": traceback.format_exc()})
+        with contextlib.suppress(OSError):  # a full disk takes no explanation either
+            write_json(run.path / FAILURE, {"sentence": sentence(error), "traceback": traceback.format_exc()})
         raise
 
 

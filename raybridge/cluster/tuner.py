@@ -14,10 +14,11 @@ from typing import Any
 import ray.tune
 
 from raybridge.cluster.replicas import ReplicaPool, start_replicas
-from raybridge.cluster.trainer import Job, drive
+from raybridge.cluster.trainer import FAILURE, Job, drive
 from raybridge.config import resolve
 from raybridge.data import Split
 from raybridge.evaluation import baseline_requests, in_order, problems_of
+from raybridge.files import write_json
 from raybridge.results import Results
 from raybridge.scales import Resources
 from raybridge.trial import Trial
@@ -74,7 +75,12 @@ def _tune(trials: Sequence[Trial], *, results: Results, folder: Path, resources:
         ),
         run_config=ray.tune.RunConfig(name="tune", storage_path=str(folder.resolve()), verbose=0),
     )
-    tuner.fit()
+    for trial, outcome in zip(trials, tuner.fit(), strict=True):
+        run = results.find(trial.fingerprint)
+        if outcome.error and run and not run.complete and not (run.path / FAILURE).exists():
+            # The worker could not say it itself: it was killed, or its disk was full.
+            said = str(outcome.error).strip()
+            write_json(run.path / FAILURE, {"sentence": said.splitlines()[-1], "traceback": said})
 
 
 def _plain(resources: Resources) -> dict[str, Any]:
