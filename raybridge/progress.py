@@ -78,7 +78,7 @@ def row_of(trial: Trial, results: Results, *, since: float = 0.0) -> Row:
         steps=trial.steps,
         state=state,
         loss=float(metrics["loss"].iloc[-1]) if len(metrics) else None,
-        tokens_per_second=float(metrics["tokens_per_second"].iloc[-1]) if len(metrics) else None,
+        tokens_per_second=float(metrics["tokens_per_second"].iloc[-1]) if len(metrics) and state != "waiting" else None,
         dev=tuple(bridged[["accuracy", "low", "high"]].iloc[-1]) if len(bridged) else None,
         shuffled=float(shuffled["accuracy"].iloc[-1]) if len(shuffled) else None,
         seconds_left=None if rate is None else float(rate * (trial.steps - step)),
