@@ -10,7 +10,18 @@ import math
 import numpy as np
 import pandas as pd
 
-from raybridge.plots import Axes, Figure, Runs, arm_look, gap_recovered, n_of, over_seeds, points, seeds_of, words
+from raybridge.plots import (
+    Axes,
+    Figure,
+    Runs,
+    arm_look,
+    n_of,
+    of_first_reading,
+    over_seeds,
+    points,
+    seeds_of,
+    words,
+)
 from raybridge.statistics import aa_band
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
@@ -23,7 +34,7 @@ def table(runs: Runs) -> pd.DataFrame:
     test = runs.test[runs.test["fingerprint"].isin(runs.asked_by("compression")) & runs.test["arm"].isin([*CURVES, "target"])]
     if test.empty:
         return pd.DataFrame()
-    test = test[test["reading"] == test.groupby(["fingerprint", "evaluator"])["reading"].transform("first")]
+    test = of_first_reading(test)
     points_ = over_seeds(test).sort_values([*PANEL, "K", "arm"], ignore_index=True)
     bridged = test[test["arm"] == "bridged"]
     bands = {
@@ -44,9 +55,9 @@ def table(runs: Runs) -> pd.DataFrame:
 
 def mean_gap(runs: Runs, row: dict) -> tuple[float, float, float]:
     """Gap recovered by an arm: mean over the seeds, and of the ends of their intervals."""
-    found = [gap_recovered(runs.answers(one, row["evaluator"]), row["arm"]) for one in row["fingerprint"].split()]
+    found = [runs.gaps(one, row["evaluator"]).get(row["arm"]) for one in row["fingerprint"].split()]
     known = [gap for gap in found if gap is not None]
-    low, middle, high = np.array([(a, m, b) for m, a, b in known]).mean(axis=0) if known else (math.nan,) * 3
+    middle, low, high = np.mean(known, axis=0) if known else (math.nan,) * 3
     return middle, low, high
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import ARMS, Figure, Runs, arm_look, n_of, over_seeds, points, words
+from raybridge.plots import ARMS, Figure, Runs, arm_look, n_of, of_first_reading, over_seeds, points, words
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PANEL = ["pair", "evaluator"]
@@ -18,8 +18,7 @@ def table(runs: Runs) -> pd.DataFrame:
     test = runs.test[runs.test["arm"].isin(SHOWN) & runs.test["seconds"].gt(0)]
     if test.empty:
         return pd.DataFrame()
-    test = test[test["reading"] == test.groupby(["fingerprint", "evaluator"])["reading"].transform("first")]
-    rows = over_seeds(runs.best_on_dev(test))
+    rows = over_seeds(runs.best_on_dev(of_first_reading(test)))
     rows["seconds_per_problem"] = rows["seconds"] / rows["n"]
     rows["context_tokens"] = rows["prompt_tokens"] + rows["soft_tokens"]
     columns = [*PANEL, "label", "K", "arm", "accuracy", "low", "high", "seconds_per_problem", "context_tokens", "n", "seeds"]

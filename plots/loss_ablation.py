@@ -57,7 +57,7 @@ def per_problem(runs: Runs, bridged: pd.DataFrame, arm: str) -> dict[str, pd.Ser
     for label, part in bridged.groupby("label", sort=False):
         seeds = []
         for row in part.to_dict("records"):
-            answers = runs.answers(row["fingerprint"], row["evaluator"])
+            answers = runs.scores(row["fingerprint"], row["evaluator"])
             seeds.append(answers[answers["arm"] == arm].set_index("problem")[f"score_{row['reading']}"])
         columns[str(label)] = pd.concat(seeds, axis=1).mean(axis=1)
     shared = pd.DataFrame(columns).dropna()

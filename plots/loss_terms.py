@@ -53,7 +53,9 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
             axes[1].set_yscale("log")
     for column, name in enumerate(MEASURES.values()):
         grid[-1, column].set_xlabel("step")
-        grid[len(labels) // 2, column].set_ylabel(name, y=0.5 if len(labels) % 2 else 1.15)
+        middle = grid[len(labels) // 2, column]
+        middle.set_ylabel(name, y=0.5 if len(labels) % 2 else 1.15)
+        middle.yaxis.set_label_position("right" if column else "left")  # clear of the titles, which may be long
     found = {name: handle for ax in grid.flat for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=3)
 

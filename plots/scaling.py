@@ -9,7 +9,7 @@ import math
 
 import pandas as pd
 
-from raybridge.plots import LOOKS, Figure, Runs, arm_look, gap_recovered, n_of, points, seeds_of
+from raybridge.plots import LOOKS, Figure, Runs, arm_look, n_of, points, seeds_of
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PANEL = ["pair", "evaluator"]
@@ -21,7 +21,7 @@ def table(runs: Runs) -> pd.DataFrame:
     rows = []
     for (pair, evaluator, k, label), part in best.groupby([*PANEL, "K", "label"]):
         for arm in ARMS:
-            found = [gap_recovered(runs.answers(one, str(evaluator)), arm) for one in part["fingerprint"]]
+            found = [runs.gaps(one, str(evaluator)).get(arm) for one in part["fingerprint"]]
             known = pd.DataFrame([gap for gap in found if gap is not None], columns=["gap", "gap_low", "gap_high"])
             if len(known):
                 row = {"pair": pair, "evaluator": evaluator, "K": k, "label": label, "arm": arm, **known.mean()}

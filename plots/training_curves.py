@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.plots import Axes, Figure, Runs, arm_look, stacked, words
+from raybridge.plots import Axes, Figure, Runs, arm_look, of_first_reading, stacked, words
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 ARMS = ("target", "shuffled", "bridged_with_text", "bridged")
@@ -23,11 +23,10 @@ MEASURES = {"accuracy": "accuracy", "nll": "answer NLL per token"}
 
 def table(runs: Runs) -> pd.DataFrame:
     """Evaluations during training: on dev, or, of runs imported from elsewhere, on the test problems that they used."""
-    evals = stacked(runs.frozen("dev"), runs.evals)
+    evals = stacked(of_first_reading(runs.frozen("dev")), runs.first_readings)
     trials = runs.trials.set_index("fingerprint")
     imported = evals["fingerprint"].map(trials["imported"]).eq(True)
     evals = evals[((evals["split"] == "dev") | imported) & evals["arm"].isin(ARMS)]
-    evals = evals[evals["reading"] == evals.groupby(["fingerprint", "evaluator"])["reading"].transform("first")]
     of_the_trial = ["label", "K", "trial", "fingerprint", "seed", "evaluator", "split"]
     curves = evals[[*of_the_trial, "step", "arm", "accuracy", "low", "high", "nll", "n"]]
     curves = curves.sort_values(["K", "label", "seed", "fingerprint", "step", "arm"], ignore_index=True)
@@ -63,7 +62,9 @@ def draw(figure: Figure, curves: pd.DataFrame) -> None:
             marks(ax, part[part["arm"].isin(BRIDGES)], measure)
     for column, name in enumerate(measures.values()):
         grid[-1, column].set_xlabel("step")
-        grid[len(labels) // 2, column].set_ylabel(name, y=0.5 if len(labels) % 2 else 1.15)
+        middle = grid[len(labels) // 2, column]
+        middle.set_ylabel(name, y=0.5 if len(labels) % 2 else 1.15)
+        middle.yaxis.set_label_position("right" if column else "left")  # clear of the titles, which may be long
     grid[0, 0].set_ylim(bottom=-0.03)
     found = {name: handle for ax in grid.flat for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from raybridge.config import fingerprint
@@ -53,13 +54,20 @@ def summarised(samples: pd.DataFrame, *, step: int, split: str, evaluator: str) 
     return rows
 
 
-def gap_recovered(answers: pd.DataFrame, arm: str) -> tuple[float, float, float] | None:
-    """(gap recovered, low, high) of an arm, on the problems that text and floor answered too; None where text does not help."""
-    nll = answers.pivot(index="problem", columns="arm", values="nll")
-    if not {arm, "target", "no_context"}.issubset(nll):
-        return None
-    nll = nll[[*{arm: None, "target": None, "no_context": None}]].dropna()
-    closed, gap = nll["no_context"] - nll[arm], nll["no_context"] - nll["target"]
-    if len(nll) < 2 or gap.mean() <= 0:
-        return None
-    return (float(closed.mean() / gap.mean()), *ratio_interval(closed, gap))
+def gaps_recovered(answers: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
+    """(gap recovered, low, high) of each arm, on the problems that text and floor answered too.
+
+    (floor NLL - arm NLL) / (floor NLL - text NLL); nothing where text does not help or where an NLL was not measured.
+    """
+    if not {"target", "no_context"}.issubset(answers["arm"]):
+        return {}
+    table = answers.pivot(index="problem", columns="arm", values="nll")
+    nll = table.to_numpy(dtype=float)
+    floor, text = (nll[:, table.columns.get_loc(arm)] for arm in ("no_context", "target"))
+    found = {}
+    for column, arm in enumerate(table.columns):
+        there = np.isfinite(nll[:, column] + floor + text)
+        closed, gap = (floor - nll[:, column])[there], (floor - text)[there]
+        if len(gap) > 1 and gap.mean() > 0:
+            found[str(arm)] = (float(closed.mean() / gap.mean()), *ratio_interval(closed, gap))
+    return found

@@ -36,10 +36,12 @@ def read_json(path: Path, needs: Sequence[str] = ()) -> dict[str, Any]:
     return content
 
 
-def read_frame(path: Path) -> pd.DataFrame:
-    """A parquet table."""
+def read_frame(path: Path, *, without: Sequence[str] = ()) -> pd.DataFrame:
+    """A parquet table; the columns in `without` are not even read."""
     try:
-        return pq.read_table(path, partitioning=None).to_pandas()
+        with pq.ParquetFile(path) as file:
+            columns = [name for name in file.schema_arrow.names if name not in without]
+            return file.read(columns=columns, use_threads=False).to_pandas(use_threads=False)  # threads cost small files more
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is not a parquet table ({error}); delete it and it is computed again") from None
 

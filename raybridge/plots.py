@@ -16,7 +16,6 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
 import typer
 from matplotlib import rc_context
@@ -25,12 +24,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from raybridge import latex
-from raybridge.answers import gap_recovered
 from raybridge.command import guarded
 from raybridge.errors import unknown
 from raybridge.latex import Column
 from raybridge.results import Results
-from raybridge.runs import Runs, over_seeds, stacked
+from raybridge.runs import Runs, of_first_reading, over_seeds, stacked
 from raybridge.style import ARMS, BLACK, COLUMN, CONTROLS, GREY, LOOKS, RC, arm_look, n_of, points, seeds_of, words
 
 __all__ = [
@@ -45,8 +43,8 @@ __all__ = [
     "Figure",
     "Runs",
     "arm_look",
-    "gap_recovered",
     "n_of",
+    "of_first_reading",
     "over_seeds",
     "points",
     "seeds_of",
@@ -117,28 +115,42 @@ def make(plot: Plot, runs: Runs, formats: Sequence[str]) -> list[Path]:
     if plot.columns:
         files = {"tex": latex.render(table, plot.columns(table), caption=caption, label=plot.name, origin=origin).encode()}
     else:
-        files = {kind: picture(plot, table, caption, origin, kind) for kind in formats}
+        files = pictures(plot, table, caption, origin, formats)
     files["csv"] = table.to_csv(index=False, lineterminator="\n").encode()
     return [runs.results.write(f"{folder}/{plot.name}.{kind}", content) for kind, content in files.items()]
 
 
-def picture(plot: Plot, table: pd.DataFrame, caption: str, origin: dict[str, str], kind: str) -> bytes:
-    """The figure as a file. The same table gives the same bytes: no date, no random names."""
+def pictures(plot: Plot, table: pd.DataFrame, caption: str, origin: dict[str, str], formats: Sequence[str]) -> dict[str, bytes]:
+    """The figure as files, by format. The same table gives the same bytes: no date, no random names."""
     assert plot.draw is not None
     lines = textwrap.wrap(caption, CAPTION_CHARACTERS)
     heights = [plot.height(table), CAPTION_LINE * len(lines) + 0.08]
     with rc_context(RC):
         page = Figure(figsize=(COLUMN, sum(heights)))
-        above, below = np.ravel(np.asarray(page.subfigures(2, 1, height_ratios=heights, hspace=0)))
-        plot.draw(above, table)
-        below.text(0.02, 0.95, "\n".join(lines), va="top", size=CAPTION_SIZE, linespacing=1.25)
+        plot.draw(page, table)
+        lay_out(page, below=heights[1] / sum(heights))
+        page.text(0.02, (heights[1] - 0.04) / sum(heights), "\n".join(lines), va="top", size=CAPTION_SIZE, linespacing=1.25)
         about = {"Title": plot.title, "Subject": caption, "Keywords": f"{origin['commits']}; {origin['fingerprints']}"}
-        content = io.BytesIO()
-        if kind == "pdf":
-            page.savefig(content, format=kind, metadata={**about, "Creator": "raybridge", "CreationDate": None})
-        else:
-            page.savefig(content, format=kind, metadata={**about, "Software": "raybridge"})
-    return content.getvalue()
+        by_format: dict[str, dict[str, str | None]] = {
+            "pdf": {"Creator": "raybridge", "CreationDate": None},
+            "png": {"Software": "raybridge"},
+        }
+        files = {}
+        for kind in formats:
+            content = io.BytesIO()
+            page.savefig(content, format=kind, metadata={**about, **by_format[kind]})
+            files[kind] = content.getvalue()
+    return files
+
+
+def lay_out(page: Figure, *, below: float) -> None:
+    """Place the axes, leaving a share of the page below them. The solver's last digits vary; the file's must not."""
+    page.set_layout_engine("constrained", rect=(0, below, 1, 1 - below))
+    page.draw_without_rendering()
+    page.set_layout_engine("none")
+    for ax in page.axes:
+        left, bottom, width, height = (round(edge, 5) for edge in ax.get_position().bounds)
+        ax.set_position((left, bottom, width, height))
 
 
 def origin_of(table: pd.DataFrame, runs: Runs) -> dict[str, str]:

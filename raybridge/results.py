@@ -37,6 +37,7 @@ EVAL_COLUMNS = [
     *("n", "correct", "accuracy", "low", "high", "invalid", "truncated", "nll", "nll_tokens"),
     *("prompt_tokens", "soft_tokens", "generated_tokens", "seconds"),
 ]
+TEXTS = ("completion", "prompt_hash")  # columns of samples that take the room
 STEP = re.compile(r"step_(\d{6,})")
 
 
@@ -121,10 +122,10 @@ class TrialRun:
         """Write the sample rows of one evaluation, a row for each problem and arm."""
         write_frame(self._samples_path(evaluator, split, step), frame)
 
-    def samples(self, evaluator: str, split: str, step: int) -> pd.DataFrame | None:
-        """The sample rows of one evaluation, or None."""
+    def samples(self, evaluator: str, split: str, step: int, *, text: bool = True) -> pd.DataFrame | None:
+        """The sample rows of one evaluation, or None; without `text` the completions stay on disk."""
         path = self._samples_path(evaluator, split, step)
-        return read_frame(path) if path.exists() else None
+        return read_frame(path, without=() if text else TEXTS) if path.exists() else None
 
     def sampled(self) -> list[tuple[str, str, int]]:
         """(evaluator, split, step) of every evaluation whose samples are kept."""
@@ -262,10 +263,10 @@ class Results:
             raise
         return TrialRun(path, name, fingerprint)
 
-    def baseline(self, key: str) -> pd.DataFrame | None:
-        """Sample rows of an arm that needs no translator, or None."""
+    def baseline(self, key: str, *, text: bool = True) -> pd.DataFrame | None:
+        """Sample rows of an arm that needs no translator, or None; without `text` the completions stay on disk."""
         path = self._baseline_path(key)
-        return read_frame(path) if path.exists() else None
+        return read_frame(path, without=() if text else TEXTS) if path.exists() else None
 
     def write_baseline(self, key: str, frame: pd.DataFrame) -> None:
         """Keep the sample rows of an arm that needs no translator, for every trial and every later sweep."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from raybridge.answers import FROZEN_ARMS, TRANSLATOR_ARMS, baseline_key, summarised
+from raybridge.answers import FROZEN_ARMS, TRANSLATOR_ARMS, baseline_key, gaps_recovered, summarised
 from raybridge.config import fingerprint as fingerprint_of
 from raybridge.errors import unknown
 from raybridge.results import EVAL_COLUMNS, Results, TrialRun
@@ -102,8 +103,7 @@ class Runs:
     @cached_property
     def first_readings(self) -> pd.DataFrame:
         """The evaluations by each benchmark's first reading, the one that selection and stopping use."""
-        evals = self.evals
-        return evals[evals["reading"] == evals.groupby(["fingerprint", "evaluator"])["reading"].transform("first")]
+        return of_first_reading(self.evals)
 
     @cached_property
     def test(self) -> pd.DataFrame:
@@ -120,16 +120,20 @@ class Runs:
 
     def frozen(self, split: str) -> pd.DataFrame:
         """Rows like those of `evals`, at step 0, of every trial's arms that need no translator."""
-        rows = {
-            fingerprint: pd.DataFrame(
-                [row for key in self.baseline_keys(fingerprint, split).values() for row in self._frozen_rows(key, split)]
-            )
-            for fingerprint in self.runs
-        }
+
+        @cache
+        def table(keys: tuple[str, ...]) -> pd.DataFrame:
+            return pd.DataFrame([row for key in keys for row in self._frozen_rows(key, split)])
+
+        rows = {fingerprint: table(tuple(self.baseline_keys(fingerprint, split).values())) for fingerprint in self.runs}
         return self._joined(rows, EVAL_COLUMNS)
 
-    def baseline_keys(self, fingerprint: str, split: str) -> dict[str, str]:
-        """The key of each baseline on disk that belongs to a trial, by arm."""
+    @cached_property
+    def baseline_keys(self) -> Callable[[str, str], dict[str, str]]:
+        """(fingerprint, split) -> the key of each baseline on disk that belongs to a trial, by arm."""
+        return cache(self._baseline_keys)
+
+    def _baseline_keys(self, fingerprint: str, split: str) -> dict[str, str]:
         run, there = self.runs[fingerprint], self._baselines
         config = run.config
         evaluations = [(evaluator, step) for evaluator, part, step in run.sampled() if part == split]
@@ -154,27 +158,52 @@ class Runs:
         return {}
 
     @cached_property
-    def _frozen_rows(self) -> Any:
+    def _frozen_rows(self) -> Callable[[str, str], list[dict[str, Any]]]:
+        """Summary rows of a baseline, once for all trials that share it."""
+
         @cache
         def rows(key: str, split: str) -> list[dict[str, Any]]:
-            samples = self.results.baseline(key)
-            assert samples is not None
-            return summarised(samples, step=0, split=split, evaluator=key.split("-", 1)[1].rsplit("-", 2)[0])
+            evaluator = key.split("-", 1)[1].rsplit("-", 2)[0]
+            return summarised(self._baseline(key, False), step=0, split=split, evaluator=evaluator)
 
         return rows
 
-    def answers(self, fingerprint: str, evaluator: str, *, split: str = "test") -> pd.DataFrame:
+    @cached_property
+    def _baseline(self) -> Callable[[str, bool], pd.DataFrame]:
+        """(key, with texts?) -> sample rows of a baseline, once for all trials that share it."""
+
+        @cache
+        def rows(key: str, text: bool) -> pd.DataFrame:
+            samples = self.results.baseline(key, text=text)
+            assert samples is not None
+            return samples.assign(step=0)
+
+        return rows
+
+    @cached_property
+    def scores(self) -> Callable[[str, str], pd.DataFrame]:
+        """`answers` on test without the texts, kept: several figures ask for the same ones."""
+        return cache(lambda fingerprint, evaluator: self.answers(fingerprint, evaluator, text=False))
+
+    @cached_property
+    def gaps(self) -> Callable[[str, str], dict[str, tuple[float, float, float]]]:
+        """Gap recovered on test by each arm of a trial: (gap, low, high)."""
+        return cache(lambda fingerprint, evaluator: gaps_recovered(self.scores(fingerprint, evaluator)))
+
+    def answers(self, fingerprint: str, evaluator: str, *, split: str = "test", text: bool = True) -> pd.DataFrame:
         """Sample rows of a trial on a split, frozen arms included, its translator at its best step."""
         run = self.runs[fingerprint]
         steps = [step for name, part, step in run.sampled() if (name, part) == (evaluator, split)]
         best = (run.result() or {}).get("best_step")
-        found = [(0, self.results.baseline(key)) for key in self.baseline_keys(fingerprint, split).values()]
-        found += [(step, run.samples(evaluator, split, step)) for step in steps]
-        marked = [part.assign(step=step) for step, part in found if part is not None]
-        if not marked:
+        parts = [self._baseline(key, text) for key in self.baseline_keys(fingerprint, split).values()]
+        for step in steps:
+            samples = run.samples(evaluator, split, step, text=text)
+            if samples is not None:
+                ours = samples["arm"].isin(TRANSLATOR_ARMS) & (step != best) & (best is not None)
+                parts.append(samples[~ours].assign(step=step))
+        if not parts:
             return pd.DataFrame(columns=["problem", "arm", "step"])
-        rows = pd.concat(marked, ignore_index=True)
-        rows = rows[~rows["arm"].isin(TRANSLATOR_ARMS) | (rows["step"] == best) | (best is None)]
+        rows = pd.concat(parts, ignore_index=True)
         return rows.drop_duplicates(["problem", "arm"], keep="last").reset_index(drop=True)
 
     def best_on_dev(self, evals: pd.DataFrame) -> pd.DataFrame:
@@ -198,15 +227,25 @@ class Runs:
         if not kept:
             return pd.DataFrame(columns=[*OF_THE_TRIAL, *columns])
         table = pd.concat(kept.values(), ignore_index=True)
-        index = pd.Index([fingerprint for fingerprint, part in kept.items() for _ in range(len(part))])
-        of_the_trial = self.trials.set_index("fingerprint", drop=False)[OF_THE_TRIAL].loc[index].reset_index(drop=True)
-        return pd.concat([of_the_trial, table], axis=1)
+        place = {fingerprint: number for number, fingerprint in enumerate(self.trials["fingerprint"])}
+        rows = np.repeat([place[fingerprint] for fingerprint in kept], [len(part) for part in kept.values()])
+        return pd.concat([self.trials[OF_THE_TRIAL].iloc[rows].reset_index(drop=True), table], axis=1)
 
 
 def stacked(*tables: pd.DataFrame) -> pd.DataFrame:
     """Tables under one another; an empty one has no say in the types of the columns."""
     kept = [table for table in tables if len(table)]
     return pd.concat(kept, ignore_index=True) if kept else tables[0]
+
+
+def of_first_reading(evals: pd.DataFrame) -> pd.DataFrame:
+    """Only the rows of each benchmark's first reading."""
+    if evals.empty:
+        return evals
+    first = evals.drop_duplicates(["fingerprint", "evaluator"])[["fingerprint", "evaluator", "reading"]]
+    if len(set(first["reading"])) == 1:  # as good as always, and much faster than a join
+        return evals[evals["reading"] == first["reading"].iloc[0]]
+    return evals[evals["reading"] == evals.groupby(["fingerprint", "evaluator"])["reading"].transform("first")]
 
 
 def flattened(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -256,8 +295,7 @@ def _class(config: Mapping[str, Any]) -> str:
 
 def _group(config: Mapping[str, Any]) -> str:
     """The identity of a trial without its name and its seed."""
-    flat = flattened({key: value for key, value in config.items() if key not in ("name", "seed")}, "config")
-    return str(sorted((key, str(value)) for key, value in flat.items()))
+    return fingerprint_of({key: value for key, value in config.items() if key not in ("name", "seed")})[:16]
 
 
 def _labels(trials: pd.DataFrame) -> dict[str, str]:

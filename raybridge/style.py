@@ -16,7 +16,6 @@ GREY, BLACK = "#7F7F7F", "#000000"
 RC: dict[str, Any] = {
     "figure.dpi": 100,
     "savefig.dpi": 300,
-    "figure.constrained_layout.use": True,
     "figure.constrained_layout.h_pad": 0.02,
     "figure.constrained_layout.w_pad": 0.02,
     "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3

@@ -13,7 +13,7 @@ import synthetic
 from typer.testing import CliRunner
 
 from raybridge import plots
-from raybridge.answers import FROZEN_ARMS, OF_K, baseline_key, gap_recovered, summarised
+from raybridge.answers import FROZEN_ARMS, OF_K, baseline_key, gaps_recovered, summarised
 from raybridge.plots import Runs, app, load, make
 from raybridge.results import Results
 
@@ -128,11 +128,15 @@ def test_summaries_are_those_that_evaluation_writes(results, trial):
 def test_gap_recovered_is_one_at_the_text_and_zero_at_the_floor(results):
     runs = Runs(results, "compression")
     answers = runs.answers(runs.trials["fingerprint"].iloc[0], "pocket")
-    assert gap_recovered(answers, "target")[0] == pytest.approx(1)
-    assert gap_recovered(answers, "no_context")[0] == pytest.approx(0)
-    gap, low, high = gap_recovered(answers, "bridged")
+    gaps = gaps_recovered(answers)
+    assert gaps["target"][0] == pytest.approx(1)
+    assert gaps["no_context"][0] == pytest.approx(0)
+    gap, low, high = gaps["bridged"]
     assert low < gap < high
-    assert gap_recovered(answers[answers["arm"] != "no_context"], "bridged") is None
+    by_arm = answers.groupby("arm")["nll"].sum()
+    assert gap == pytest.approx((by_arm["no_context"] - by_arm["bridged"]) / (by_arm["no_context"] - by_arm["target"]))
+    assert gaps_recovered(answers[answers["arm"] != "no_context"]) == {}
+    assert gaps_recovered(answers.assign(nll=float("nan"))) == {}
 
 
 def test_no_results_give_empty_tables(tmp_path):
