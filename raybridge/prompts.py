@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from raybridge.data import Evaluator, Problem
 from raybridge.lm import FrozenLM
@@ -84,9 +85,15 @@ def _turns(question: str, answer: str) -> list[dict[str, str]]:
 def _continue(lm: FrozenLM, left: str, right: str) -> list[int]:
     """Tokens of `right` where it follows `left`. The seam must lie between two tokens."""
     anchored = "." + left  # some tokenizers put a space in front of what they take for the start of a text
-    head, both = lm.tokenize(anchored), lm.tokenize(anchored + right)
-    if both[: len(head)] != head:
+    head, both = _tokens(lm, anchored), lm.tokenize(anchored + right)
+    if tuple(both[: len(head)]) != head:
         raise ValueError(
             f"model {lm.name!r}: its tokenizer merges across the end of {left[-20:]!r}; soft tokens have no clean place there"
         )
     return both[len(head) :]
+
+
+@lru_cache(maxsize=64)
+def _tokens(lm: FrozenLM, text: str) -> tuple[int, ...]:
+    """Tokens of what stands around every question: asked for at each of them."""
+    return tuple(lm.tokenize(text))

@@ -40,6 +40,7 @@ class Batches:
         self.source = frame(source, trial.evaluator)
         self.target = frame(target, trial.evaluator)
         self.repeat = frame(target, trial.evaluator, after=REPEAT_CUE)
+        self._rows: dict[str, tuple[list[int], list[int], list[int], list[int]]] = {}
 
     def at(self, step: int, world: World) -> Batch:
         """This worker's share of the batch of a step (from 0)."""
@@ -51,13 +52,17 @@ class Batches:
         return self.tokens([self.problems[i] for i in mine])
 
     def tokens(self, problems: Sequence[Problem]) -> Batch:
-        """Problems as token rows."""
-        return Batch(
-            source_questions=[self.source.question(problem.question) for problem in problems],
-            target_questions=[self.target.question(problem.question) for problem in problems],
-            answers=[self.target.answer(problem.rationale) for problem in problems],
-            repeats=[self.repeat.answer(problem.question) for problem in problems],
-        )
+        """Problems as token rows; each problem is tokenized once."""
+        for problem in problems:
+            if problem.id not in self._rows:
+                self._rows[problem.id] = (
+                    self.source.question(problem.question),
+                    self.target.question(problem.question),
+                    self.target.answer(problem.rationale),
+                    self.repeat.answer(problem.question),
+                )
+        source_questions, target_questions, answers, repeats = zip(*(self._rows[p.id] for p in problems), strict=True)
+        return Batch(source_questions=source_questions, target_questions=target_questions, answers=answers, repeats=repeats)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,9 +131,7 @@ class Trainer:
         if anchor is None:
             return
         batch = self.batches.tokens(self.batches.problems[:problems])
-        states, _ = self.source.hidden_states(
-            self.batches.source.before, batch.source_questions, self.trial.translator.layers
-        )
+        states, _ = self.source.hidden_states(self.batches.source.before, batch.source_questions, self.trial.translator.layers)
         features, embeddings = [], []
         for row, problem in enumerate(self.batches.problems[:problems]):
             aligned = align(
