@@ -1,4 +1,4 @@
-"""Sample rows as numbers: summaries, the keys of frozen arms, gap recovered. What evaluation does, without torch."""
+"""Sample rows and evaluations as numbers: summaries, keys of frozen arms, gap recovered, means over seeds. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from raybridge.statistics import ratio_interval, wilson
 FROZEN_ARMS = ("source", "target", "token_budget", "no_context", "zero")  # need no translator: kept once, as baselines
 OF_K = ("token_budget", "zero")  # frozen arms that depend on the number of soft tokens
 TRANSLATOR_ARMS = ("bridged", "shuffled", "bridged_with_text", "random", "mean", "joint")
-MEANS = ("prompt_tokens", "question_tokens", "generated_tokens")
+LENGTHS = ("prompt_tokens", "question_tokens", "generated_tokens")
+MEANS = (
+    *("accuracy", "low", "high", "invalid", "truncated", "nll", "reconstruction_nll"),
+    *("prompt_tokens", "question_tokens", "generated_tokens", "soft_tokens", "seconds"),
+    *("question_bytes", "wire_bytes", "kv_bytes"),
+)
 
 
 def baseline_key(arm: str, config: Mapping[str, Any], evaluator: str, split: str, problems: list[str]) -> str:
@@ -46,7 +51,7 @@ def summarised(samples: pd.DataFrame, *, step: int, split: str, evaluator: str) 
                     "truncated": int(part["truncated"].sum()),
                     "nll": part["nll"].sum() / part["nll_tokens"].sum(),
                     "nll_tokens": int(part["nll_tokens"].sum()),
-                    **{name: part[name].mean() for name in MEANS if name in part},
+                    **{name: part[name].mean() for name in LENGTHS if name in part},
                     "soft_tokens": int(part["soft_tokens"].max()),
                     "seconds": part["seconds"].sum(),
                 }
@@ -71,3 +76,34 @@ def gaps_recovered(answers: pd.DataFrame) -> dict[str, tuple[float, float, float
         if len(gap) > 1 and gap.mean() > 0:
             found[str(arm)] = (float(closed.mean() / gap.mean()), *ratio_interval(closed, gap))
     return found
+
+
+def stacked(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Tables under one another; an empty one has no say in the types of the columns."""
+    kept = [table for table in tables if len(table)]
+    return pd.concat(kept, ignore_index=True) if kept else tables[0]
+
+
+def of_first_reading(evals: pd.DataFrame) -> pd.DataFrame:
+    """Only the rows of each benchmark's first reading."""
+    if evals.empty:
+        return evals
+    first = evals.drop_duplicates(["fingerprint", "evaluator"])[["fingerprint", "evaluator", "reading"]]
+    if len(set(first["reading"])) == 1:  # as good as always, and much faster than a join
+        return evals[evals["reading"] == first["reading"].iloc[0]]
+    return evals[evals["reading"] == evals.groupby(["fingerprint", "evaluator"])["reading"].transform("first")]
+
+
+def over_seeds(evals: pd.DataFrame) -> pd.DataFrame:
+    """Evaluations with the seeds of each group averaged: means of the scores and of the ends of their intervals.
+
+    `fingerprint` holds those of all seeds; `seeds` counts them.
+    """
+    keys = ["label", "pair", "K", "evaluator", "split", "arm", "reading"]
+    means = [name for name in MEANS if name in evals]
+    grouped = evals.groupby(keys, sort=False, dropna=False)
+    table = grouped[means].mean(numeric_only=False)
+    table["seeds"] = grouped["fingerprint"].nunique()
+    table["n"] = grouped["n"].max()
+    table["fingerprint"] = grouped["fingerprint"].agg(lambda prints: " ".join(sorted(set(prints))))
+    return table.reset_index()

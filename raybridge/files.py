@@ -8,9 +8,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -86,7 +86,34 @@ def remove_leftovers(folder: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def end_of_last_line(file: BinaryIO) -> int:
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a line of JSON. A line that a kill cut short is cut off first; a disk that fills leaves no part of the new one."""
+    line = json.dumps(row, allow_nan=False).encode() + b"\n"
+    with path.open("a+b", buffering=0) as file:
+        end = _end_of_last_line(file)
+        file.truncate(end)
+        try:
+            written = file.write(line)
+            if written != len(line):  # a disk may fill in the middle of a line and say so at the next write
+                file.write(line[written:])
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines, none where there is no file; a last line that a kill cut short is dropped."""
+    if not path.exists():
+        return []
+    *lines, _torn = path.read_bytes().split(b"\n")
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError:
+        number = next(n for n, line in enumerate(lines, 1) if not _is_json(line))
+        raise ValueError(f"{path}, line {number}: not JSON; delete the line or restore the file") from None
+
+
+def _end_of_last_line(file: Any) -> int:
     """Offset behind the last newline: what follows is a line that a kill cut short."""
     end = file.seek(0, os.SEEK_END)
     while end:
@@ -97,3 +124,11 @@ def end_of_last_line(file: BinaryIO) -> int:
             return start + newline + 1
         end = start
     return 0
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True

@@ -24,11 +24,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from raybridge import latex
+from raybridge.answers import of_first_reading, over_seeds, stacked
 from raybridge.command import guarded
 from raybridge.errors import unknown
 from raybridge.latex import Column
 from raybridge.results import Results
-from raybridge.runs import Runs, of_first_reading, over_seeds, stacked
+from raybridge.runs import Runs
 from raybridge.style import ARMS, BLACK, COLUMN, CONTROLS, GREY, LOOKS, RC, arm_look, n_of, points, seeds_of, words
 
 __all__ = [

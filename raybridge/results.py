@@ -22,9 +22,10 @@ import pandas as pd
 
 from raybridge.files import (
     LEFTOVER,
-    end_of_last_line,
+    append_line,
     read_frame,
     read_json,
+    read_lines,
     remove_leftovers,
     write_bytes,
     write_frame,
@@ -66,39 +67,18 @@ class TrialRun:
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl. A number that is not finite is written as null."""
-        line = json.dumps({key: _finite(value) for key, value in row.items()}, allow_nan=False).encode() + b"\n"
-        with (self.path / "metrics.jsonl").open("a+b", buffering=0) as file:
-            end = end_of_last_line(file)
-            file.truncate(end)
-            try:
-                written = file.write(line)
-                if written != len(line):  # a disk may fill in the middle of a line and say so at the next write
-                    file.write(line[written:])
-            except OSError:
-                file.truncate(end)
-                raise
+        append_line(self.path / "metrics.jsonl", {key: _finite(value) for key, value in row.items()})
 
     def metrics(self) -> pd.DataFrame:
         """Logged steps in order. The last row of a step wins; a last line that a kill cut short is dropped."""
-        rows = {row["step"]: row for row in self._metric_rows()}
+        rows = {row["step"]: row for row in read_lines(self.path / "metrics.jsonl")}
         return pd.DataFrame([rows[step] for step in sorted(rows)]) if rows else pd.DataFrame(columns=["step"])
 
     def truncate_metrics(self, step: int) -> None:
         """Forget the logged steps after `step`: a resumed trial writes them again."""
         if (self.path / "metrics.jsonl").exists():
-            rows = [row for row in self._metric_rows() if row["step"] <= step]
+            rows = [row for row in read_lines(self.path / "metrics.jsonl") if row["step"] <= step]
             write_bytes(self.path / "metrics.jsonl", b"".join(json.dumps(row).encode() + b"\n" for row in rows))
-
-    def _metric_rows(self) -> list[dict[str, Any]]:
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return []
-        *lines, _torn = path.read_bytes().split(b"\n")
-        try:
-            return [json.loads(line) for line in lines]
-        except ValueError:
-            number = next(n for n, line in enumerate(lines, 1) if not _is_json(line))
-            raise ValueError(f"{path}, line {number}: not JSON; delete the line or restore the file") from None
 
     def add_evals(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Merge rows into evals.parquet; a row replaces the one of the same step, evaluator, split, arm and reading."""
@@ -304,11 +284,3 @@ def _open(path: Path) -> TrialRun:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True

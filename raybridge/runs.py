@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -11,16 +10,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from raybridge.answers import FROZEN_ARMS, TRANSLATOR_ARMS, baseline_key, gaps_recovered, summarised
+from raybridge.answers import (
+    FROZEN_ARMS,
+    TRANSLATOR_ARMS,
+    baseline_key,
+    gaps_recovered,
+    of_first_reading,
+    stacked,
+    summarised,
+)
 from raybridge.config import fingerprint as fingerprint_of
 from raybridge.errors import unknown
+from raybridge.naming import flattened, group_of, labels_of, short
 from raybridge.results import EVAL_COLUMNS, Results, TrialRun
 
-MEANS = (
-    *("accuracy", "low", "high", "invalid", "truncated", "nll", "reconstruction_nll"),
-    *("prompt_tokens", "question_tokens", "generated_tokens", "soft_tokens", "seconds"),
-    *("question_bytes", "wire_bytes", "kv_bytes"),
-)
 OF_THE_TRIAL = ["trial", "fingerprint", "label", "group", "seed", "pair", "K"]  # K: soft tokens of its translator
 
 
@@ -72,9 +75,9 @@ class Runs:
                 {
                     "trial": run.name,
                     "fingerprint": fingerprint,
-                    "group": fingerprint if config.get("imported") else _group(config),
+                    "group": fingerprint if config.get("imported") else group_of(config),
                     "seed": config.get("seed"),
-                    "pair": f"{_short(config.get('source'))} to {_short(config.get('target'))}",
+                    "pair": f"{short(config.get('source'))} to {short(config.get('target'))}",
                     "K": (config.get("translator") or {}).get("soft_tokens"),
                     "sweep": ",".join(sweeps.get(fingerprint, [])),
                     "complete": result is not None,
@@ -87,7 +90,7 @@ class Runs:
         columns = [*OF_THE_TRIAL, "sweep", "complete", "imported", *results]
         trials = pd.DataFrame(rows)
         trials = trials.reindex(columns=[*columns, *(column for column in trials if column not in columns)])
-        trials["label"] = trials["group"].map(_labels(trials))
+        trials["label"] = trials["group"].map(labels_of(trials))
         return trials
 
     @cached_property
@@ -230,81 +233,3 @@ class Runs:
         place = {fingerprint: number for number, fingerprint in enumerate(self.trials["fingerprint"])}
         rows = np.repeat([place[fingerprint] for fingerprint in kept], [len(part) for part in kept.values()])
         return pd.concat([self.trials[OF_THE_TRIAL].iloc[rows].reset_index(drop=True), table], axis=1)
-
-
-def stacked(*tables: pd.DataFrame) -> pd.DataFrame:
-    """Tables under one another; an empty one has no say in the types of the columns."""
-    kept = [table for table in tables if len(table)]
-    return pd.concat(kept, ignore_index=True) if kept else tables[0]
-
-
-def of_first_reading(evals: pd.DataFrame) -> pd.DataFrame:
-    """Only the rows of each benchmark's first reading."""
-    if evals.empty:
-        return evals
-    first = evals.drop_duplicates(["fingerprint", "evaluator"])[["fingerprint", "evaluator", "reading"]]
-    if len(set(first["reading"])) == 1:  # as good as always, and much faster than a join
-        return evals[evals["reading"] == first["reading"].iloc[0]]
-    return evals[evals["reading"] == evals.groupby(["fingerprint", "evaluator"])["reading"].transform("first")]
-
-
-def flattened(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """A nested config as one level: {"translator": {"width": 4}} gives {"config.translator.width": 4}.
-
-    Configs in a list are told apart by their class; a config's own entry is the name of its class.
-    """
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}.{key}"
-        if key == "class":
-            flat[prefix] = _class(config)
-        elif isinstance(value, Mapping):
-            flat |= flattened(value, name)
-        elif isinstance(value, list) and value and all(isinstance(item, Mapping) and "class" in item for item in value):
-            flat[name] = ", ".join(_class(item) for item in value)
-            for item in value:
-                flat |= {k: v for k, v in flattened(item, f"{name}.{_class(item)}").items() if k != f"{name}.{_class(item)}"}
-        else:
-            flat[name] = ", ".join(map(str, value)) if isinstance(value, list) else value
-    return flat
-
-
-def over_seeds(evals: pd.DataFrame) -> pd.DataFrame:
-    """Evaluations with the seeds of each group averaged: means of the scores and of the ends of their intervals.
-
-    `fingerprint` holds those of all seeds; `seeds` counts them.
-    """
-    keys = ["label", "pair", "K", "evaluator", "split", "arm", "reading"]
-    means = [name for name in MEANS if name in evals]
-    grouped = evals.groupby(keys, sort=False, dropna=False)
-    table = grouped[means].mean(numeric_only=False)
-    table["seeds"] = grouped["fingerprint"].nunique()
-    table["n"] = grouped["n"].max()
-    table["fingerprint"] = grouped["fingerprint"].agg(lambda prints: " ".join(sorted(set(prints))))
-    return table.reset_index()
-
-
-def _short(model: str | None) -> str:
-    """A model's name without its owner."""
-    return str(model or "unknown").rpartition("/")[2].removeprefix("pocket:")
-
-
-def _class(config: Mapping[str, Any]) -> str:
-    return str(config["class"]).rpartition(":")[2]
-
-
-def _group(config: Mapping[str, Any]) -> str:
-    """The identity of a trial without its name and its seed."""
-    return fingerprint_of({key: value for key, value in config.items() if key not in ("name", "seed")})[:16]
-
-
-def _labels(trials: pd.DataFrame) -> dict[str, str]:
-    """What to call each group: the name of its first trial without the seed; numbered where groups share a name."""
-    labels: dict[str, str] = {}
-    taken: dict[str, int] = {}
-    for group, part in trials.groupby("group", sort=False):
-        first = part.iloc[0]
-        label = re.sub(rf"[_.-]?(?:seed|s)?{first['seed']}(?!\d)", "", first["trial"]) or first["trial"]
-        taken[label] = taken.get(label, 0) + 1
-        labels[str(group)] = label if taken[label] == 1 else f"{label} ({taken[label]})"
-    return labels
