@@ -1,0 +1,58 @@
+"""Trials as a reader knows them: flat configs, groups that differ in their seed alone, labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from raybridge.config import fingerprint
+
+
+def flattened(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """A nested config as one level: {"translator": {"width": 4}} gives {"config.translator.width": 4}.
+
+    Configs in a list are told apart by their class; a config's own entry is the name of its class.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}.{key}"
+        if key == "class":
+            flat[prefix] = _class(config)
+        elif isinstance(value, Mapping):
+            flat |= flattened(value, name)
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) and "class" in item for item in value):
+            flat[name] = ", ".join(_class(item) for item in value)
+            for item in value:
+                flat |= {k: v for k, v in flattened(item, f"{name}.{_class(item)}").items() if k != f"{name}.{_class(item)}"}
+        else:
+            flat[name] = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return flat
+
+
+def short(model: str | None) -> str:
+    """A model's name without its owner."""
+    return str(model or "unknown").rpartition("/")[2].removeprefix("pocket:")
+
+
+def _class(config: Mapping[str, Any]) -> str:
+    return str(config["class"]).rpartition(":")[2]
+
+
+def group_of(config: Mapping[str, Any]) -> str:
+    """The identity of a trial without its name and its seed."""
+    return fingerprint({key: value for key, value in config.items() if key not in ("name", "seed")})[:16]
+
+
+def labels_of(trials: pd.DataFrame) -> dict[str, str]:
+    """What to call each group: the name of its first trial without the seed; numbered where groups share a name."""
+    labels: dict[str, str] = {}
+    taken: dict[str, int] = {}
+    for group, part in trials.groupby("group", sort=False):
+        first = part.iloc[0]
+        label = re.sub(rf"[_.-]?(?:seed|s)?{first['seed']}(?!\d)", "", first["trial"]) or first["trial"]
+        taken[label] = taken.get(label, 0) + 1
+        labels[str(group)] = label if taken[label] == 1 else f"{label} ({taken[label]})"
+    return labels
