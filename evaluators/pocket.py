@@ -6,8 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from raybridge.data import Problem, Split
+from raybridge.data import SPLITS, Problem, Split, check_split, same_number
 from raybridge.pocket.problems import generated
+
+# As GSM8K is read: the first marker counts, and the last number. Whole numbers are taken whole: 1,800 is not 1.
+STRICT = re.compile(r"#### (-?[0-9.,]+)")
+FLEXIBLE = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +22,7 @@ class Pocket:
     train, dev, test: how many problems of each split are generated.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # 2: no computation twice in dev and test; numbers read whole
     name: ClassVar[str] = "pocket"
     readings: ClassVar[tuple[str, ...]] = ("strict", "flexible")
     instruction: ClassVar[str] = ""
@@ -37,6 +41,7 @@ class Pocket:
 
     def problems(self, split: Split) -> list[Problem]:
         """The generated problems of a split."""
+        check_split(split, SPLITS, self.name)
         return list(generated(split, {"train": self.train, "dev": self.dev, "test": self.test}[split]))
 
     def exemplars(self) -> list[Problem]:
@@ -44,13 +49,15 @@ class Pocket:
         return []
 
     def read(self, completion: str) -> dict[str, str | None]:
-        """strict: the number behind `####`; flexible: the last number."""
-        marked = re.search(r"#### (-?\d+)", completion)
-        numbers = re.findall(r"-?\d+", completion)
-        return {"strict": marked[1] if marked else None, "flexible": numbers[-1] if numbers else None}
+        """strict: the number behind the first `####`; flexible: the last number."""
+        marked, numbers = STRICT.search(completion), FLEXIBLE.findall(completion)
+        return {"strict": _plain(marked[1]) if marked else None, "flexible": _plain(numbers[-1]) if numbers else None}
 
     def grade(self, problem: Problem, completion: str) -> dict[str, bool | float]:
         """Whether each reading is the gold number."""
-        return {
-            reading: found is not None and int(found) == int(problem.gold) for reading, found in self.read(completion).items()
-        }
+        return {reading: same_number(answer, problem.gold) for reading, answer in self.read(completion).items()}
+
+
+def _plain(number: str) -> str:
+    """The number without thousands separators, currency and a sentence's full stop."""
+    return number.replace(",", "").replace("$", "").removesuffix(".")

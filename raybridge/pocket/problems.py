@@ -22,6 +22,7 @@ NAMES = "Ada Ben Cleo Dan Eve Finn Gia Hugo Ivy Jack Kira Leo Mia Noah Olga Paul
 THINGS = "apples books cards coins eggs flowers games hats jars kites lamps maps nuts pens pies rings shells stamps stones toys".split()
 HOLDERS = "bags boxes crates shelves trays tins".split()
 LARGEST = 400  # no number of a problem is larger
+EXHAUSTED = 200  # draws in a row without a new problem after which a split has hardly any left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,17 +155,25 @@ def drafts(split: Split, *, seed: int) -> Iterator[Draft]:
 
 @cache
 def generated(split: Split, count: int, *, seed: int = 0) -> tuple[Problem, ...]:
-    """The first `count` generated problems of a split, no question twice; a longer list begins with a shorter one."""
-    questions: set[str] = set()
+    """The first `count` generated problems of a split, no question twice; a longer list begins with a shorter one.
+
+    In dev and test no computation comes twice either: intervals and paired tests take problems for independent.
+    """
+    taken: set[object] = set()
     problems: list[Problem] = []
+    fruitless = 0
     for made in drafts(split, seed=seed):
         if len(problems) == count:
             break
-        if made.question not in questions:
-            questions.add(made.question)
-            problems.append(
-                Problem(
-                    id=f"pocket/{split}/{len(problems)}", question=made.question, gold=str(made.gold), rationale=made.rationale
-                )
-            )
+        key = made.question if split == "train" else made.computation
+        if key in taken:
+            fruitless += 1
+            if fruitless == EXHAUSTED:
+                raise ValueError(f"pocket: asked for {count} generated {split} problems where only {len(problems)} are found")
+            continue
+        fruitless = 0
+        taken.add(key)
+        problems.append(
+            Problem(id=f"pocket/{split}/{len(problems)}", question=made.question, gold=str(made.gold), rationale=made.rationale)
+        )
     return tuple(problems)
