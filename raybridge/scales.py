@@ -45,9 +45,14 @@ class Scale:
 
     def smoke(self, trial: Trial) -> Trial:
         """The same trial cut to a few steps and problems: it shows that everything runs, and nothing else."""
-        steps = 20
         return replace(
-            trial, steps=steps, warmup=min(trial.warmup, 5), eval_every=10, dev_problems=16, test_problems=16, batch=min(trial.batch, 16)
+            trial,
+            steps=20,
+            warmup=min(trial.warmup, 5),
+            eval_every=10,
+            dev_problems=16,
+            test_problems=16,
+            batch=min(trial.batch, 16),
         )
 
 
