@@ -50,5 +50,5 @@ def test_nothing_stops_a_trial_that_asked_for_nothing(accuracies):
 
 @pytest.mark.parametrize("bad", [dict(patience=0), dict(degradation=-0.1), dict(significance=0.0)])
 def test_stopping_checks_itself(bad):
-    with pytest.raises(ValueError, match="must|difference"):
+    with pytest.raises(ValueError, match=r"must|difference"):
         Stopping(**bad)
