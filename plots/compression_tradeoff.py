@@ -15,6 +15,7 @@ from raybridge.plots import (
     Figure,
     Runs,
     arm_look,
+    band_of,
     n_of,
     of_first_reading,
     over_seeds,
@@ -22,7 +23,6 @@ from raybridge.plots import (
     seeds_of,
     words,
 )
-from raybridge.statistics import aa_band
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 CURVES = ("token_budget", "shuffled", "bridged")
@@ -37,10 +37,7 @@ def table(runs: Runs) -> pd.DataFrame:
     test = of_first_reading(test)
     points_ = over_seeds(test).sort_values([*PANEL, "K", "arm"], ignore_index=True)
     bridged = test[test["arm"] == "bridged"]
-    bands = {
-        key: aa_band(*(scores["accuracy"].tolist() for _, scores in part.groupby("label")))
-        for key, part in bridged.groupby(PANEL)
-    }
+    bands = {key: band_of(part) for key, part in bridged.groupby(PANEL)}
     points_["aa_band"] = [
         bands.get((pair, evaluator)) for pair, evaluator in zip(points_["pair"], points_["evaluator"], strict=True)
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import ARMS, Figure, Runs, arm_look, n_of, of_first_reading, over_seeds, points, words
+from raybridge.plots import ARMS, Figure, Runs, arm_look, costs, n_of, points, words
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PANEL = ["pair", "evaluator"]
@@ -15,16 +15,7 @@ SHOWN = ("source", "target", "bridged", "bridged_with_text", "token_budget", "ca
 
 
 def table(runs: Runs) -> pd.DataFrame:
-    test = runs.test[runs.test["arm"].isin(SHOWN) & runs.test["seconds"].gt(0)]
-    if test.empty:
-        return pd.DataFrame()
-    rows = over_seeds(runs.best_on_dev(of_first_reading(test)))
-    rows["seconds_per_problem"] = rows["seconds"] / rows["n"]
-    rows["context_tokens"] = rows["prompt_tokens"] + rows["soft_tokens"]
-    columns = [*PANEL, "label", "K", "arm", "accuracy", "low", "high", "seconds_per_problem", "context_tokens", "n", "seeds"]
-    kept = [*columns, *(["kv_bytes"] if "kv_bytes" in rows else []), "fingerprint"]
-    order = {arm: number for number, arm in enumerate(SHOWN)}
-    return rows[kept].sort_values([*PANEL, "arm", "K", "label"], key=lambda by: by.map(order) if by.name == "arm" else by)
+    return costs(runs, SHOWN)
 
 
 def shown(rows: pd.DataFrame) -> pd.DataFrame:

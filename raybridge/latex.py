@@ -17,6 +17,8 @@ SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "\N{MINUS SIGN}": "$-$",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$",
+    "\N{DAGGER}": r"$\dagger$",
     "\N{MULTIPLICATION SIGN}": r"$\times$",
     "\N{EN DASH}": "--",
     "\N{EM DASH}": "---",
@@ -28,8 +30,8 @@ ABSENT = "---"
 class Column:
     """How a column of the data appears in a table.
 
-    format: Python's format of a number. low, high: columns with the interval's ends. mark: a column that says "best" (then
-    it is bold) or "tie" (then it carries a dagger) of this row's value.
+    format: Python's format of a number, or "words" for text with underscores. low, high: columns with the interval's ends.
+    mark: a column that says "best" (then it is bold) or "tie" (then it carries a dagger) of this row's value.
     """
 
     header: str
@@ -83,7 +85,7 @@ def _cell(row: Mapping[Any, Any], name: str, column: Column) -> str:
     value = row[name]
     if pd.isna(value):
         return ABSENT
-    text = escaped(format(value, column.format))
+    text = escaped(str(value).replace("_", " ") if column.format == "words" else format(value, column.format))
     mark = row.get(column.mark)
     if mark == "best":
         text = rf"\textbf{{{text}}}"

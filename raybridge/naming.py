@@ -52,7 +52,7 @@ def labels_of(trials: pd.DataFrame) -> dict[str, str]:
     taken: dict[str, int] = {}
     for group, part in trials.groupby("group", sort=False):
         first = part.iloc[0]
-        label = re.sub(rf"[_.-]?(?:seed|s)?{first['seed']}(?!\d)", "", first["trial"]) or first["trial"]
+        label = re.sub(rf"[_.-]?(?:seed|s)?{first['seed']:.0f}(?!\d)", "", first["trial"]) or first["trial"]
         taken[label] = taken.get(label, 0) + 1
         labels[str(group)] = label if taken[label] == 1 else f"{label} ({taken[label]})"
     return labels

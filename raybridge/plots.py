@@ -27,6 +27,7 @@ from raybridge import latex
 from raybridge.answers import of_first_reading, over_seeds, stacked
 from raybridge.command import guarded
 from raybridge.errors import unknown
+from raybridge.findings import against_first, band_of, bridged_on_test, costs, per_problem, transfer
 from raybridge.latex import Column
 from raybridge.results import Results
 from raybridge.runs import Runs
@@ -43,13 +44,19 @@ __all__ = [
     "Column",
     "Figure",
     "Runs",
+    "against_first",
     "arm_look",
+    "band_of",
+    "bridged_on_test",
+    "costs",
     "n_of",
     "of_first_reading",
     "over_seeds",
+    "per_problem",
     "points",
     "seeds_of",
     "stacked",
+    "transfer",
     "words",
 ]
 

@@ -76,7 +76,7 @@ class Runs:
                     "trial": run.name,
                     "fingerprint": fingerprint,
                     "group": fingerprint if config.get("imported") else group_of(config),
-                    "seed": config.get("seed"),
+                    "seed": float(config["seed"]) if config.get("seed") is not None else float("nan"),
                     "pair": f"{short(config.get('source'))} to {short(config.get('target'))}",
                     "K": (config.get("translator") or {}).get("soft_tokens"),
                     "sweep": ",".join(sweeps.get(fingerprint, [])),
@@ -211,6 +211,8 @@ class Runs:
 
     def best_on_dev(self, evals: pd.DataFrame) -> pd.DataFrame:
         """Of rows on test, those of the configuration that was best on dev for its pair, benchmark and K."""
+        if evals.empty:
+            return evals
         peak = evals["fingerprint"].map(self.trials.set_index("fingerprint")["result.peak"])
         keys = [evals[name] for name in ("pair", "evaluator", "K")]
         of_label = peak.groupby([*keys, evals["label"]]).transform("mean")

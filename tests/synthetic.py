@@ -119,7 +119,8 @@ def trial(
 ) -> TrialRun:
     """A trial that learns to a skill of `level`; a stopped one falls off after its best."""
     plain = config(name, soft_tokens=soft_tokens, seed=seed, **changes)
-    provenance = {"commit": {"id": "abc1234", "dirty": False}, "versions": {"torch": "2.13.0"}, "hardware": "2 CPU cores"}
+    provenance: dict = {"commit": {"id": "abc1234", "dirty": False}, "versions": {"torch": "2.13.0"}}
+    provenance["hardware"] = {"machine": "x86_64", "cores": 2, "gpus": []}
     run = Results(root).open_trial(name=name, fingerprint=fingerprint(plain), config=plain, provenance=provenance)
     steps = [plain["steps"] * (i + 1) // points for i in range(points)]
     steps = steps[: int(points * 0.8)] if stopped else steps
@@ -159,7 +160,8 @@ def trial(
     run.write_samples("pocket", "test", best, test)
     run.add_evals(rows_of(test, step=best, split="test"))
     if baselines:
-        skills = {arm: (SKILL[arm] + (soft_tokens / 12 if arm == "token_budget" else 0), NLL[arm]) for arm in SKILL}
+        skills = {arm: (SKILL[arm], NLL[arm]) for arm in SKILL}
+        skills["token_budget"] = (min(2.2, SKILL["token_budget"] + soft_tokens / 12), NLL["token_budget"])
         for split in ("dev", "test"):
             frozen = evaluation(0, 0, split, skills, soft_tokens, n)
             problems = list(dict.fromkeys(frozen["problem"]))

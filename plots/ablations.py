@@ -1,0 +1,36 @@
+"""Ablations: each configuration of the loss ablation against the baseline, on the same test problems."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from raybridge.plots import Column, Runs, against_first, n_of, seeds_of
+
+NEEDS = "python -m raybridge.sweep sweeps/loss_ablation.py"
+
+
+def table(runs: Runs) -> pd.DataFrame:
+    return against_first(runs, "loss_ablation")
+
+
+def columns(rows: pd.DataFrame) -> dict[str, Column]:
+    return {
+        "label": Column(header="Configuration"),
+        "accuracy": Column(header="Accuracy", format=".3f"),
+        "shuffled": Column(header="Shuffled", format=".3f"),
+        "difference": Column(header="Difference", format="+.3f", low="low", high="high"),
+        "won": Column(header="Won"),
+        "lost": Column(header="Lost"),
+        "p_holm": Column(header="p (Holm)", format=".2g"),
+        "verdict": Column(header="Verdict"),
+    }
+
+
+def caption(rows: pd.DataFrame) -> str:
+    band = rows["aa_band"].iloc[0]
+    baseline = f"{rows['baseline'].iloc[0]} (accuracy {rows['baseline_accuracy'].iloc[0]:.3f})"
+    return (
+        f"Against {baseline} on {n_of(rows['n'])} test problems, {seeds_of(rows['seeds'])}: paired difference with its 95% "
+        "bootstrap interval, problems won and lost, p. "
+        + (f"A difference within the A/A band (±{band:.3f}) is a tie." if pd.notna(band) else "No replicates: no A/A band.")
+    )

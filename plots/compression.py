@@ -1,0 +1,77 @@
+"""Compression: accuracy, control, token budget and gap recovered at each number of soft tokens."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from raybridge.plots import (
+    Column,
+    Runs,
+    band_of,
+    bridged_on_test,
+    n_of,
+    of_first_reading,
+    over_seeds,
+    per_problem,
+    seeds_of,
+    transfer,
+)
+from raybridge.statistics import marks
+
+NEEDS = "python -m raybridge.sweep sweeps/compression.py"
+
+
+def table(runs: Runs) -> pd.DataFrame:
+    bridged = bridged_on_test(runs, runs.asked_by("compression"))
+    if bridged.empty:
+        return pd.DataFrame()
+    rows = over_seeds(bridged).sort_values(["pair", "K", "label"], ignore_index=True)
+    test = of_first_reading(runs.test)
+    for arm in ("shuffled", "token_budget", "target"):
+        of_arm = test[(test["arm"] == arm) & (test["evaluator"] == rows["evaluator"].iloc[0])]
+        rows[arm] = rows["label"].map(of_arm.groupby("label")["accuracy"].mean())
+    rows["compression"] = rows["question_tokens"] / rows["K"]
+    rows["flag"] = rows["compression"].le(1).map({True: "none", False: ""})
+    rows["gap"] = [mean_gap(runs, row["fingerprint"].split(), row["evaluator"]) for row in rows.to_dict("records")]
+    rows["aa_band"] = band_of(bridged)
+    bold = marks(per_problem(runs, bridged, "bridged"), band=band_of(bridged))
+    rows["mark"] = rows["label"].map(bold)
+    rows = rows.merge(transfer(runs, bridged), on="label")
+    columns = ["label", "pair", "evaluator", "K", "compression", "flag", "accuracy", "low", "high", "mark", "shuffled"]
+    more = ["transfer", "transfer_p", "transfer_verdict", "token_budget", "target", "gap", "n", "seeds", "aa_band"]
+    return rows[[*columns, *more, "fingerprint"]]
+
+
+def mean_gap(runs: Runs, fingerprints: list[str], evaluator: str) -> float | None:
+    """Gap recovered by the bridge: mean over the seeds."""
+    found = [runs.gaps(one, evaluator).get("bridged") for one in fingerprints]
+    known = [one[0] for one in found if one is not None]
+    return sum(known) / len(known) if known else None
+
+
+def columns(rows: pd.DataFrame) -> dict[str, Column]:
+    return {
+        **({"pair": Column(header="Models")} if rows["pair"].nunique() > 1 else {}),
+        "K": Column(header="K", format=".0f"),
+        "compression": Column(header="Compression", format=".2f"),
+        "accuracy": Column(header="Bridged", format=".3f", low="low", high="high", mark="mark"),
+        "shuffled": Column(header="Shuffled", format=".3f"),
+        "transfer_verdict": Column(header="Transfer"),
+        "transfer_p": Column(header="p (Holm)", format=".2g"),
+        "token_budget": Column(header="First K tokens", format=".3f"),
+        "target": Column(header="Text", format=".3f"),
+        "gap": Column(header="Gap", format=".2f"),
+    }
+
+
+def caption(rows: pd.DataFrame) -> str:
+    flagged = ", ".join(f"{k:.0f}" for k in sorted(rows.loc[rows["flag"] == "none", "K"].unique()))
+    return " ".join(
+        [
+            f"{n_of(rows['n'])} test problems of {rows['evaluator'].iloc[0]}, {seeds_of(rows['seeds'])}.",
+            "Compression: question tokens per soft token. Transfer: bridged against shuffled soft tokens on the same problems,",
+            "paired, Holm-corrected. Gap: of the NLL between no question and the question as text. Bold: better than every",
+            "other K; †: the best and all that do not differ from it.",
+            *([f"Nothing is compressed at K = {flagged}."] if flagged else []),
+        ]
+    )

@@ -1,0 +1,42 @@
+"""Inference: time per problem and context held by the target, for every arm of the configurations that were best on dev."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from raybridge.plots import Column, Runs, costs, n_of
+
+NEEDS = "python -m raybridge.sweep sweeps/compression.py"
+FROZEN = ("source", "target")
+SHOWN = (*FROZEN, "token_budget", "bridged", "bridged_with_text", "cascade")
+
+
+def table(runs: Runs) -> pd.DataFrame:
+    rows = costs(runs, SHOWN)
+    if rows.empty:
+        return rows
+    frozen = rows["arm"].isin(FROZEN)
+    once = rows[frozen].drop_duplicates(["pair", "evaluator", "arm"]).assign(K=None)
+    return pd.concat([once.astype({"K": float}), rows[~frozen].astype({"K": float})], ignore_index=True)
+
+
+def columns(rows: pd.DataFrame) -> dict[str, Column]:
+    return {
+        **({"evaluator": Column(header="Benchmark")} if rows["evaluator"].nunique() > 1 else {}),
+        **({"pair": Column(header="Models")} if rows["pair"].nunique() > 1 else {}),
+        "arm": Column(header="Arm", format="words"),
+        "K": Column(header="K", format=".0f"),
+        "accuracy": Column(header="Accuracy", format=".3f", low="low", high="high"),
+        "seconds_per_problem": Column(header="Seconds", format=".3g"),
+        "context_tokens": Column(header="Context", format=".0f"),
+        "generated_tokens": Column(header="Written", format=".0f"),
+        **({"kv_bytes": Column(header="KV bytes", format=",.0f")} if "kv_bytes" in rows else {}),
+    }
+
+
+def caption(rows: pd.DataFrame) -> str:
+    return (
+        f"{n_of(rows['n'])} test problems. Seconds per problem of batched decoding; the source's prefill is not in them. "
+        "Context: prompt and soft tokens that the answering model holds. Written: tokens of the answer. At each K the "
+        "configuration that was best on dev."
+    )

@@ -1,0 +1,81 @@
+"""Main results: every arm of the configuration that was best on dev, and the bridge against each of them.
+
+The same test problems for every arm; p of the paired tests Holm-corrected within a benchmark.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from raybridge.plots import ARMS, CONTROLS, Column, Runs, n_of, of_first_reading, over_seeds, per_problem, seeds_of
+from raybridge.statistics import compare, corrected, marks
+
+NEEDS = "python -m raybridge.sweep sweeps/compression.py"
+
+
+def table(runs: Runs) -> pd.DataFrame:
+    test = of_first_reading(runs.test[runs.test["arm"].isin(ARMS)])
+    if test.empty:
+        return pd.DataFrame()
+    peaks = runs.trials.groupby("label")["result.peak"].mean()
+    parts = []
+    for _, part in test.groupby(["pair", "evaluator"], sort=False):
+        label = peaks[part["label"].unique()].astype(float).fillna(-1.0).idxmax()
+        parts.append(of_configuration(runs, part[part["label"] == label]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def of_configuration(runs: Runs, rows: pd.DataFrame) -> pd.DataFrame:
+    """A row for each arm of one configuration on one benchmark."""
+    arms = over_seeds(rows)
+    arms = arms.sort_values("arm", key=lambda arm: arm.map(list(ARMS).index), ignore_index=True)
+    scores = {str(arm): next(iter(per_problem(runs, part, str(arm)).values())) for arm, part in rows.groupby("arm")}
+    bridge = "bridged" if "bridged" in scores else "bridged_with_text"
+    shared = pd.DataFrame(scores).dropna()
+    bold = marks({arm: shared[arm] for arm in scores if arm not in CONTROLS})
+    others = [arm for arm in arms["arm"] if arm != bridge] if bridge in scores else []
+    found = dict(zip(others, corrected([compare(shared[arm], shared[bridge]) for arm in others]), strict=True))
+    gaps = [gap(runs, row) for row in arms.to_dict("records")]
+    arms["gap"] = gaps
+    arms["mark"] = [bold.get(arm, "") for arm in arms["arm"]]
+    arms["bridge_minus_arm"] = [found[arm].difference if arm in found else None for arm in arms["arm"]]
+    arms["p_holm"] = [found[arm].p if arm in found else None for arm in arms["arm"]]
+    arms["bridge_is"] = [found[arm].verdict if arm in found else None for arm in arms["arm"]]
+    columns = ["pair", "evaluator", "label", "K", "arm", "reading", "accuracy", "low", "high", "mark", "nll", "gap"]
+    return arms[[*columns, "bridge_minus_arm", "p_holm", "bridge_is", "n", "seeds", "fingerprint"]]
+
+
+def gap(runs: Runs, row: dict[Any, Any]) -> float | None:
+    """Gap recovered by an arm that could: mean over the seeds."""
+    found = [runs.gaps(one, row["evaluator"]).get(row["arm"]) for one in row["fingerprint"].split()]
+    known = [one[0] for one in found if one is not None]
+    return sum(known) / len(known) if known and row["arm"] != "source" else None
+
+
+def columns(rows: pd.DataFrame) -> dict[str, Column]:
+    return {
+        **({"evaluator": Column(header="Benchmark")} if rows["evaluator"].nunique() > 1 else {}),
+        **({"pair": Column(header="Models")} if rows["pair"].nunique() > 1 else {}),
+        "arm": Column(header="Arm", format="words"),
+        "accuracy": Column(header="Accuracy", format=".3f", low="low", high="high", mark="mark"),
+        "nll": Column(header="NLL", format=".2f"),
+        "gap": Column(header="Gap", format=".2f"),
+        "bridge_minus_arm": Column(header="Bridge − arm", format="+.3f"),
+        "p_holm": Column(header="p (Holm)", format=".2g"),
+        "bridge_is": Column(header="Bridge is"),
+    }
+
+
+def caption(rows: pd.DataFrame) -> str:
+    labels = ", ".join(rows["label"].unique())
+    return " ".join(
+        [
+            f"Every arm of {labels} on {n_of(rows['n'])} test problems, {seeds_of(rows['seeds'])}.",
+            "Of several configurations, the one that was best on dev. Accuracy with its 95% Wilson interval, NLL per answer",
+            "token, gap to the text recovered. Bold: better than every other arm that is no control (paired, Holm-corrected);",
+            "†: the best and all that do not differ from it. The last columns compare the bridge with each arm on the same",
+            "problems.",
+        ]
+    )
