@@ -56,10 +56,11 @@ def render(table: pd.DataFrame, columns: Mapping[str, Column], *, caption: str, 
             r"\usepackage[utf8]{inputenc}",
             r"\usepackage[T1]{fontenc}",
             r"\usepackage{booktabs}",
+            r"\usepackage[margin=2cm]{geometry}",
             r"\begin{document}",
             r"\pagestyle{empty}",
             r"\begin{table}[h]",
-            r"\centering\small",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}\setlength{\belowcaptionskip}{4pt}",
             f"\\caption{{{escaped(caption)}}}",
             f"\\label{{tab:{label}}}",
             f"\\begin{{tabular}}{{@{{}}{kinds}@{{}}}}",
@@ -85,12 +86,19 @@ def _cell(row: Mapping[Any, Any], name: str, column: Column) -> str:
     value = row[name]
     if pd.isna(value):
         return ABSENT
-    text = escaped(str(value).replace("_", " ") if column.format == "words" else format(value, column.format))
+    text = _shown(value, column.format)
     mark = row.get(column.mark)
     if mark == "best":
         text = rf"\textbf{{{text}}}"
     elif mark == "tie":
         text += r"$^{\dagger}$"
     if column.low and column.high and not pd.isna(row[column.low]):
-        text += rf" {{\scriptsize [{format(row[column.low], column.format)}, {format(row[column.high], column.format)}]}}"
+        low, high = (_shown(row[end], column.format) for end in (column.low, column.high))
+        text += rf" {{\scriptsize [{low}, {high}]}}"
     return text
+
+
+def _shown(value: Any, how: str) -> str:
+    if isinstance(value, str):
+        return escaped(value.replace("_", " ") if how == "words" else value)
+    return format(value, how).replace("-", "$-$")

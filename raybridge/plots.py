@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
 import typer
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -124,8 +126,16 @@ def make(plot: Plot, runs: Runs, formats: Sequence[str]) -> list[Path]:
         files = {"tex": latex.render(table, plot.columns(table), caption=caption, label=plot.name, origin=origin).encode()}
     else:
         files = pictures(plot, table, caption, origin, formats)
-    files["csv"] = table.to_csv(index=False, lineterminator="\n").encode()
+    files["csv"] = as_csv(table)
     return [runs.results.write(f"{folder}/{plot.name}.{kind}", content) for kind, content in files.items()]
+
+
+def as_csv(table: pd.DataFrame) -> bytes:
+    """A table as CSV, every number with all its digits."""
+    content = io.BytesIO()
+    rows = pa.Table.from_pandas(table, preserve_index=False)
+    pa.csv.write_csv(rows, content, pa.csv.WriteOptions(quoting_style="needed"))  # ten times as fast as pandas
+    return content.getvalue()
 
 
 def pictures(plot: Plot, table: pd.DataFrame, caption: str, origin: dict[str, str], formats: Sequence[str]) -> dict[str, bytes]:

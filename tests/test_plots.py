@@ -291,6 +291,13 @@ def test_drawing_twice_gives_the_same_bytes(results):
         assert made[0] == made[1]
 
 
+def test_the_csv_beside_a_figure_is_its_table(results):
+    plot = load(HOUSE / "plots/training_curves.py")
+    table = plot.table(Runs(results))
+    file = next(file for file in make(plot, Runs(results), ["pdf"]) if file.suffix == ".csv")
+    pd.testing.assert_frame_equal(pd.read_csv(file), table, check_dtype=False, check_exact=True)
+
+
 def test_a_pdf_carries_its_origin_and_embeds_its_fonts(results):
     plot = load(HOUSE / "plots/training_curves.py")
     pdf = next(file for file in make(plot, Runs(results), ["pdf"]) if file.suffix == ".pdf").read_bytes()
