@@ -31,6 +31,7 @@ from raybridge.command import guarded
 from raybridge.errors import unknown
 from raybridge.findings import against_first, band_of, bridged_on_test, costs, per_problem, transfer
 from raybridge.latex import Column
+from raybridge.report import Drawn, report
 from raybridge.results import Results
 from raybridge.runs import Runs
 from raybridge.style import ARMS, BLACK, COLUMN, CONTROLS, GREY, LOOKS, RC, arm_look, n_of, points, seeds_of, words
@@ -196,6 +197,7 @@ def main(
     sweep: Annotated[str | None, typer.Option(help="Only the trials of this sweep.")] = None,
     results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("ray_results"),
     formats: Annotated[list[str], typer.Option("--format", help="pdf, png or both.")] = list(FORMATS),  # noqa: B006
+    page: Annotated[bool, typer.Option("--report", help="Also write report.html: everything in one file.")] = False,
     debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
 ) -> None:
     """Draw every figure and table that the results on disk can support."""
@@ -207,8 +209,11 @@ def main(
         runs = Runs(Results(results), sweep)
         plots = [load(path) for path in files or plot_files()]
         console.print(f"{len(runs.runs)} trials in {results}" + (f", of sweep {sweep}" if sweep else ""))
-    failed = [plot.name for plot in plots if not drawn(plot, runs, kinds, console, debug=debug)]
-    if failed:
+    whole = [plot for plot in plots if drawn(plot, runs, kinds, console, debug=debug)]
+    if page:
+        with guarded(Console(stderr=True), debug=debug):
+            console.print(f"report: {write_report(runs, whole)}", markup=False)
+    if len(whole) < len(plots):
         raise typer.Exit(1)
 
 
@@ -226,6 +231,20 @@ def drawn(plot: Plot, runs: Runs, kinds: Sequence[str], console: Console, *, deb
     else:
         console.print(f"{plot.name}: {', '.join(map(str, made.result()))}", markup=False)
     return error is None
+
+
+def write_report(runs: Runs, plots: Sequence[Plot]) -> Path:
+    """Write report.html with every figure that was drawn."""
+    figures, missing = [], []
+    for plot in plots:
+        table = plot.table(runs)
+        if table.empty:
+            missing.append(f"{plot.name}: made by {plot.needs}")
+        elif plot.draw:
+            caption = plot.caption(table)
+            png = pictures(plot, table, caption, origin_of(table, runs), ["png"])["png"]
+            figures.append(Drawn(title=plot.title, png=png, caption=caption))
+    return runs.results.write("report.html", report(runs, figures, missing).encode())
 
 
 if __name__ == "__main__":

@@ -158,6 +158,11 @@ class TrialRun:
             final.rename(dropped)
             shutil.rmtree(dropped)
 
+    def failure(self) -> str | None:
+        """The sentence that says why the trial ended without a result, if it was left."""
+        path = self.path / "failure.json"
+        return str(read_json(path, needs=("sentence",))["sentence"]) if path.exists() and not self.complete else None
+
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, the last file of a trial: it is complete from then on."""
         write_json(self.path / "result.json", result)
@@ -191,6 +196,12 @@ class SweepFolder:
         """The plan, or None where the sweep was never launched."""
         path = self.path / "plan.json"
         return read_json(path) if path.exists() else None
+
+    def question(self) -> str | None:
+        """What the sweep asks, once its summary is written."""
+        path = self.path / "EXPERIMENTS_SUMMARY.md"
+        paragraphs = path.read_text(encoding="utf8").split("\n\n") if path.exists() else []
+        return paragraphs[1] if len(paragraphs) > 1 else None
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file of the sweep."""

@@ -17,14 +17,14 @@ FLOORS = {
     for floor, names in {
         0: "errors config files results statistics lm decode data wire translators losses stopping pocket prompts measure"
         " world checkpoint command runlog recorded imports paired",
-        1: "trial answers naming findings runs progress provenance",
+        1: "trial answers naming findings cautions runs progress provenance",
         2: "scales step train evaluation matrix summary style latex report",
         3: "cluster",
         4: "sweep evaluate plots",
     }.items()
     for name in names.split()
 }
-DRAWING = ("answers", "naming", "findings", "runs", "style", "latex", "report")  # the rooms behind plots
+DRAWING = ("answers", "naming", "findings", "cautions", "runs", "style", "latex", "report")  # the rooms behind plots
 BEHIND_PLOTS = ("results", "files", "config", "statistics", "errors", "command", *DRAWING)
 # What may be imported by modules that are not free to import everything below them. Longest prefix wins.
 MAY_IMPORT = {

@@ -1,0 +1,107 @@
+"""What a reader must know before quoting a number: found in the results by rule, said in one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from raybridge.answers import of_first_reading
+from raybridge.runs import Runs
+from raybridge.statistics import minimum_detectable_effect
+
+UNIQUE = 0.5  # of the target's share of different completions; below it an arm has collapsed
+DETECTABLE = 0.1  # a paired difference that a benchmark should be able to show
+BRIDGES = ("bridged", "bridged_with_text")
+
+
+def cautions(runs: Runs) -> pd.DataFrame:
+    """A row for each caution: which trial, what kind, and the sentence."""
+    rows = [*unfinished(runs), *uncompressed(runs), *dead_terms(runs), *contaminated(runs), *too_few(runs), *collapsed(runs)]
+    rows += imported(runs)
+    return pd.DataFrame(rows, columns=["trial", "kind", "sentence"]).drop_duplicates(ignore_index=True)
+
+
+def _said(trial: str, kind: str, sentence: str) -> dict[str, Any]:
+    return {"trial": trial, "kind": kind, "sentence": sentence}
+
+
+def unfinished(runs: Runs) -> Iterator[dict[str, Any]]:
+    """Trials without a result: nothing final can be said of them."""
+    for trial in runs.trials.to_dict("records"):
+        if not trial["complete"]:
+            failure = runs.runs[trial["fingerprint"]].failure()
+            why = f"failed: {failure}" if failure else "has no result yet"
+            yield _said(trial["trial"], "not complete", f"{why}; it is in no comparison on test")
+
+
+def uncompressed(runs: Runs) -> Iterator[dict[str, Any]]:
+    """At least as many soft tokens as the question has."""
+    test = runs.test
+    rows = of_first_reading(test[test["arm"].isin(BRIDGES)])
+    for row in rows.drop_duplicates(["fingerprint", "arm"]).to_dict("records"):
+        if row["arm"] == "bridged_with_text" and "bridged" in set(rows.loc[rows["fingerprint"] == row["fingerprint"], "arm"]):
+            continue
+        question = row.get("question_tokens")
+        if pd.notna(question) and question <= row["K"]:
+            sentence = f"{row['K']:.0f} soft tokens stand for {question:.0f} question tokens: nothing is compressed"
+            yield _said(row["trial"], "no compression", sentence)
+
+
+def dead_terms(runs: Runs) -> Iterator[dict[str, Any]]:
+    """Loss terms that are on and move nothing."""
+    metrics = runs.metrics
+    for name in [str(column) for column in metrics if str(column).startswith("gradient/")]:
+        term = name.removeprefix("gradient/")
+        weight = metrics.get(f"weight/{term}", pd.Series(1.0, index=metrics.index))
+        dead = metrics[metrics[name].eq(0) & weight.gt(0)]
+        for trial, part in dead.groupby("trial"):
+            yield _said(str(trial), "dead term", f"loss term {term} had no gradient at {len(part)} logged steps")
+
+
+def contaminated(runs: Runs) -> Iterator[dict[str, Any]]:
+    """A bridged arm whose prompt holds more text than the frame that every arm has."""
+    test = runs.test
+    floor = test[test["arm"] == "no_context"].groupby(["fingerprint", "evaluator"])["prompt_tokens"].mean()
+    bridged = of_first_reading(test[test["arm"] == "bridged"])
+    for row in bridged.to_dict("records"):
+        frame = floor.get((row["fingerprint"], row["evaluator"]))
+        if frame is not None and row["prompt_tokens"] > frame + 0.5:
+            sentence = f"the bridged arm reads {row['prompt_tokens']:.0f} prompt tokens where no context has {frame:.0f}"
+            yield _said(row["trial"], "contaminated arm", sentence)
+
+
+def too_few(runs: Runs) -> Iterator[dict[str, Any]]:
+    """Benchmarks with too few problems to show the differences that one would look for."""
+    test = of_first_reading(runs.test)
+    for (evaluator, count), part in test.groupby(["evaluator", "n"]):
+        n = int(str(count))
+        effect = minimum_detectable_effect(n, discordant=0.5)
+        if effect > DETECTABLE:
+            names = part["trial"].unique()
+            who = names[0] if len(names) == 1 else f"{len(names)} trials"
+            sentence = f"{n} test problems of {evaluator}: a difference below {effect:.2f} would often be missed"
+            yield _said(who, "n too small", sentence)
+
+
+def collapsed(runs: Runs) -> Iterator[dict[str, Any]]:
+    """Bridges that answer with far fewer different texts than the target does when it reads the question."""
+    test = of_first_reading(runs.test)
+    mine = test[test["arm"].isin(BRIDGES)]
+    for fingerprint, evaluator, trial in mine[["fingerprint", "evaluator", "trial"]].drop_duplicates().to_numpy():
+        answers = runs.answers(fingerprint, evaluator)
+        different = answers.groupby("arm")["completion"].agg(lambda texts: texts.nunique() / len(texts))
+        for arm in BRIDGES:
+            if arm in different.index and different[arm] < UNIQUE * different.get("target", 1.0):
+                share = f"{different[arm]:.0%} of its completions differ from one another"
+                yield _said(trial, "collapse", f"{arm}: {share}, of the target's {different.get('target', float('nan')):.0%}")
+
+
+def imported(runs: Runs) -> Iterator[dict[str, Any]]:
+    """What the import found about runs from elsewhere."""
+    trials = runs.trials
+    for trial in trials[trials["imported"]].to_dict("records"):
+        result = runs.runs[trial["fingerprint"]].result() or {}
+        for note in result.get("notes", ()):
+            yield _said(trial["trial"], "imported", note)

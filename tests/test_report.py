@@ -1,0 +1,144 @@
+"""The report and its cautions: what is said, and that the page needs nothing from outside."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import synthetic
+from typer.testing import CliRunner
+
+from raybridge.cautions import cautions
+from raybridge.plots import app
+from raybridge.report import Drawn, differences, examples, report
+from raybridge.results import Results
+from raybridge.runs import Runs
+
+
+@pytest.fixture
+def one(tmp_path):
+    """One complete trial with 60 problems, and a way to write its test samples anew."""
+    return synthetic.trial(tmp_path, "2_stable_s1_16tok", soft_tokens=16, seed=1, level=1.0, points=3, n=60)
+
+
+def said(root: Path) -> dict[str, list[str]]:
+    return cautions(Runs(Results(root))).groupby("kind")["sentence"].agg(list).to_dict()
+
+
+class Balanced(HTMLParser):
+    """Every element that is opened is closed, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_needs_nothing_from_outside(tmp_path):
+    synthetic.compression(tmp_path, tokens=(8, 32), seeds=(1, 2), n=60)
+    done = CliRunner().invoke(app, ["--results", str(tmp_path), "--report", "--format", "png"])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "report.html").read_text()
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in parser.links)
+    assert "<script" not in page
+    assert len(re.findall("data:image/png", page)) >= 5
+    assert "loss_ablation: made by python -m raybridge.sweep sweeps/loss_ablation.py" in page
+    for run in Results(tmp_path).trials():
+        assert run.fingerprint in page
+    again = CliRunner().invoke(app, ["--results", str(tmp_path), "--report", "--format", "png"])
+    assert again.exit_code == 0
+    assert (tmp_path / "report.html").read_text() == page
+
+
+def test_a_plot_that_fails_does_not_keep_the_report_from_being_written(tmp_path, one):
+    broken = tmp_path / "broken.py"
+    broken.write_text('"""T."""\nNEEDS = "x"\ndef table(runs): raise KeyError("b")\ndef caption(t): ...\ndef draw(f, t): ...\n')
+    done = CliRunner().invoke(app, [str(broken), "--results", str(tmp_path), "--report"])
+    assert done.exit_code == 1
+    assert (tmp_path / "report.html").exists()
+
+
+def test_completions_are_shown_as_text(tmp_path, one):
+    step = one.result()["best_step"]
+    samples = one.samples("pocket", "test", step)
+    one.write_samples("pocket", "test", step, samples.assign(completion="<script>alert(1)</script>"))
+    page = report(Runs(Results(tmp_path)), [Drawn(title="<b>", png=b"x", caption='"quoted"')], ["<i>"])
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert 'alt="&lt;b&gt;. &quot;quoted&quot;"' in page
+
+
+def test_examples_are_what_they_are_called():
+    rows = [
+        ("p1", "bridged", 1.0, "a"), ("p1", "target", 0.0, "x"),
+        ("p2", "bridged", 0.0, "same"), ("p2", "target", 1.0, "y"),
+        ("p3", "bridged", 0.0, "same"), ("p3", "target", 0.0, "z"),
+        ("p4", "bridged", 1.0, ""), ("p4", "target", 1.0, "w"),
+    ]  # fmt: skip
+    answers = pd.DataFrame(rows, columns=["problem", "arm", "score_strict", "completion"])
+    wins, losses, collapses = examples(answers, "bridged", "score_strict").values()
+    assert (wins, losses, collapses) == (["p1"], ["p2"], ["p2", "p3"])
+
+
+def test_differences_are_what_the_trials_of_a_sweep_do_not_share(tmp_path):
+    for k in (8, 16):
+        synthetic.trial(tmp_path, f"t_{k}tok", soft_tokens=k, points=2, n=20)
+    assert differences(Runs(Results(tmp_path)).trials).columns.tolist() == ["label", "translator.soft_tokens"]
+
+
+# --- cautions
+
+
+def test_a_sound_trial_gives_no_caution_but_that_its_problems_are_few(tmp_path, one):
+    assert said(tmp_path) == {"n too small": ["60 test problems of pocket: a difference below 0.25 would often be missed"]}
+
+
+def test_enough_problems_give_none(tmp_path):
+    synthetic.trial(tmp_path, "t", points=2, n=500)
+    assert said(tmp_path) == {}
+
+
+def test_the_trap_of_more_soft_tokens_than_the_question_has(tmp_path):
+    synthetic.trial(tmp_path, "t_2048tok", soft_tokens=2048, points=2, n=500)
+    assert said(tmp_path) == {"no compression": ["2048 soft tokens stand for 45 question tokens: nothing is compressed"]}
+
+
+def test_a_trial_without_a_result_says_why(tmp_path):
+    run = synthetic.trial(tmp_path, "t", points=2, n=500, complete=False)
+    assert said(tmp_path)["not complete"] == ["has no result yet; it is in no comparison on test"]
+    (run.path / "failure.json").write_text('{"sentence": "loss term answer is nan at step 7", "traceback": ""}')
+    assert said(tmp_path)["not complete"][0].startswith("failed: loss term answer is nan at step 7")
+
+
+def test_a_term_that_moves_nothing(tmp_path, one):
+    one.append_metrics({"step": 2000, "loss/idle": 1.0, "weight/idle": 0.5, "gradient/idle": 0.0})
+    assert said(tmp_path)["dead term"] == ["loss term idle had no gradient at 1 logged steps"]
+
+
+def test_a_bridge_that_reads_the_question_as_text(tmp_path, one):
+    rows = one.evals().query("split == 'test' and arm == 'bridged'").to_dict("records")
+    one.add_evals({**row, "prompt_tokens": 57.0} for row in rows)
+    assert said(tmp_path)["contaminated arm"] == ["the bridged arm reads 57 prompt tokens where no context has 12"]
+
+
+def test_a_bridge_that_always_says_the_same(tmp_path, one):
+    step = one.result()["best_step"]
+    samples = one.samples("pocket", "test", step)
+    samples.loc[samples["arm"] == "bridged", "completion"] = "#### 5"
+    one.write_samples("pocket", "test", step, samples)
+    (sentence,) = said(tmp_path)["collapse"]
+    assert sentence.startswith("bridged: 2% of its completions differ from one another")
