@@ -21,7 +21,7 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
         "difference": Column(header="Difference", format="+.3f", low="low", high="high"),
         "won": Column(header="Won"),
         "lost": Column(header="Lost"),
-        "p_holm": Column(header="p (Holm)", format=".2g"),
+        "p_holm": Column(header="p (Holm)", format="p"),
         "verdict": Column(header="Verdict"),
     }
 

@@ -57,7 +57,7 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
         "accuracy": Column(header="Bridged", format=".3f", low="low", high="high", mark="mark"),
         "shuffled": Column(header="Shuffled", format=".3f"),
         "transfer_verdict": Column(header="Transfer"),
-        "transfer_p": Column(header="p (Holm)", format=".2g"),
+        "transfer_p": Column(header="p (Holm)", format="p"),
         "token_budget": Column(header="First K tokens", format=".3f"),
         "target": Column(header="Text", format=".3f"),
         "gap": Column(header="Gap", format=".2f"),

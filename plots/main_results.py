@@ -63,7 +63,7 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
         "nll": Column(header="NLL", format=".2f"),
         "gap": Column(header="Gap", format=".2f"),
         "bridge_minus_arm": Column(header="Bridge − arm", format="+.3f"),
-        "p_holm": Column(header="p (Holm)", format=".2g"),
+        "p_holm": Column(header="p (Holm)", format="p"),
         "bridge_is": Column(header="Bridge is"),
     }
 

@@ -30,7 +30,8 @@ ABSENT = "---"
 class Column:
     """How a column of the data appears in a table.
 
-    format: Python's format of a number, or "words" for text with underscores. low, high: columns with the interval's ends.
+    format: Python's format of a number, "p" for a p value, or "words" for text with underscores.
+    low, high: columns with the interval's ends.
     mark: a column that says "best" (then it is bold) or "tie" (then it carries a dagger) of this row's value.
     """
 
@@ -101,4 +102,6 @@ def _cell(row: Mapping[Any, Any], name: str, column: Column) -> str:
 def _shown(value: Any, how: str) -> str:
     if isinstance(value, str):
         return escaped(value.replace("_", " ") if how == "words" else value)
+    if how == "p":
+        return "$<$0.001" if value < 0.001 else f"{value:.3f}"
     return format(value, how).replace("-", "$-$")

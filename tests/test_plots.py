@@ -281,7 +281,8 @@ def test_every_plot_file_says_what_it_needs_and_draws_from_these_results(runs):
     for path in plots.plot_files():
         plot = load(path)
         assert plot.title
-        assert plot.needs.startswith("python -m raybridge.")
+        assert plot.needs.startswith("python -m raybridge.sweep ")
+        assert (HOUSE / plot.needs.split()[-1]).exists()
         assert plot.table(Runs(Results("/nowhere"))).empty
 
 

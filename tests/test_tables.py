@@ -123,6 +123,14 @@ def test_cells():
     )
 
 
+def test_p_values_are_not_given_with_more_digits_than_they_have():
+    frame = pd.DataFrame({"p": [2.8e-17, 0.0412, 1.0]})
+    origin = {"commits": "", "fingerprints": ""}
+    text = render(frame, {"p": Column(header="p", format="p")}, caption="", label="t", origin=origin)
+    rows = [line for line in text.splitlines() if line.endswith(r" \\")]
+    assert rows[1:] == [r"$<$0.001 \\", r"0.041 \\", r"1.000 \\"]
+
+
 def test_an_arm_in_a_table_is_written_as_words():
     frame = pd.DataFrame({"arm": ["token_budget"]})
     columns = {"arm": Column(header="Arm", format="words")}
