@@ -1,3 +1,5 @@
+"""Every translator: shapes, RMS, gradients, padding, determinism, checkpoints; then what is particular to each."""
+
 from dataclasses import replace
 
 import pytest
@@ -6,21 +8,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raybridge import checkpoint
+from raybridge.config import rebuild, resolve
 from raybridge.translators.anchor import picks, ridge
+from raybridge.translators.attention_pooling import AttentionPooling
 from raybridge.translators.bottlenecked import Bottlenecked
+from raybridge.translators.linear import Linear, windows
+from raybridge.translators.prompt_tuning import PromptTuning
 
 B, T, S, D, RMS = 4, 11, 24, 40, 0.37
-CONFIGS = [
+BOTTLENECKED = [
     Bottlenecked(soft_tokens=6, layers=(0, 2), width=32, depth=2, heads=4),
     Bottlenecked(soft_tokens=1, layers=(1,), width=32, depth=1, heads=4, anchored=False),
     Bottlenecked(soft_tokens=17, layers=(0, 1, 3), width=32, depth=1, heads=2),
 ]
+CONFIGS = [
+    *BOTTLENECKED,
+    PromptTuning(soft_tokens=5),
+    Linear(soft_tokens=4, layers=(0, 1)),
+    Linear(soft_tokens=4, layers=(2,), pooling="mean"),
+    Linear(soft_tokens=13, layers=(0,)),
+    AttentionPooling(soft_tokens=6, layers=(0, 2), width=32, heads=4),
+]
+all_translators = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{type(config).__name__}{config.soft_tokens}")
 
 
 def build(config, seed: int = 0):
+    """The module with its closed-form start, where it has one."""
     torch.manual_seed(seed)
     module = config.build(S, D, target_rms=RMS)
-    if module.anchor is not None:
+    if getattr(module, "anchor", None) is not None:
         module.anchor.fit(torch.randn(200, len(config.layers) * S), torch.randn(200, D))
     return module
 
@@ -31,24 +47,27 @@ def states(config, seed: int = 1):
     return torch.randn(B, T, len(config.layers), S), torch.arange(T) < lengths[:, None]
 
 
-def open_gates(module):
-    for name, p in module.named_parameters():
-        if name.endswith("gate"):
-            torch.nn.init.constant_(p, 0.5)
+def awake(module, seed: int = 2):
+    """Whatever starts at zero, so that a part starts closed, is opened."""
+    torch.manual_seed(seed)
+    for p in module.parameters():
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.5)
     return module
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_shape_and_the_rms_really_match(config):
-    for module in (build(config), open_gates(build(config))):
+@all_translators
+def test_shape_and_the_trap_a_clamp_that_never_lets_the_rms_match(config):
+    for module in (config.build(S, D, target_rms=RMS), build(config), awake(build(config))):
         soft = module(*states(config))
         assert soft.shape == (B, config.soft_tokens, D)
+        assert soft.dtype == torch.float32
         torch.testing.assert_close(soft.pow(2).mean(-1).sqrt(), torch.full((B, config.soft_tokens), RMS), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_gradient_reaches_every_parameter_once_the_gates_are_open(config):
-    module = open_gates(build(config))
+@all_translators
+def test_gradient_reaches_every_parameter(config):
+    module = awake(build(config))
     soft = module(*states(config))
     (soft * torch.randn_like(soft)).sum().backward()
     without = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -56,19 +75,9 @@ def test_gradient_reaches_every_parameter_once_the_gates_are_open(config):
     assert [name for name in without if not (single and "self_attention" in name)] == []
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_closed_gates_get_gradient_from_the_first_step(config):
-    module = build(config)
-    soft = module(*states(config))
-    (soft * torch.randn_like(soft)).sum().backward()
-    gates = {name: p for name, p in module.named_parameters() if name.endswith("gate")}
-    assert gates
-    assert all(p.item() == 0 and p.grad.abs() > 0 for p in gates.values())
-
-
-@pytest.mark.parametrize("config", CONFIGS)
+@all_translators
 def test_padding_invariance(config):
-    module = open_gates(build(config)).eval()
+    module = awake(build(config)).eval()
     x, mask = states(config)
     together = module(x, mask)
     filled = module(torch.where(mask[..., None, None], x, 1e3), mask)
@@ -78,9 +87,34 @@ def test_padding_invariance(config):
         torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_determinism_and_checkpoint_round_trip(config, tmp_path):
-    module = open_gates(build(config))
+@pytest.mark.parametrize("config", [c for c in CONFIGS if not isinstance(c, PromptTuning)], ids=lambda c: type(c).__name__)
+def test_every_position_and_layer_is_read(config):
+    module = awake(build(config)).eval()
+    x, mask = states(config)
+    x.requires_grad_()
+    soft = module(x, mask)
+    (soft * torch.randn_like(soft)).sum().backward()
+    read = x.grad.abs().sum(-1) > 0
+    picked_only = isinstance(config, Linear) and config.pooling == "picked"
+    assert (read.any(1) if picked_only else read[mask]).all()
+    assert not read[~mask].any()
+
+
+@all_translators
+def test_determinism_in_training_and_evaluation(config):
+    module = awake(build(config))
+    again = awake(build(config))
+    assert torch.equal(module(*states(config)), again(*states(config)))
+    module.eval()
+    torch.manual_seed(5)
+    one = module(*states(config))
+    torch.manual_seed(6)
+    assert torch.equal(one, module(*states(config)))
+
+
+@all_translators
+def test_checkpoint_round_trip(config, tmp_path):
+    module = awake(build(config))
     optimizer = torch.optim.AdamW(module.parameter_groups(learning_rate=1e-2, weight_decay=0.1))
     module(*states(config)).sum().backward()
     optimizer.step()
@@ -95,6 +129,32 @@ def test_determinism_and_checkpoint_round_trip(config, tmp_path):
         m(*states(config)).pow(3).sum().backward()
         o.step()
     assert torch.equal(module(*states(config)), other(*states(config)))
+
+
+@all_translators
+def test_every_parameter_is_trained_once_and_only_matrices_decay(config):
+    module = build(config)
+    groups = module.parameter_groups(learning_rate=1e-3, weight_decay=0.1)
+    trained = [p for group in groups for p in group["params"]]
+    assert sorted(map(id, trained)) == sorted(id(p) for p in module.parameters())
+    assert all(p.ndim >= 2 for group in groups if group["weight_decay"] for p in group["params"])
+
+
+@all_translators
+def test_a_translator_checks_itself_and_comes_back_from_json(config):
+    assert rebuild(resolve(config)) == config
+    with pytest.raises(ValueError, match="soft_tokens must be at least 1, not 0"):
+        replace(config, soft_tokens=0)
+
+
+@pytest.mark.parametrize("config", BOTTLENECKED)
+def test_closed_gates_get_gradient_from_the_first_step(config):
+    module = build(config)
+    soft = module(*states(config))
+    (soft * torch.randn_like(soft)).sum().backward()
+    gates = {name: p for name, p in module.named_parameters() if name.endswith("gate")}
+    assert gates
+    assert all(p.item() == 0 and p.grad.abs() > 0 for p in gates.values())
 
 
 def test_the_trap_best_is_last_because_state_dict_keeps_references():
@@ -116,8 +176,9 @@ def test_a_checkpoint_of_another_shape_is_refused_by_name(tmp_path):
         checkpoint.restore(tmp_path, other, torch.optim.AdamW(other.parameters()))
 
 
-def test_the_trap_orthogonal_initialisation_of_all_queries():
-    queries = build(CONFIGS[0]).queries_KW.detach()
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[-1]], ids=lambda config: type(config).__name__)
+def test_the_trap_orthogonal_initialisation_of_all_queries(config):
+    queries = torch.nn.functional.normalize(build(config).queries_KW.detach(), dim=1)
     torch.testing.assert_close(queries @ queries.T, torch.eye(6), rtol=0, atol=1e-5)
 
 
@@ -126,9 +187,6 @@ def test_gates_learn_three_times_as_fast_and_do_not_decay():
     groups = module.parameter_groups(learning_rate=1e-3, weight_decay=0.1)
     gates = [group for group in groups if any(p.ndim == 0 for p in group["params"])]
     assert [(group["lr"], group["weight_decay"]) for group in gates] == [(3e-3, 0.0)]
-    counted = sum(p.numel() for group in groups for p in group["params"])
-    assert counted == sum(p.numel() for p in module.parameters())
-    assert all(p.ndim >= 2 for group in groups if group["weight_decay"] for p in group["params"])
 
 
 @given(length=st.integers(1, 80), K=st.integers(1, 40))
@@ -150,3 +208,47 @@ def test_ridge_is_numpy_least_squares_when_the_penalty_vanishes():
     solution = torch.linalg.lstsq(design, y).solution
     torch.testing.assert_close(weight, solution[:-1].T)
     torch.testing.assert_close(bias, solution[-1])
+
+
+@given(length=st.integers(1, 80), K=st.integers(1, 40))
+def test_windows_cover_every_position_and_average(length, K):
+    mask = torch.arange(81)[None] < length
+    weights = windows(mask, K)[0]
+    used = weights[: min(length, K)]
+    torch.testing.assert_close(used.sum(1), torch.ones(len(used)))
+    assert not weights[len(used) :].any()
+    assert not weights[:, length:].any()
+    assert (weights[:, :length] > 0).any(0).all()
+    widths = (used > 0).sum(1)
+    assert widths.max() - widths.min() <= 2
+
+
+def test_linear_as_long_as_the_question_is_the_ridge_map_of_every_position():
+    config = Linear(soft_tokens=13, layers=(0,))
+    module, (x, mask) = build(config), states(config)
+    mapped = module.anchor.map(x[0, :, 0])
+    torch.testing.assert_close(
+        module(x, mask)[0, :11], mapped / mapped.pow(2).mean(-1, keepdim=True).sqrt() * RMS, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_mean_pooling_is_the_map_of_the_mean_of_each_window():
+    config = Linear(soft_tokens=4, layers=(2,), pooling="mean")
+    module, (x, mask) = build(config), states(config)
+    mapped = torch.stack([module.anchor.map(x[0, a:b, 0].mean(0)) for a, b in ((0, 3), (2, 6), (5, 9), (8, 11))])
+    torch.testing.assert_close(
+        module(x, mask)[0], mapped / mapped.pow(2).mean(-1, keepdim=True).sqrt() * RMS, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_prompt_tuning_ignores_the_source():
+    config = PromptTuning(soft_tokens=5)
+    module, (x, mask) = build(config), states(config)
+    soft = module(x, mask)
+    assert torch.equal(soft[0], soft[1])
+    assert torch.equal(soft, module(torch.randn_like(x), mask))
+
+
+def test_an_unknown_pooling_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match=r"unknown pooling 'men'; valid: picked, mean; did you mean 'mean'\?"):
+        Linear(soft_tokens=4, layers=(0,), pooling="men")

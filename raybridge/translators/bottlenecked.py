@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raybridge.translators import TranslatorModule
 from raybridge.translators.anchor import Anchor
+from raybridge.translators.parts import Attention, Norm, SwiGLU, at_rms, check, check_heads, position_features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,61 +34,14 @@ class Bottlenecked:
     anchored: bool = True
 
     def __post_init__(self) -> None:
-        if self.soft_tokens < 1:
-            raise ValueError(f"soft_tokens must be at least 1, not {self.soft_tokens}")
-        if not self.layers or len(set(self.layers)) < len(self.layers):
-            raise ValueError(f"layers must name at least one hidden layer, each once, not {self.layers}")
-        if self.depth < 1 or self.heads < 1 or self.width % self.heads:
-            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}, and depth {self.depth} at least 1")
+        check(soft_tokens=self.soft_tokens, layers=self.layers)
+        check_heads(width=self.width, heads=self.heads)
+        if self.depth < 1:
+            raise ValueError(f"depth must be at least 1, not {self.depth}")
 
     def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> BottleneckedModule:
         """The module, initialised from torch's current random state."""
         return BottleneckedModule(self, source_dim, target_dim, target_rms)
-
-
-class Norm(nn.RMSNorm):
-    """RMSNorm in the precision of its input: under autocast its weight follows."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Same shape out."""
-        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
-
-
-class Attention(nn.Module):
-    """Multi-head attention from queries (B, K, W) to a memory (B, T, W)."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(width, width, bias=False)
-        self.key_value = nn.Linear(width, 2 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
-
-    def forward(self, x_BKW: Tensor, memory_BTW: Tensor, mask_BT: Tensor | None) -> Tensor:
-        """Attended memory (B, K, W)."""
-        q = self._split(self.query(x_BKW))
-        k, v = (self._split(half) for half in self.key_value(memory_BTW).chunk(2, dim=-1))
-        mask = None if mask_BT is None else mask_BT[:, None, None, :]
-        attended_BHKW = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out(attended_BHKW.transpose(1, 2).flatten(2))
-
-    def _split(self, x_BTW: Tensor) -> Tensor:
-        return x_BTW.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-
-class SwiGLU(nn.Module):
-    """Gated feed-forward (Shazeer 2020, arXiv:2002.05202)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        inner = 8 * width // 3
-        self.gate_up = nn.Linear(width, 2 * inner, bias=False)
-        self.down = nn.Linear(inner, width, bias=False)
-
-    def forward(self, x_BKW: Tensor) -> Tensor:
-        """Same shape out."""
-        gate, up = self.gate_up(x_BKW).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)
 
 
 class Block(nn.Module):
@@ -107,15 +60,6 @@ class Block(nn.Module):
         x_BKW = x_BKW + self.self_gate.tanh() * self.self_attention(x, x, None)
         x_BKW = x_BKW + self.cross_gate.tanh() * self.cross_attention(self.cross_norm(x_BKW), memory_BTW, mask_BT)
         return x_BKW + self.mlp_gate.tanh() * self.mlp(self.mlp_norm(x_BKW))
-
-
-def position_features(mask_BT: Tensor, width: int) -> Tensor:
-    """Sinusoids (B, T, width) of each position's index (in 512ths) and of its share of the sequence, half and half."""
-    index_BT = (mask_BT.float().cumsum(1) - 1).clamp(min=0)
-    share_BT = index_BT / (mask_BT.sum(1, keepdim=True).float() - 1).clamp(min=1)
-    octaves = torch.pi * 2.0 ** torch.arange(width // 4, device=mask_BT.device)
-    angles_BTF = torch.cat([index_BT.unsqueeze(-1) / 512 * octaves, share_BT.unsqueeze(-1) * octaves], dim=-1)
-    return torch.cat([angles_BTF.sin(), angles_BTF.cos()], dim=-1)
 
 
 class BottleneckedModule(TranslatorModule):
@@ -148,4 +92,4 @@ class BottleneckedModule(TranslatorModule):
         soft_BKD = self.out(self.out_norm(x_BKW)).float()
         if self.anchor is not None:
             soft_BKD = soft_BKD + self.anchor(states_BTS, mask_BT, soft_BKD.shape[1])
-        return F.rms_norm(soft_BKD, soft_BKD.shape[-1:]) * self.target_rms
+        return at_rms(soft_BKD, self.target_rms)
