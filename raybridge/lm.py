@@ -182,12 +182,12 @@ class FrozenLM:
         states_BTLS = torch.stack([states[layer][:, start:] for layer in layers], dim=2).float()
         return F.rms_norm(states_BTLS, states_BTLS.shape[-1:]), mask[:, start:]
 
-    def answer_nll(self, pieces: Sequence[Piece], answer_rows: Sequence[Sequence[int]]) -> Tensor:
-        """NLL (B, A) of each answer token after the pieces; zero beyond an answer's end.
+    def continuation_states(self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Last hidden states (B, A, D) that predict the tokens of `rows` after the pieces, the ids (B, A) and their mask.
 
-        The last column of the last piece must be real in every row: the first answer token is predicted from it.
+        The last column of the last piece must be real in every row: the first token is predicted from it.
         """
-        ids_BA, mask_BA = pad(answer_rows, pad_id=self.tokenizer.pad_token_id, side="right", device=self.device)
+        ids_BA, mask_BA = pad(rows, pad_id=self.tokenizer.pad_token_id, side="right", device=self.device)
         whole = join([*pieces, Piece(embeds_BTD=self.embed(ids_BA), mask_BT=mask_BA)])
         hidden_BTD = self.model.base_model(
             inputs_embeds=whole.embeds_BTD,
@@ -195,10 +195,24 @@ class FrozenLM:
             position_ids=positions(whole.mask_BT),
             use_cache=False,
         ).last_hidden_state
-        predicting_ND = hidden_BTD[:, -ids_BA.shape[1] - 1 : -1][mask_BA]
-        softcap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
-        nll_N = token_nll(self.model.get_output_embeddings(), predicting_ND, ids_BA[mask_BA], softcap=softcap)
+        return hidden_BTD[:, -ids_BA.shape[1] - 1 : -1], ids_BA, mask_BA
+
+    def states_nll(self, hidden_BAD: Tensor, ids_BA: Tensor, mask_BA: Tensor) -> Tensor:
+        """NLL (B, A) of tokens from the states that predict them; zero where the mask is."""
+        nll_N = token_nll(self.model.get_output_embeddings(), hidden_BAD[mask_BA], ids_BA[mask_BA], softcap=self.softcap)
         return torch.zeros(ids_BA.shape, device=self.device).masked_scatter(mask_BA, nll_N)
+
+    @property
+    def softcap(self) -> float | None:
+        """Where the model bounds its logits by a tanh, the bound."""
+        return getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+
+    def answer_nll(self, pieces: Sequence[Piece], answer_rows: Sequence[Sequence[int]]) -> Tensor:
+        """NLL (B, A) of each answer token after the pieces; zero beyond an answer's end.
+
+        The last column of the last piece must be real in every row: the first answer token is predicted from it.
+        """
+        return self.states_nll(*self.continuation_states(pieces, answer_rows))
 
 
 def place(name: str) -> str:
