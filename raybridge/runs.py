@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,12 @@ from raybridge.answers import (
 )
 from raybridge.config import fingerprint as fingerprint_of
 from raybridge.errors import unknown
+from raybridge.files import read_frame
 from raybridge.naming import flattened, group_of, labels_of, short
 from raybridge.results import EVAL_COLUMNS, Results, TrialRun
 
+ATTENTION_BINS = 16  # equal parts of a question, by which attention is counted
+CONDITIONING = ["kind", "index", "value", "n"]  # columns of conditioning.parquet; what they mean: raybridge/diagnostics.py
 OF_THE_TRIAL = ["trial", "fingerprint", "label", "group", "seed", "pair", "K"]  # K: soft tokens of its translator
 
 
@@ -48,13 +52,43 @@ class Runs:
 
     @cached_property
     def runs(self) -> dict[str, TrialRun]:
-        """Each trial by its fingerprint."""
+        """Each trial by its fingerprint, but for those that are left out."""
+        return {fingerprint: run for fingerprint, (run, _) in self._read.items() if fingerprint not in self.left_out}
+
+    @cached_property
+    def left_out(self) -> dict[str, str]:
+        """What cannot be read and therefore is in no figure, and why: trials by fingerprint, baselines by key."""
+        broken = {fingerprint: read for fingerprint, (_, read) in self._read.items()} | self._baselines
+        return {name: read for name, read in broken.items() if isinstance(read, str)}
+
+    @cached_property
+    def _read(self) -> dict[str, tuple[TrialRun, pd.DataFrame | str]]:
+        """Every trial that was asked for with its evaluations, or with what is wrong with its files."""
         if self.sweep is not None and self.sweep not in self.plans:
             raise unknown("sweep", self.sweep, self.plans, where=str(self.results.root))
         found = {run.fingerprint: run for run in self.results.trials()}
-        if self.sweep is None:
-            return found
-        return {fingerprint: found[fingerprint] for fingerprint in self.plans[self.sweep] if fingerprint in found}
+        asked = found if self.sweep is None else self.plans[self.sweep]
+        read: dict[str, tuple[TrialRun, pd.DataFrame | str]] = {}
+        for run in (found[fingerprint] for fingerprint in asked if fingerprint in found):
+            try:
+                _ = run.provenance, run.result()
+                read[run.fingerprint] = run, run.evals()
+            except ValueError as error:
+                read[run.fingerprint] = run, str(error)
+        return read
+
+    @cached_property
+    def _baselines(self) -> dict[str, pd.DataFrame | str]:
+        """Sample rows without the texts of every baseline on disk, or what is wrong with the file."""
+        read: dict[str, pd.DataFrame | str] = {}
+        for key in self.results.baselines():
+            try:
+                samples = self.results.baseline(key, text=False)
+                assert samples is not None
+                read[key] = samples.assign(step=0)
+            except ValueError as error:
+                read[key] = str(error)
+        return read
 
     def asked_by(self, sweep: str) -> set[str]:
         """Fingerprints of what a figure about a sweep shows: its trials, or those of the sweep that was chosen instead."""
@@ -96,12 +130,25 @@ class Runs:
     @cached_property
     def evals(self) -> pd.DataFrame:
         """A row for each (trial, step, evaluator, split, arm, reading)."""
-        return self._joined({fingerprint: run.evals() for fingerprint, run in self.runs.items()}, EVAL_COLUMNS)
+        tables = {fingerprint: self._read[fingerprint][1] for fingerprint in self.runs}
+        return self._joined({one: table for one, table in tables.items() if isinstance(table, pd.DataFrame)}, EVAL_COLUMNS)
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """A row for each trial and logged step."""
         return self._joined({fingerprint: run.metrics() for fingerprint, run in self.runs.items()}, ["step"])
+
+    @cached_property
+    def conditioning(self) -> pd.DataFrame:
+        """A row for each (trial, evaluator, kind, index) of the diagnostics that an evaluation left beside its samples."""
+        tables = {}
+        for fingerprint, run in self.runs.items():
+            found = [
+                conditioning_at(path).assign(evaluator=path.parent.name)
+                for path in sorted(run.path.glob("samples/*/conditioning.parquet"))
+            ]
+            tables[fingerprint] = stacked(*found) if found else pd.DataFrame()
+        return self._joined(tables, ["evaluator", *CONDITIONING])
 
     @cached_property
     def first_readings(self) -> pd.DataFrame:
@@ -137,7 +184,7 @@ class Runs:
         return cache(self._baseline_keys)
 
     def _baseline_keys(self, fingerprint: str, split: str) -> dict[str, str]:
-        run, there = self.runs[fingerprint], self._baselines
+        run, there = self.runs[fingerprint], self._baselines.keys() - self.left_out.keys()
         config = run.config
         evaluations = [(evaluator, step) for evaluator, part, step in run.sampled() if part == split]
         if config.get("imported") or not evaluations or not there:
@@ -150,10 +197,6 @@ class Runs:
             self._problems[asked] = list(dict.fromkeys(samples["problem"]))
         keys = {arm: baseline_key(arm, config, evaluator, split, self._problems[asked]) for arm in FROZEN_ARMS}
         return {arm: key for arm, key in keys.items() if key in there}
-
-    @cached_property
-    def _baselines(self) -> frozenset[str]:
-        return frozenset(self.results.baselines())
 
     @cached_property
     def _problems(self) -> dict[tuple[Any, ...], list[str]]:
@@ -177,8 +220,8 @@ class Runs:
 
         @cache
         def rows(key: str, text: bool) -> pd.DataFrame:
-            samples = self.results.baseline(key, text=text)
-            assert samples is not None
+            samples = self.results.baseline(key) if text else self._baselines[key]
+            assert isinstance(samples, pd.DataFrame)
             return samples.assign(step=0)
 
         return rows
@@ -213,10 +256,11 @@ class Runs:
         """Of rows on test, those of the configuration that was best on dev for its pair, benchmark and K."""
         if evals.empty:
             return evals
-        peak = evals["fingerprint"].map(self.trials.set_index("fingerprint")["result.peak"])
-        keys = [evals[name] for name in ("pair", "evaluator", "K")]
-        of_label = peak.groupby([*keys, evals["label"]]).transform("mean")
-        return evals[of_label == of_label.groupby(keys).transform("max")]
+        keys = ["pair", "evaluator", "K"]
+        peak = evals["fingerprint"].map(self.trials.set_index("fingerprint")["result.peak"]).astype(float)
+        peaks = evals.assign(peak=peak.fillna(-1.0)).groupby([*keys, "label"], dropna=False)["peak"].mean().reset_index()
+        best = peaks.sort_values("peak", ascending=False, kind="stable").drop_duplicates(keys)  # of equals, the first by name
+        return evals.merge(best[[*keys, "label"]], on=[*keys, "label"])
 
     def samples(self, fingerprint: str, evaluator: str, split: str, step: int) -> pd.DataFrame | None:
         """The sample rows of one evaluation of a trial, or None."""
@@ -235,3 +279,12 @@ class Runs:
         place = {fingerprint: number for number, fingerprint in enumerate(self.trials["fingerprint"])}
         rows = np.repeat([place[fingerprint] for fingerprint in kept], [len(part) for part in kept.values()])
         return pd.concat([self.trials[OF_THE_TRIAL].iloc[rows].reset_index(drop=True), table], axis=1)
+
+
+def conditioning_at(path: Path) -> pd.DataFrame:
+    """The diagnostics in one file, checked."""
+    table = read_frame(path)
+    missing = [name for name in CONDITIONING if name not in table]
+    if missing:
+        raise ValueError(f"{path} has no column {missing[0]!r}; it needs {', '.join(CONDITIONING)}")
+    return table[CONDITIONING]

@@ -18,7 +18,7 @@ FLOORS = {
         0: "errors config files results statistics lm decode data wire translators losses stopping pocket prompts measure"
         " world checkpoint command runlog recorded imports paired",
         1: "trial answers naming findings cautions runs progress provenance",
-        2: "scales step train evaluation matrix summary style latex report",
+        2: "scales step train evaluation matrix summary style latex report diagnostics",
         3: "cluster",
         4: "sweep evaluate plots",
     }.items()
