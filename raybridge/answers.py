@@ -2,61 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from raybridge.config import fingerprint
+from raybridge.config import Json, fingerprint
 from raybridge.statistics import ratio_interval, wilson
 
 FROZEN_ARMS = ("source", "target", "token_budget", "no_context", "zero")  # need no translator: kept once, as baselines
-OF_K = ("token_budget", "zero")  # frozen arms that depend on the number of soft tokens
-TRANSLATOR_ARMS = ("bridged", "shuffled", "bridged_with_text", "random", "mean", "joint")
+MORE_FROZEN_ARMS = ("random", "cascade", "source_answer_as_text", "joint")  # the same, where an evaluation asks for them
+OF_K = ("token_budget", "zero", "random")  # frozen arms that depend on the number of soft tokens
+OF_BOTH = ("cascade", "source_answer_as_text", "joint")  # frozen arms that pass one model's answers on to the other
+QUANTISED_ARMS = ("bridged_fp16", "bridged_int8", "bridged_int6", "bridged_int4")  # soft tokens that went over the wire
+TRANSLATOR_ARMS = ("bridged", "shuffled", "mean", "bridged_with_text", *QUANTISED_ARMS)
 LENGTHS = ("prompt_tokens", "question_tokens", "generated_tokens")
+COSTS = (
+    *("prompt_bytes", "question_bytes", "wire_bytes", "kv_bytes"),
+    *("latency_1", "latency_batched", "peak_bytes"),
+)
 MEANS = (
     *("accuracy", "low", "high", "invalid", "truncated", "nll", "reconstruction_nll"),
     *("prompt_tokens", "question_tokens", "generated_tokens", "soft_tokens", "seconds"),
-    *("question_bytes", "wire_bytes", "kv_bytes"),
+    *COSTS,
 )
 
 
-def baseline_key(arm: str, config: Mapping[str, Any], evaluator: str, split: str, problems: list[str]) -> str:
-    """The key under which evaluation keeps a frozen arm (`evaluation.baseline_requests`; a test holds the two together)."""
-    identity = {
+def frozen_identity(
+    arm: str, *, source: str, target: str, evaluator: Json, soft_tokens: int, decoding: Json = None
+) -> dict[str, Json]:
+    """What the rows of a frozen arm depend on, the choice of problems left out. decoding: None for plain greedy decoding."""
+    identity: dict[str, Json] = {
         "arm": arm,
-        "model": config["source"] if arm == "source" else config["target"],
-        "evaluator": config["evaluator"],
-        "problems": problems,
-        "soft_tokens": config["translator"]["soft_tokens"] if arm in OF_K else 0,
+        "model": source if arm == "source" else target,
+        "evaluator": evaluator,
+        "soft_tokens": soft_tokens if arm in OF_K else 0,
     }
-    return f"{arm}-{evaluator}-{split}-{fingerprint(identity)[:16]}"
+    if arm in OF_BOTH:
+        identity["source"] = source
+    if decoding is not None:
+        identity["decoding"] = decoding
+    return identity
 
 
-def summarised(samples: pd.DataFrame, *, step: int, split: str, evaluator: str) -> list[dict[str, Any]]:
-    """Rows like those of evals.parquet from sample rows."""
-    readings = [column.removeprefix("score_") for column in map(str, samples) if column.startswith("score_")]
+def baseline_key(arm: str, config: Mapping[str, Any], evaluator: str, split: str, problems: list[str]) -> str:
+    """The key under which a frozen arm of a resolved trial is kept."""
+    identity = frozen_identity(
+        arm,
+        source=config["source"],
+        target=config["target"],
+        evaluator=config["evaluator"],
+        soft_tokens=config["translator"]["soft_tokens"],
+    )
+    return frozen_key(arm, identity, evaluator, split, problems)
+
+
+def frozen_key(arm: str, identity: Mapping[str, Json], evaluator: str, split: str, problems: Sequence[str]) -> str:
+    """The key under which a frozen arm is kept, by what its rows depend on."""
+    return f"{arm}-{evaluator}-{split}-{fingerprint({**identity, 'problems': list(problems)})[:16]}"
+
+
+def summarised(
+    samples: pd.DataFrame, *, step: int, split: str, evaluator: str, readings: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Rows of evals.parquet from sample rows: one for each arm and reading. What no row tells is absent or NaN, never 0."""
+    readings = readings or [column.removeprefix("score_") for column in map(str, samples) if column.startswith("score_")]
     rows: list[dict[str, Any]] = []
     for arm, part in samples.groupby("arm", sort=False):
-        n = len(part)
+        n, shared = len(part), _measures(part)
         for reading in readings:
             score = float(part[f"score_{reading}"].sum())
             low, high = wilson(round(score), n)
+            answers = part[f"answer_{reading}"]
             rows.append(
                 {
                     **{"step": step, "evaluator": evaluator, "split": split, "arm": arm, "reading": reading, "n": n},
                     **{"correct": score, "accuracy": score / n, "low": low, "high": high},
-                    "invalid": int(part[f"answer_{reading}"].isna().sum()),
-                    "truncated": int(part["truncated"].sum()),
-                    "nll": part["nll"].sum() / part["nll_tokens"].sum(),
-                    "nll_tokens": int(part["nll_tokens"].sum()),
-                    **{name: part[name].mean() for name in LENGTHS if name in part},
-                    "soft_tokens": int(part["soft_tokens"].max()),
-                    "seconds": part["seconds"].sum(),
+                    "invalid": int(answers.isna().sum()),
+                    "unique_answers": answers.nunique(dropna=False) / n,
+                    **shared,
                 }
             )
     return rows
+
+
+def _measures(part: pd.DataFrame) -> dict[str, Any]:
+    """What an arm measures whatever the reading. Costs are means over the problems that they were measured on."""
+    said: dict[str, Any] = {
+        "truncated": int(part["truncated"].sum()) if part["truncated"].notna().all() else None,
+        "nll": _ratio(part, "nll", "nll_tokens"),
+        "nll_tokens": int(part["nll_tokens"].sum()),
+        "reconstruction_nll": _ratio(part, "reconstruction_nll", "reconstruction_tokens"),
+        **{name: part[name].mean() for name in LENGTHS if name in part},
+        "soft_tokens": int(part["soft_tokens"].max()),
+        "seconds": part["seconds"].sum(),
+    }
+    if "first_token" in part:
+        share = part["first_token"].value_counts(normalize=True)
+        said["first_token_entropy"] = float(-(share * np.log2(share)).sum())
+    said |= {f"{name}_rate": part[name].astype(float).mean() for name in ("no_stop", "first_token_correct") if name in part}
+    return said | {name: part[name].mean() for name in COSTS if name in part and part[name].notna().any()}
+
+
+def _ratio(part: pd.DataFrame, above: str, below: str) -> float:
+    """Sum over sum, NaN where nothing was measured."""
+    if above not in part or part[above].isna().all():
+        return float("nan")
+    return float(part[above].sum() / part[below].sum())
 
 
 def gaps_recovered(answers: pd.DataFrame) -> dict[str, tuple[float, float, float]]:

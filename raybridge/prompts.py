@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from raybridge.data import Evaluator, Problem
@@ -41,6 +41,13 @@ class Frame:
         """Tokens of an answer after the prompt, with the end token that teaches the model to stop."""
         return [*_continue(self.lm, self.after_text, self.answer_gap + text), self.lm.tokenizer.eos_token_id]
 
+    def anchored(self, anchor: str) -> Frame:
+        """The frame of answers that all begin with `anchor`, which stands at the end of the prompt."""
+        if not anchor:
+            return self
+        after_text = self.after_text + self.answer_gap + anchor
+        return replace(self, after_text=after_text, after=tuple(_continue(self.lm, "", after_text)), answer_gap=" ")
+
     def prompt(self, question: str | None) -> list[int]:
         """Tokens of the whole prompt with the question as text; None leaves it out."""
         return [*self.before, *(self.question(question) if question is not None else ()), *self.after]
@@ -71,6 +78,11 @@ def frame(lm: FrozenLM, evaluator: Evaluator, *, exemplars: Sequence[Problem] = 
         after=tuple(_continue(lm, "", after_text)),
         answer_gap=gap,
     )
+
+
+def template_hash(around: Frame) -> str:
+    """Sixteen hex digits that identify what stands around every question: instruction, exemplars, template, anchor."""
+    return hashlib.sha256(f"{around.before_text}\0{around.after_text}".encode()).hexdigest()[:16]
 
 
 def prompt_hash(ids: Sequence[int]) -> str:

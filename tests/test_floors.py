@@ -16,9 +16,9 @@ FLOORS = {
     name: floor
     for floor, names in {
         0: "errors config files results statistics lm decode data wire translators losses stopping pocket prompts measure"
-        " world checkpoint command runlog recorded imports paired",
+        " world checkpoint command runlog recorded imports paired hardening",
         1: "trial answers naming findings cautions runs progress provenance",
-        2: "scales step train evaluation matrix summary style latex report diagnostics",
+        2: "scales step train evaluation requests models arms rescoring scoring matrix summary style latex report diagnostics",
         3: "cluster",
         4: "sweep evaluate plots",
     }.items()
@@ -122,7 +122,7 @@ def test_every_room_was_read():
     modules = sources()
     assert {"raybridge.results", "raybridge.trial", "evaluators.gsm8k"} <= modules.keys()
     assert "raybridge.config" in imports("raybridge.trial", modules["raybridge.trial"], set(modules))
-    assert "raybridge.lm" in imports("raybridge.evaluation", modules["raybridge.evaluation"], set(modules))
+    assert "raybridge.lm" in imports("raybridge.arms", modules["raybridge.arms"], set(modules))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,140 @@
+"""Arms and controls: what each one puts to which model.
+
+Soft tokens stand in the question's place. The controls answer the same problems with soft tokens that know less:
+`shuffled` with another problem's, `mean` with the mean of the other problems of the batch, `random` with noise at the
+target's embedding RMS, `zero` with none of it. `token_budget` reads the first K tokens of the question as text.
+
+Shapes: B batch, K soft tokens, D target width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from raybridge.answers import QUANTISED_ARMS
+from raybridge.data import Evaluator, Problem
+from raybridge.lm import FrozenLM, Piece
+from raybridge.models import Models
+from raybridge.prompts import Frame, frame
+from raybridge.requests import Request
+from raybridge.wire import FORMATS, WireFormat, through_wire
+
+READS_TEXT = frozenset(["source", "target", "token_budget", "no_context", "cascade", "source_answer_as_text"])
+READS_QUESTION = frozenset(["source", "target", "bridged_with_text"])
+CASCADE = "{question}\n\nA proposed answer: {answer}"  # what `cascade` puts in the question's place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A batch as one arm puts it to a model: the tokens that all rows share, and the pieces that differ."""
+
+    lm: FrozenLM
+    shared: tuple[int, ...]
+    place: tuple[Piece, ...]  # what stands in the question's place
+    around: Frame
+    texts: tuple[str, ...]  # what stands there as text
+    prompt_rows: list[list[int]]  # token ids of each row's text, for hashes and lengths
+    soft_tokens: int
+
+    def pieces(self, after: Sequence[int]) -> list[Piece]:
+        """All that follows the shared tokens."""
+        return [*self.place, self.lm.text_piece([after] * len(self.prompt_rows))]
+
+    def prompt_bytes(self, row: int) -> int:
+        """UTF-8 bytes of a row's prompt, soft tokens not counted."""
+        between = f" {self.texts[row]}" if self.texts[row] else ""
+        return len(f"{self.around.before_text}{between}{self.around.after_text}".encode())
+
+
+def ask(request: Request, models: Models, arm: str, soft_BKD: Tensor | None, *, shots: bool) -> Asked:
+    """Build one arm's prompts. Exemplars are text: only arms that read text get them, and never when NLL is measured."""
+    lm = models.load(request.source if arm == "source" else request.target)
+    exemplars = exemplars_of(request.evaluator) if shots and arm in READS_TEXT else ()
+    around = frame(lm, request.evaluator, exemplars=exemplars).anchored(request.hardening.anchor)
+    texts = _texts(request, arm)
+    rows = [around.question(text) if text else [] for text in texts]
+    if arm == "token_budget":
+        rows = [row[: request.soft_tokens] for row in rows]
+        texts = [lm.text(row).strip() for row in rows]
+    place: list[Piece] = []
+    soft = _soft(request, lm, arm, soft_BKD)
+    if soft is not None:
+        place.append(lm.soft_piece(soft))
+        if request.hardening.bos:
+            if lm.tokenizer.bos_token_id is None:
+                raise ValueError(f"model {lm.name!r} has no BOS to put behind the soft tokens")
+            place.append(lm.text_piece([[lm.tokenizer.bos_token_id]] * len(rows)))
+    if any(rows):
+        place.append(lm.text_piece(rows))
+    return Asked(
+        lm=lm,
+        shared=around.before,
+        place=tuple(place),
+        around=around,
+        texts=tuple(texts),
+        prompt_rows=[[*around.before, *row, *around.after] for row in rows],
+        soft_tokens=0 if soft is None else soft.shape[1],
+    )
+
+
+def wire_format(arm: str) -> WireFormat:
+    """The format in which an arm's soft tokens travel: fp16 unless its name says another."""
+    return FORMATS[arm.removeprefix("bridged_")] if arm in QUANTISED_ARMS else FORMATS["fp16"]
+
+
+@cache
+def exemplars_of(evaluator: Evaluator) -> tuple[Problem, ...]:
+    """The few-shot exemplars, read once."""
+    return tuple(evaluator.exemplars())
+
+
+def _texts(request: Request, arm: str) -> list[str]:
+    """What stands in the question's place as text."""
+    questions = [problem.question for problem in request.problems]
+    if arm in READS_QUESTION or arm == "token_budget":
+        return questions
+    if arm not in ("cascade", "source_answer_as_text"):
+        return [""] * len(questions)
+    answers = [answer.strip() for answer in request.source_answers]
+    assert len(answers) == len(questions), f"{arm} needs the source's answers"
+    if arm == "source_answer_as_text":
+        return answers
+    return [CASCADE.format(question=q, answer=answer or "(none)") for q, answer in zip(questions, answers, strict=True)]
+
+
+def _soft(request: Request, lm: FrozenLM, arm: str, soft_BKD: Tensor | None) -> Tensor | None:
+    """An arm's soft tokens (B, K, D); None for arms that have none."""
+    shape = (len(request.problems), request.soft_tokens, lm.width)
+    if arm in READS_TEXT:
+        return None
+    if arm == "zero":
+        return torch.zeros(shape, device=lm.device)
+    if arm == "random":
+        return torch.stack([noise(problem.id, shape[1:]) for problem in request.problems]).to(lm.device) * lm.embedding_rms
+    assert soft_BKD is not None, f"{arm} needs a translator's soft tokens"
+    if arm == "shuffled":
+        return derange(soft_BKD)
+    if arm == "mean":
+        return (soft_BKD.sum(0, keepdim=True) - soft_BKD) / (len(soft_BKD) - 1)
+    return through_wire(soft_BKD, wire_format(arm)) if arm in QUANTISED_ARMS else soft_BKD
+
+
+def derange(soft_BKD: Tensor) -> Tensor:
+    """Every problem gets the soft tokens of the one before it in its batch, the first those of the last.
+
+    Batches hold problems sorted by length and never fewer than 2 (`requests.batches`), so this is a derangement among
+    neighbours of like length. It depends on the problems alone: no draw, hence no seed.
+    """
+    return soft_BKD.roll(1, dims=0)
+
+
+def noise(name: str, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise, seeded by a name."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 1
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
