@@ -92,16 +92,15 @@ def _finding(trial: Trial, run: TrialRun, result: dict[str, Any], results: Resul
     )
 
 
-HEADINGS = (
-    "trial", "K", "compression", "dev peak", "final", "test bridged", "shuffled", "text", "gap recovered", "transfer", "ended",
-)  # fmt: skip
+ACCURACY = ("trial", "K", "compression", "dev peak", "final", "test bridged", "shuffled", "text", "transfer", "ended")
+NLL_ARMS = ("bridged", "shuffled", "target", "no_context")
+NLL = ("NLL of", "bridged", "shuffled", "text", "no context", "gap recovered", "reconstruction gap")
 
 
-def cells(finding: Finding) -> list[str]:
-    """A finding as a row of the summary."""
+def accuracy_cells(finding: Finding) -> list[str]:
+    """A finding as a row of the table of accuracies."""
     result, arms, transfer = finding.result, finding.arms, finding.transfer
     flag = " (!)" if finding.compression <= 1 else ""
-    gap = finding.gap_recovered
     return [
         finding.trial.name,
         str(finding.trial.translator.soft_tokens),
@@ -111,9 +110,18 @@ def cells(finding: Finding) -> list[str]:
         _interval(arms["bridged"]),
         _interval(arms["shuffled"]),
         _interval(arms["target"]) if "target" in arms else "missing",
-        "-" if gap is None else f"{gap:.2f}",
         f"{transfer.verdict} ({transfer.difference:+.3f}, p {transfer.p:.1g})",
         result["stopped"],
+    ]
+
+
+def nll_cells(finding: Finding) -> list[str]:
+    """A finding as a row of the table of NLLs: what the answer costs, and what came across beside the floor and the text."""
+    gaps = (finding.gap_recovered, finding.reconstruction_gap_recovered)
+    return [
+        finding.trial.name,
+        *(f"{finding.arms[arm]['nll']:.3f}" if arm in finding.arms else "missing" for arm in NLL_ARMS),
+        *("-" if gap is None else f"{gap:.2f}" for gap in gaps),
     ]
 
 
@@ -126,7 +134,8 @@ def notes(findings: Sequence[Finding]) -> list[str]:
     n = len(findings) and findings[0].transfer.n
     said = [
         "transfer: bridged against shuffled soft tokens, same test problems; exact McNemar p, Holm-corrected over the sweep.",
-        "gap recovered: (no_context NLL - bridged NLL) / (no_context NLL - text NLL) of the worked answers.",
+        "NLL: nats a token of the worked test answers; gap recovered: (no context - bridged) / (no context - text) of it;",
+        "reconstruction gap: the same of the question, repeated by the target from the soft tokens.",
     ]
     if n:
         effect = minimum_detectable_effect(n)
@@ -163,18 +172,20 @@ def write_summary(trials: Sequence[Trial], *, sweep: str, question: str, results
     """Write summary.log, ablation_results.json and EXPERIMENTS_SUMMARY.md; returns the log's text."""
     findings = find(trials, results)
     folder = results.sweep(sweep)
-    rows = [cells(finding) for finding in findings]
+    accuracies = [ACCURACY, *(accuracy_cells(finding) for finding in findings)]
+    nlls = [NLL, *(nll_cells(finding) for finding in findings)]
     missing = [trial.name for trial in trials if trial.fingerprint not in {f.trial.fingerprint for f in findings}]
-    lines = [*_aligned([HEADINGS, *rows]), "", *notes(findings), *(f"no result: {name}" for name in missing)]
+    said = [*notes(findings), *(f"no result: {name}" for name in missing)]
     if findings:
         best = max(findings, key=lambda finding: finding.result["peak"])
-        lines.append(f"best on dev: {best.trial.name} (chosen on dev; its test figures were not used to choose it)")
-    text = "\n".join([f"sweep {sweep}: {question}", "", *lines, "", *overheads(findings), ""])
+        said.append(f"best on dev: {best.trial.name} (chosen on dev; its test figures were not used to choose it)")
+    tables = [*_aligned(accuracies), "", *_aligned(nlls)]
+    text = "\n".join([f"sweep {sweep}: {question}", "", *tables, "", *said, "", *overheads(findings), ""])
     folder.write_text("summary.log", text)
     folder.write_json(
         "ablation_results.json", {"sweep": sweep, "trials": [plain(finding) for finding in findings], "missing": missing}
     )
-    folder.write_text("EXPERIMENTS_SUMMARY.md", markdown(sweep, question, rows, lines[len(rows) + 2 :], findings))
+    folder.write_text("EXPERIMENTS_SUMMARY.md", markdown(sweep, question, [accuracies, nlls], said, findings))
     return text
 
 
@@ -194,11 +205,19 @@ def plain(finding: Finding) -> dict[str, Any]:
     }
 
 
-def markdown(sweep: str, question: str, rows: Sequence[Sequence[str]], said: Sequence[str], findings: Sequence[Finding]) -> str:
+def markdown(
+    sweep: str,
+    question: str,
+    tables: Sequence[Sequence[Sequence[str]]],
+    said: Sequence[str],
+    findings: Sequence[Finding],
+) -> str:
     """EXPERIMENTS_SUMMARY.md."""
-    table = ["| " + " | ".join(row) + " |" for row in [HEADINGS, ["---"] * len(HEADINGS), *rows]]
+    drawn = []
+    for heading, *rows in tables:
+        drawn += ["| " + " | ".join(row) + " |" for row in [heading, ["---"] * len(heading), *rows]] + [""]
     artifacts = [f"- `{finding.run.path}`: {finding.result['reason']}" for finding in findings]
-    return "\n".join([f"# {sweep}", "", question, "", *table, "", *said, "", "## Artifacts", "", *artifacts, ""])
+    return "\n".join([f"# {sweep}", "", question, "", *drawn, *said, "", "## Artifacts", "", *artifacts, ""])
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -25,14 +26,14 @@ from rich.table import Table
 from raybridge import lm, matrix
 from raybridge.command import guarded
 from raybridge.errors import unknown
-from raybridge.files import read_json
 from raybridge.progress import Row, changes, row_of, table
-from raybridge.results import Results, SweepFolder
+from raybridge.results import Results, SweepFolder, TrialRun
 from raybridge.scales import SCALES, Scale
 from raybridge.summary import write_summary
 from raybridge.trial import Trial
 
 console = Console(width=None if sys.stdout.isatty() else 140)  # a log file has no width of its own
+ROOM = 2**20  # bytes free, below which a disk counts as full
 
 
 def main(
@@ -87,9 +88,9 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
 
 def choose_scale(name: str | None, gpus: int | None) -> Scale:
     """The scale that was asked for, or what the machine can carry; said in the first line."""
-    from raybridge.cluster.session import gpus_here
+    from raybridge.cluster.session import gpus_there
 
-    there = gpus_here()
+    there = gpus_there()
     known = {scale.name: scale for scale in SCALES}
     if name is not None and name not in known:
         raise unknown("scale", name, known)
@@ -97,7 +98,8 @@ def choose_scale(name: str | None, gpus: int | None) -> Scale:
     fitting = "full" if carried >= known["full"].resources.workers else "small" if carried > 0 else "pocket"
     scale = known[name or fitting]
     why = "asked for" if name else "what this machine can carry" if gpus is None else f"what --gpus {gpus} can carry"
-    console.print(f"scale {scale.name} ({why}; {there} GPU(s) here)", highlight=False)
+    where = "on the cluster" if os.environ.get("RAY_ADDRESS") else "here"
+    console.print(f"scale {scale.name} ({why}; {there} GPU(s) {where})", highlight=False)
     if gpus is None:
         return scale
     if not scale.resources.gpus_per_worker:
@@ -236,15 +238,19 @@ def fail_if_failed(trials: Sequence[Trial], results: Results) -> None:
     for trial in trials:
         run_ = results.find(trial.fingerprint)
         if run_ is None or not run_.complete:
-            failure = run_.path / "failure.json" if run_ else None
-            why = (
-                read_json(failure)["sentence"]
-                if failure and failure.exists()
-                else "it ended without saying why; Ray's logs are in /tmp/ray/session_latest/logs"
-            )
-            sentences.append(f"trial {trial.name} has no result: {why}")
+            sentences.append(f"trial {trial.name} has no result: {why_failed(run_, results)}")
     if sentences:
         raise RuntimeError("\n".join(sentences))
+
+
+def why_failed(run_: TrialRun | None, results: Results) -> str:
+    """What a trial left to say of its failure; a full disk takes not even that."""
+    if run_ and (why := run_.failure()):
+        return why
+    if shutil.disk_usage(results.root).free < ROOM:
+        return f"the disk of {results.root} is full; what was complete is kept, and the same command goes on from there"
+    logs = f"{run_.path / 'train.log'} and " if run_ and (run_.path / "train.log").exists() else ""
+    return f"it ended without saying why; see {logs}Ray's logs in /tmp/ray/session_latest/logs"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ next. So the decision is the same however late an evaluation comes, and training
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from raybridge.trial import Trial
 from raybridge.world import World
 
 LOG_EVERY = 10  # steps between two lines of metrics.jsonl
+
+log = logging.getLogger(__name__)
 
 
 class Evaluations(Protocol):
@@ -79,6 +82,7 @@ class Judge:
         self.run.write_samples(evaluator.name, split, step, samples)
         if split == "dev":
             self.scores.append(score_of(samples, evaluator.readings[0], step))
+            log.info("step %d: dev accuracy %.3f of %d problems", step, self.scores[-1].accuracy, len(self.scores[-1].correct))
 
     def take_up_to(self, step: int) -> None:
         """Wait for every dev evaluation up to a step that is not in yet."""
@@ -127,6 +131,7 @@ def train(
     if first:
         run.truncate_metrics(step)
         judge.resume(step)
+    log.info("from step %d of %d, %d worker(s), %s", step, trial.steps, world.size, world.device)
     meter = Meter(flops_per_token=flops_per_token(source, target), device=world.device, workers=world.size)
 
     def seconds() -> float:
@@ -154,11 +159,13 @@ def train(
             ended = decision if decision.stop else None
             if first:
                 save()
+                log.info("step %d: loss %.4f, checkpoint saved, dev evaluation asked for", step, done.loss)
                 judge.submit(step, checkpoint.copy_of(trainer.module))
                 judge.keep(step)
         if done.interrupted:
             if first and not at_point:
                 save()
+            log.info("step %d: interrupted, checkpoint saved", step)
             return "interrupted"
 
     if first:
@@ -175,6 +182,7 @@ def finish(trial: Trial, run: TrialRun, judge: Judge, ended: Decision | None, *,
     judge.evaluations.submit(step=peak.step, split="test", arms=TRIAL_ARMS_TEST, weights=weights)
     judge.take(peak.step, "test")
     final = judge.scores[-1]
+    log.info("step %d: ended, %s", step, ended.reason if ended else f"all {trial.steps} steps")
     evals = run.evals()
     test = evals[evals["split"] == "test"]
     shuffled = evals.query("split == 'dev' and arm == 'shuffled' and step == @peak.step")

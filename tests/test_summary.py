@@ -11,7 +11,7 @@ from raybridge.evaluation import LocalEvaluations, Models, answer, baseline_requ
 from raybridge.results import Results
 from raybridge.scales import POCKET
 from raybridge.statistics import compare, holm
-from raybridge.summary import HEADINGS, cells, find, overheads, plain, write_summary
+from raybridge.summary import ACCURACY, NLL, accuracy_cells, find, nll_cells, overheads, plain, write_summary
 from raybridge.train import train
 from raybridge.trial import Trial
 from raybridge.world import World
@@ -62,7 +62,11 @@ def test_a_finding_has_every_arm_and_its_control(finished):
         assert finding.gap_recovered is not None
         floor, text, ours = (finding.arms[arm]["nll"] for arm in ("no_context", "target", "bridged"))
         assert finding.gap_recovered == pytest.approx((floor - ours) / (floor - text))
-        assert len(cells(finding)) == len(HEADINGS)
+        assert len(accuracy_cells(finding)) == len(ACCURACY)
+        row = dict(zip(NLL, nll_cells(finding), strict=True))
+        assert row["no context"] == f"{floor:.3f}"
+        assert row["shuffled"] == f"{finding.arms['shuffled']['nll']:.3f}"
+        assert row["gap recovered"] == f"{finding.gap_recovered:.2f}"
 
 
 def test_transfer_is_bridged_against_shuffled_holm_corrected_over_the_sweep(finished):
@@ -81,8 +85,8 @@ def test_the_trap_compression_in_name_only_is_flagged(finished):
     trials, results = finished
     small, large = find(trials, results)
     assert large.compression <= 1 < small.compression
-    assert "(!)" in cells(large)[HEADINGS.index("compression")]
-    assert "(!)" not in cells(small)[HEADINGS.index("compression")]
+    assert "(!)" in accuracy_cells(large)[ACCURACY.index("compression")]
+    assert "(!)" not in accuracy_cells(small)[ACCURACY.index("compression")]
     text = write_summary(trials, sweep="s", question="?", results=results)
     assert "(!) no compression: at least as many soft tokens as question tokens in t_64tok." in text
 
@@ -100,8 +104,7 @@ def test_what_is_written(finished):
     assert told["trials"][0]["test"]["shuffled"]["n"] == 8
     markdown = (folder / "EXPERIMENTS_SUMMARY.md").read_text(encoding="utf8")
     rows = [line for line in markdown.splitlines() if line.startswith("|")]
-    assert len(rows) == 4
-    assert {row.count("|") for row in rows} == {len(HEADINGS) + 1}
+    assert [row.count("|") for row in rows] == [len(ACCURACY) + 1] * 4 + [len(NLL) + 1] * 4
 
 
 def test_the_trap_a_missing_baseline_is_said_and_is_no_zero(finished, tmp_path):
@@ -111,8 +114,9 @@ def test_the_trap_a_missing_baseline_is_said_and_is_no_zero(finished, tmp_path):
     finding, _ = find(trials, bare)
     assert finding.gap_recovered is None
     assert finding.missing == ["source", "target", "token_budget", "no_context", "zero"]
-    row = dict(zip(HEADINGS, cells(finding), strict=True))
-    assert (row["text"], row["gap recovered"]) == ("missing", "-")
+    assert dict(zip(ACCURACY, accuracy_cells(finding), strict=True))["text"] == "missing"
+    row = dict(zip(NLL, nll_cells(finding), strict=True))
+    assert (row["text"], row["no context"], row["gap recovered"]) == ("missing", "missing", "-")
     assert plain(finding)["gap_recovered"] is None
     assert "target" not in plain(finding)["test"]
     text = write_summary(trials, sweep="s", question="?", results=bare)

@@ -16,13 +16,27 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from raybridge import command, sweep
-from raybridge.cluster.session import SPARE_CPUS, gpus_here, shortfall
+from raybridge.cluster.session import SPARE_CPUS, gpus_there, shortfall
 from raybridge.matrix import load
 from raybridge.results import Results
 from raybridge.scales import FULL, POCKET, SCALES, SMALL
 
 COMPRESSION = Path(__file__).parents[1] / "sweeps" / "compression.py"
 LOSSES = COMPRESSION.with_name("loss_ablation.py")
+POCKET_ON_GPUS = '''"""Pocket models under the resources of small."""
+
+from dataclasses import replace
+
+from evaluators.pocket import Pocket
+from raybridge.trial import Trial
+
+axes = {"small": dict(soft_tokens=[4])}
+
+
+def trial(base: Trial, *, soft_tokens: int) -> Trial:
+    translator = replace(base.translator, soft_tokens=soft_tokens, layers=(0, 2))
+    return replace(base, name="a", source="pocket:source", target="pocket:target", translator=translator, evaluator=Pocket())
+'''
 app = typer.Typer()
 app.command()(sweep.main)
 
@@ -198,7 +212,7 @@ def test_gpus_asked_for_are_workers_and_replicas(monkeypatch):
 def test_num_gpus_that_is_no_number_is_refused(monkeypatch):
     monkeypatch.setenv("NUM_GPUS", "two")
     with pytest.raises(ValueError, match="NUM_GPUS='two' is not a number of GPUs"):
-        gpus_here()
+        gpus_there()
 
 
 def test_a_cluster_that_is_too_small_says_what_was_asked_what_there_is_and_what_to_type():
@@ -252,3 +266,24 @@ def test_trials_without_a_result_fail_the_command_with_their_reasons(trial, tmp_
     assert "trial other has no result" in str(caught.value)
     run.finish({})
     sweep.fail_if_failed([trial], results)
+
+
+def test_an_address_where_no_cluster_answers_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.delenv("NUM_GPUS")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    code, output = launch(COMPRESSION, "--dry-run", root=tmp_path)
+    assert code == 2
+    assert "RAY_ADDRESS=127.0.0.1:1: no Ray cluster answers there" in said(output)
+
+
+def test_more_gpus_than_the_machine_has_are_refused_before_a_cluster_is_started(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUM_GPUS", "2")
+    monkeypatch.setattr(sweep.lm, "check", lambda name: None)
+    monkeypatch.setattr("ray.init", lambda **options: pytest.fail("a cluster was started"))
+    file = tmp_path / "pocket_on_gpus.py"
+    file.write_text(POCKET_ON_GPUS, encoding="utf8")
+    code, output = launch(file, "--scale", "small", "--gpus", "3", root=tmp_path / "r")
+    assert code == 2
+    assert "asks for 3 worker(s) with 3 GPU(s)" in said(output)
+    assert "the cluster has 2 GPU(s)" in said(output)
+    assert "type --gpus 2" in said(output)

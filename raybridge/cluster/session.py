@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 
 from raybridge.scales import Resources
 
 NAMESPACE = "raybridge"
+HOUSE = Path(__file__).parents[2]
+NOT_SENT = [".venv", ".git", "ray_results"]  # of the house, to the machines of an existing cluster
 SPARE_CPUS = 0.1  # the Tune trials' own drivers
 
 
@@ -31,36 +36,69 @@ def shortfall(resources: Resources, there: Mapping[str, float]) -> str | None:
     return None
 
 
-def gpus_here() -> int:
-    """GPUs of this machine: what NUM_GPUS says, else what torch sees."""
+def gpus_there() -> int:
+    """GPUs to run on: what NUM_GPUS says, else those of the cluster that RAY_ADDRESS names, else those of this machine."""
     told = os.environ.get("NUM_GPUS")
     if told is not None:
         if not told.isdigit():
             raise ValueError(f"NUM_GPUS={told!r} is not a number of GPUs (0, 1, 2, ...)")
         return int(told)
-    import torch  # only where NUM_GPUS does not answer
+    if os.environ.get("RAY_ADDRESS"):
+        with connected():
+            return int(ray.cluster_resources().get("GPU", 0))
+    import torch  # only where nothing else answers
 
     return torch.cuda.device_count()
+
+
+def knock(address: str) -> None:
+    """Raise ConnectionError where nothing listens: ray.init would try for minutes and say nothing."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():  # auto, local: Ray finds its own and answers at once
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise ConnectionError(address) from error
+
+
+@contextmanager
+def connected(**options: Any) -> Iterator[Any]:
+    """Connect to the cluster that RAY_ADDRESS names, or start one here; disconnect, or end it, on the way out."""
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            knock(address)
+        context = ray.init(log_to_driver=False, logging_level=logging.ERROR, namespace=NAMESPACE, **options)
+    except ConnectionError as error:
+        raise ValueError(
+            f"RAY_ADDRESS={address}: no Ray cluster answers there; start one with 'ray start --head', "
+            "correct the address (host:port, or auto on a machine of the cluster), or unset it"
+        ) from error
+    try:
+        yield context
+    finally:
+        ray.shutdown()
 
 
 @contextmanager
 def cluster(resources: Resources) -> Iterator[str]:
     """A connected cluster that can run `resources`, ended on the way out if it was started here; yields the dashboard's URL."""
-    existing = os.environ.get("RAY_ADDRESS")
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": NAMESPACE}
-    if existing:
-        root = str(Path(__file__).parents[2])
-        context = ray.init(
-            address=existing, runtime_env={"working_dir": root, "excludes": [".venv", ".git", "ray_results"]}, **quiet
-        )
+    options: dict[str, Any]
+    if os.environ.get("RAY_ADDRESS"):
+        options = {"runtime_env": {"working_dir": str(HOUSE), "excludes": NOT_SENT}}
     else:
+        gpus = gpus_there()
+        refuse(shortfall(resources, {"GPU": gpus, "CPU": math.inf}))  # at once: how many CPUs there are, Ray knows better
         # A dashboard stays on: Train asks it before it gives a stopped trial's resources back.
-        context = ray.init(num_gpus=gpus_here(), include_dashboard=True, dashboard_host="127.0.0.1", **quiet)
+        options = {"num_gpus": gpus, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial failed is said once, by the command
-    try:
-        lacking = shortfall(resources, ray.cluster_resources())
-        if lacking:
-            raise ValueError(lacking)
+    with connected(**options) as context:
+        refuse(shortfall(resources, ray.cluster_resources()))
         yield f"http://{context.dashboard_url}" if context.dashboard_url else "off"
-    finally:
-        ray.shutdown()
+
+
+def refuse(lacking: str | None) -> None:
+    """End here if something is lacking."""
+    if lacking:
+        raise ValueError(lacking)

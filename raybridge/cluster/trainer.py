@@ -7,8 +7,11 @@ from there. Ray is told numbers only.
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -33,6 +36,8 @@ from raybridge.trial import Trial
 from raybridge.world import World
 
 FAILURE = "failure.json"  # in a trial's directory: why it ended without a result
+LOG = "train.log"  # what its first worker did, and every worker's failure
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # trying again would not help
 TIMING = "timing.json"  # when its driver and its first step began, and when it ended
 
 
@@ -85,14 +90,44 @@ def train_worker(job: Job) -> None:
     trial: Trial = rebuild(job["trial"])
     resources: Resources = rebuild(job["resources"])
     run = open_run(trial, job["root"])
+    with logged(run, rank=ray.train.get_context().get_world_rank()):
+        try:
+            _train_worker(trial, resources, run, job)
+        except (ValueError, RayTaskError) as error:
+            _say_why(run, str(error).strip().splitlines()[-1])
+        except OSError as error:
+            _say_why(run, sentence(error))
+            if error.errno not in UNWRITABLE:
+                raise
+
+
+def _say_why(run: TrialRun, why: str) -> None:
+    """Leave a sentence for the command and the traceback for the log, as far as the disk takes them."""
+    with contextlib.suppress(OSError):
+        write_json(run.path / FAILURE, {"sentence": why, "traceback": traceback.format_exc()})
+        logging.getLogger("raybridge").exception(why)
+
+
+@contextlib.contextmanager
+def logged(run: TrialRun, *, rank: int) -> Iterator[None]:
+    """Write what raybridge logs and Python warns of to train.log: all of the first worker's, failures of the others."""
+    handler = logging.FileHandler(run.path / LOG, encoding="utf8", delay=True)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s worker {rank} %(levelname)s %(message)s"))
+    handler.setLevel(logging.ERROR if rank else logging.INFO)
+    loggers = [logging.getLogger("raybridge"), logging.getLogger("py.warnings")]
+    before = [logger.level for logger in loggers]
+    logging.captureWarnings(True)
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
     try:
-        _train_worker(trial, resources, run, job)
-    except (ValueError, RayTaskError) as error:
-        write_json(run.path / FAILURE, {"sentence": str(error).strip().splitlines()[-1], "traceback": traceback.format_exc()})
-    except OSError as error:
-        with contextlib.suppress(OSError):  # a full disk takes no explanation either
-            write_json(run.path / FAILURE, {"sentence": sentence(error), "traceback": traceback.format_exc()})
-        raise
+        yield
+    finally:
+        logging.captureWarnings(False)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+        handler.close()
 
 
 def _train_worker(trial: Trial, resources: Resources, run: TrialRun, job: Job) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.tune
+from ray.tune.progress_reporter import TrialProgressCallback
 
 from raybridge.cluster.replicas import ReplicaPool, start_replicas
 from raybridge.cluster.trainer import FAILURE, Job, drive
@@ -73,14 +74,27 @@ def _tune(trials: Sequence[Trial], *, results: Results, folder: Path, resources:
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),
-        run_config=ray.tune.RunConfig(name="tune", storage_path=str(folder.resolve()), verbose=0),
+        run_config=ray.tune.RunConfig(name="tune", storage_path=str(folder.resolve()), verbose=0, callbacks=[Silent()]),
     )
     for trial, outcome in zip(trials, tuner.fit(), strict=True):
         run = results.find(trial.fingerprint)
         if outcome.error and run and not run.complete and not (run.path / FAILURE).exists():
-            # The worker could not say it itself: it was killed, or its disk was full.
+            # The worker could not say it itself: it was killed.
             said = str(outcome.error).strip()
             write_json(run.path / FAILURE, {"sentence": said.splitlines()[-1], "traceback": said})
+
+
+class Silent(TrialProgressCallback):
+    """In place of Tune's own lines: the live table says what happens."""
+
+    def on_trial_result(self, *args: Any, **info: Any) -> None:
+        """Say nothing."""
+
+    def on_trial_error(self, *args: Any, **info: Any) -> None:
+        """Say nothing."""
+
+    def on_trial_complete(self, *args: Any, **info: Any) -> None:
+        """Say nothing."""
 
 
 def _plain(resources: Resources) -> dict[str, Any]:
