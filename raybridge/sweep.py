@@ -97,8 +97,8 @@ def choose_scale(name: str | None, gpus: int | None) -> Scale:
     carried = there if gpus is None else gpus
     fitting = "full" if carried >= known["full"].resources.workers else "small" if carried > 0 else "pocket"
     scale = known[name or fitting]
-    why = "asked for" if name else "what this machine can carry" if gpus is None else f"what --gpus {gpus} can carry"
-    where = "on the cluster" if os.environ.get("RAY_ADDRESS") else "here"
+    where, carrier = ("on the cluster", "the cluster") if os.environ.get("RAY_ADDRESS") else ("here", "this machine")
+    why = "asked for" if name else f"what {carrier if gpus is None else f'--gpus {gpus}'} can carry"
     console.print(f"scale {scale.name} ({why}; {there} GPU(s) {where})", highlight=False)
     if gpus is None:
         return scale

@@ -268,6 +268,22 @@ def test_trials_without_a_result_fail_the_command_with_their_reasons(trial, tmp_
     sweep.fail_if_failed([trial], results)
 
 
+def test_the_token_of_this_machines_clusters_is_sent_to_an_existing_one(tmp_path):
+    asked = "import os, raybridge.cluster; print(os.environ.get('RAY_AUTH_MODE'))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": str(tmp_path)}
+
+    def mode(**more: str) -> str:
+        done = subprocess.run([sys.executable, "-c", asked], env=environment | more, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert mode(RAY_ADDRESS="auto") == "None"
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("abc", encoding="utf8")
+    assert mode(RAY_ADDRESS="auto") == "token"
+    assert mode(RAY_ADDRESS="auto", RAY_AUTH_MODE="disabled") == "disabled"
+    assert mode() == "None"
+
+
 def test_an_address_where_no_cluster_answers_is_refused_at_once(tmp_path, monkeypatch):
     monkeypatch.delenv("NUM_GPUS")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")

@@ -5,6 +5,7 @@ user has set stays. Without the first, a report takes seconds and a trial tens o
 """
 
 import os
+from pathlib import Path
 
 SWITCHES = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
@@ -19,3 +20,6 @@ SWITCHES = {
 }
 for _name, _value in SWITCHES.items():
     os.environ.setdefault(_name, _value)
+TOKEN = Path("~/.ray/auth_token")
+if os.environ.get("RAY_ADDRESS") and TOKEN.expanduser().exists():
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # `ray start` asks for the token by itself, `ray.init` does not send it
