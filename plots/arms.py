@@ -21,8 +21,10 @@ def table(runs: Runs) -> pd.DataFrame:
     arms["imported"] = arms["label"].map(trials["imported"].groupby("label").first())
     arms["dev_peak"] = arms["label"].map(trials["result.peak"].groupby("label").mean())
     arms["chosen"] = arms["dev_peak"] == arms.groupby(PANEL)["dev_peak"].transform("max")
+    ran_on = test.get("ran_on", pd.Series(0, index=test.index)).gt(0)
+    arms["runs_on"] = arms["label"].isin(test.loc[ran_on, "label"])
     columns = ["label", "pair", "K", "evaluator", "arm", "reading", "accuracy", "low", "high", "nll", "n", "seeds"]
-    return arms[[*columns, "imported", "dev_peak", "chosen", "fingerprint"]]
+    return arms[[*columns, "imported", "dev_peak", "chosen", "runs_on", "fingerprint"]]
 
 
 def panels(arms: pd.DataFrame) -> list[pd.DataFrame]:
@@ -67,13 +69,20 @@ def caption(arms: pd.DataFrame) -> str:
     sentences = [
         f"{n_of(shown['n'])} test problems, {seeds_of(shown['seeds'])}.",
         f"Bars: 95% Wilson intervals. Filled: {readings[0]} reading"
-        + (f"; hollow: {readings[1]}." if len(readings) > 1 else "."),
+        + (f"; hollow, below: {readings[1]}." if len(readings) > 1 else "."),
     ]
     if shown["arm"].isin(CONTROLS).any():
-        sentences.append("Below the line: controls, which should fail.")
+        sentences.append("Under the line: controls, which should fail.")
+    controlled = set(shown.loc[shown["arm"].isin(CONTROLS), "label"])
+    uncontrolled = [label for label in shown["label"].unique() if label not in controlled]
+    if uncontrolled:
+        sentences.append(f"No control was run for {', '.join(uncontrolled)}.")
+    if shown["runs_on"].any() and len(readings) > 1:
+        where = ", ".join(shown.loc[shown["runs_on"], "label"].unique())
+        sentences.append(f"Completions of {where} run on into a new question, whose answer the {readings[1]} reading finds.")
     if not shown["imported"].all():
         sentences.append("Of several configurations, the one that was best on dev.")
     if shown["imported"].any():
         where = ", ".join(shown.loc[shown["imported"], "label"].unique())
-        sentences.append(f"{where}: imported; its last evaluation, on problems that it had been evaluated on before.")
+        sentences.append(f"{where}: imported; its last evaluation, on problems that its training had looked at before.")
     return " ".join(sentences)

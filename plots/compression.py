@@ -9,6 +9,7 @@ from raybridge.plots import (
     Runs,
     band_of,
     bridged_on_test,
+    mean_gap,
     n_of,
     of_first_reading,
     over_seeds,
@@ -32,7 +33,7 @@ def table(runs: Runs) -> pd.DataFrame:
         rows[arm] = rows["label"].map(of_arm.groupby("label")["accuracy"].mean())
     rows["compression"] = rows["question_tokens"] / rows["K"]
     rows["flag"] = rows["compression"].le(1).map({True: "none", False: ""})
-    rows["gap"] = [mean_gap(runs, row["fingerprint"].split(), row["evaluator"]) for row in rows.to_dict("records")]
+    rows["gap"] = [mean_gap(runs, row)[0] for row in rows.to_dict("records")]
     rows["aa_band"] = band_of(bridged)
     bold = marks(per_problem(runs, bridged, "bridged"), band=band_of(bridged))
     rows["mark"] = rows["label"].map(bold)
@@ -40,13 +41,6 @@ def table(runs: Runs) -> pd.DataFrame:
     columns = ["label", "pair", "evaluator", "K", "compression", "flag", "accuracy", "low", "high", "mark", "shuffled"]
     more = ["transfer", "transfer_p", "transfer_verdict", "token_budget", "target", "gap", "n", "seeds", "aa_band"]
     return rows[[*columns, *more, "fingerprint"]]
-
-
-def mean_gap(runs: Runs, fingerprints: list[str], evaluator: str) -> float | None:
-    """Gap recovered by the bridge: mean over the seeds."""
-    found = [runs.gaps(one, evaluator).get("bridged") for one in fingerprints]
-    known = [one[0] for one in found if one is not None]
-    return sum(known) / len(known) if known else None
 
 
 def columns(rows: pd.DataFrame) -> dict[str, Column]:

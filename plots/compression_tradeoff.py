@@ -1,21 +1,26 @@
 """Compression: what is left of accuracy, and of the gap to the text, when a question becomes K soft tokens.
 
-A row for each (model pair, benchmark, K, arm) of the sweep, seeds averaged. Achieved compression is question tokens over K.
+A row for each (model pair, benchmark, K, arm) of the sweep, seeds averaged. Achieved compression is question tokens over K
+and, where soft tokens went over the wire, the question's UTF-8 bytes over the bytes of the message at each bit width.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 
 from raybridge.plots import (
+    LOOKS,
+    TEXT_LINE,
     Axes,
     Figure,
     Runs,
     arm_look,
     band_of,
+    legend,
+    mean_gap,
     n_of,
     of_first_reading,
     over_seeds,
@@ -26,103 +31,141 @@ from raybridge.plots import (
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 CURVES = ("token_budget", "shuffled", "bridged")
+WIRE = ("bridged_fp16", "bridged_int8", "bridged_int6", "bridged_int4")
 PANEL = ["pair", "evaluator"]
 SHOWN = 2  # pairs side by side
 
 
 def table(runs: Runs) -> pd.DataFrame:
-    test = runs.test[runs.test["fingerprint"].isin(runs.asked_by("compression")) & runs.test["arm"].isin([*CURVES, "target"])]
+    arms = [*CURVES, *WIRE, "target"]
+    test = runs.test[runs.test["fingerprint"].isin(runs.asked_by("compression")) & runs.test["arm"].isin(arms)]
     if test.empty:
         return pd.DataFrame()
     test = of_first_reading(test)
-    points_ = over_seeds(test).sort_values([*PANEL, "K", "arm"], ignore_index=True)
+    rows = over_seeds(test).sort_values([*PANEL, "K", "arm"], ignore_index=True)
     bridged = test[test["arm"] == "bridged"]
     bands = {key: band_of(part) for key, part in bridged.groupby(PANEL)}
-    points_["aa_band"] = [
-        bands.get((pair, evaluator)) for pair, evaluator in zip(points_["pair"], points_["evaluator"], strict=True)
-    ]
-    own = points_["arm"] == "bridged"
-    points_["compression"] = points_["question_tokens"] / points_["K"]
-    gaps = [mean_gap(runs, row) for row in points_.to_dict("records")]
-    points_[["gap", "gap_low", "gap_high"]] = pd.DataFrame(gaps, index=points_.index, dtype=float)
-    points_["flagged"] = own & (points_["compression"] <= 1)
-    columns = [*PANEL, "label", "K", "compression", "arm", "accuracy", "low", "high", "gap", "gap_low", "gap_high", "nll"]
-    return points_[[*columns, "question_tokens", "n", "seeds", "aa_band", "flagged", "fingerprint"]]
-
-
-def mean_gap(runs: Runs, row: dict) -> tuple[float, float, float]:
-    """Gap recovered by an arm: mean over the seeds, and of the ends of their intervals."""
-    found = [runs.gaps(one, row["evaluator"]).get(row["arm"]) for one in row["fingerprint"].split()]
-    known = [gap for gap in found if gap is not None]
-    middle, low, high = np.mean(known, axis=0) if known else (math.nan,) * 3
-    return middle, low, high
+    places = zip(rows["pair"], rows["evaluator"], strict=True)
+    rows["aa_band"] = [bands.get((pair, evaluator)) for pair, evaluator in places]
+    rows["compression"] = rows["question_tokens"] / rows["K"]
+    sent = rows["arm"].isin(WIRE)
+    absent = pd.Series(math.nan, index=rows.index)
+    bytes_of = {name: rows.get(name, absent).astype(float) for name in ("question_bytes", "wire_bytes")}
+    rows["compression_bytes"] = (bytes_of["question_bytes"] / bytes_of["wire_bytes"]).where(sent)
+    gaps = [mean_gap(runs, row) for row in rows.to_dict("records")]
+    rows[["gap", "gap_low", "gap_high"]] = pd.DataFrame(gaps, index=rows.index, dtype=float)
+    rows["flagged"] = ((rows["arm"] == "bridged") & (rows["compression"] <= 1)) | rows["compression_bytes"].le(1)
+    columns = [*PANEL, "label", "K", "compression", "compression_bytes", "arm", "accuracy", "low", "high"]
+    more = ["gap", "gap_low", "gap_high", "nll", "question_tokens", "n", "seeds", "aa_band", "flagged", "fingerprint"]
+    return rows[[*columns, *more]]
 
 
 def panels(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """The pairs that the figure shows: those with most K."""
-    parts = [part for _, part in rows.groupby(PANEL)]
-    return sorted(parts, key=lambda part: -part["K"].nunique())[:SHOWN]
+    """The pairs that the figure shows: those with most K; one alone where it is shown in tokens and in bytes."""
+    parts = sorted((part for _, part in rows.groupby(PANEL)), key=lambda part: -part["K"].nunique())
+    return parts[: 1 if in_bytes(parts[0]) else SHOWN]
+
+
+def in_bytes(part: pd.DataFrame) -> bool:
+    """Whether accuracy was measured through the wire."""
+    return bool(part["compression_bytes"].notna().any())
 
 
 def height(rows: pd.DataFrame) -> float:
-    return 3.5
+    return 3.7
 
 
 def draw(figure: Figure, rows: pd.DataFrame) -> None:
     shown = panels(rows)
-    grid = figure.subplots(2, len(shown), sharex="col", sharey="row", squeeze=False)
+    both = in_bytes(shown[0])
+    grid = figure.subplots(2, 2 if both else len(shown), sharex="col", sharey="row", squeeze=False)
     for column, part in enumerate(shown):
         top, below = grid[:, column]
         for arm in CURVES:
-            curve = part[part["arm"] == arm].sort_values("compression")
-            look = arm_look(arm) | {"label": words(arm)}
-            points(top, curve["compression"], curve["accuracy"], curve["low"], curve["high"], look=look)
-            known = curve.dropna(subset=["gap"])
-            points(below, known["compression"], known["gap"], known["gap_low"], known["gap_high"], look=look)
+            curve(top, below, part[part["arm"] == arm].sort_values("compression"), "compression", arm_look(arm), words(arm))
         shade(top, part)
-        text = part.loc[part["arm"] == "target", "accuracy"].mean()
-        top.axhline(text, color="black", linewidth=0.8, linestyle=(0, (1, 1)), label="target reads the text")
-        below.axhline(1, color="black", linewidth=0.8, linestyle=(0, (1, 1)))
-        below.axhline(0, color="0.6", linewidth=0.6)
         ticks(below, part)
         top.set_title(f"{part['pair'].iloc[0]}, {part['evaluator'].iloc[0]}", loc="left", fontweight="bold")
-        below.set_xlabel("question tokens per soft token")
+        below.set_xlabel("question tokens per\nsoft token" if both else "question tokens per soft token")
+    if both:
+        wire(grid[0, 1], grid[1, 1], shown[0])
+    for top, below in grid.T:
+        below.axhline(1, **TEXT_LINE)
+        if below.get_xlim()[0] < 1:
+            for ax in (top, below):
+                ax.axvline(1, color="0.6", linewidth=0.6)
+        below.axhline(0, color="0.6", linewidth=0.6)
+    for (top, _), part in zip(grid.T, [*shown, *shown] if both else shown, strict=True):
+        top.axhline(part.loc[part["arm"] == "target", "accuracy"].mean(), **TEXT_LINE, label="target reads the text")
     grid[0, 0].set_ylabel("test accuracy")
     grid[1, 0].set_ylabel("gap recovered (NLL)")
     grid[0, 0].set_ylim(bottom=-0.03)
     grid[1, 0].set_ylim(bottom=max(-0.6, grid[1, 0].get_ylim()[0]), top=1.1)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, columnspacing=1)
+    legend(figure, grid[0], ncols=3 if both else 2, first=("bridged", "shuffled", "token budget", "target reads the text"))
+
+
+def curve(top: Axes, below: Axes, part: pd.DataFrame, x: str, look: dict, name: str) -> None:
+    """Accuracy above, gap recovered below."""
+    look = look | {"label": name}
+    points(top, part[x], part["accuracy"], part["low"], part["high"], look=look)
+    known = part.dropna(subset=["gap"])
+    points(below, known[x], known["gap"], known["gap_low"], known["gap_high"], look=look)
+
+
+def wire(top: Axes, below: Axes, part: pd.DataFrame) -> None:
+    """The same through the wire, a line for each bit width."""
+    for number, arm in enumerate(WIRE):
+        mine = part[(part["arm"] == arm) & part["compression_bytes"].notna()].sort_values("compression_bytes")
+        if len(mine):
+            curve(top, below, mine, "compression_bytes", LOOKS[(number + 2) % len(LOOKS)], arm.removeprefix("bridged_"))
+    control = part[part["arm"] == "shuffled"].set_index("K")
+    at = part[part["arm"] == WIRE[0]].set_index("K")["compression_bytes"]
+    mine = control.assign(x=at).dropna(subset=["x"]).sort_values("x")
+    curve(top, below, mine, "x", arm_look("shuffled"), "shuffled")
+    top.set_title("over the wire", loc="left", fontweight="bold")
+    below.set_xscale("log")
+    below.set_xlabel("question bytes per\nbyte sent")
 
 
 def shade(ax: Axes, part: pd.DataFrame) -> None:
     """The A/A band about the bridge: trials whose shades overlap may differ by their seeds alone."""
-    curve = part[part["arm"] == "bridged"].sort_values("compression")
-    band = curve["aa_band"].iloc[0]
-    if pd.notna(band):
-        middle = curve["accuracy"]
-        ax.fill_between(curve["compression"], middle - band / 2, middle + band / 2, color="0.85", linewidth=0, label="A/A band")
+    mine = part[part["arm"] == "bridged"].sort_values("compression")
+    band = mine["aa_band"].iloc[0] if len(mine) else None
+    if band is not None and pd.notna(band):
+        middle = mine["accuracy"]
+        ax.fill_between(mine["compression"], middle - band / 2, middle + band / 2, color="0.85", linewidth=0, label="A/A band")
 
 
 def ticks(ax: Axes, part: pd.DataFrame) -> None:
     """A tick at each K: how much it compresses, and K."""
-    curve = part[part["arm"] == "bridged"].drop_duplicates("K")
+    mine = part[part["arm"] == "bridged"].drop_duplicates("K")
     ax.set_xscale("log", base=2)
-    labels = [f"{ratio:.3g}\nK={k:.0f}" for ratio, k in zip(curve["compression"], curve["K"], strict=True)]
-    ax.set_xticks(curve["compression"].tolist(), labels)
+    labels = [f"{ratio:.2g}\nK={k:.0f}" for ratio, k in zip(mine["compression"], mine["K"], strict=True)]
+    ax.set_xticks(mine["compression"].tolist(), labels)
     ax.minorticks_off()
 
 
 def caption(rows: pd.DataFrame) -> str:
     shown = pd.concat(panels(rows))
-    flagged = sorted({f"K={k:.0f}" for k in shown.loc[shown["flagged"], "K"]})
+    own = shown[shown["arm"] == "bridged"]
     band = shown["aa_band"].dropna()
-    seeds = seeds_of(shown.loc[shown["arm"] == "bridged", "seeds"])
-    return " ".join(
-        [
-            f"{n_of(shown['n'])} test problems, {seeds}. Bars: 95%, Wilson for",
-            "accuracy, delta method over problems for the gap. Gap recovered: 0 is no question, 1 is the question as text.",
-            "Token budget: the first K tokens of the question as text.",
-            f"Grey: A/A band of the seeds ({band.iloc[0]:.3f})." if len(band) else "No replicate seeds, so no A/A band.",
-            *([f"No compression at {', '.join(flagged)}."] if flagged else []),
-        ]
-    )
+    sent = shown[shown["compression_bytes"].notna()]
+    sentences = [
+        f"{n_of(shown['n'])} test problems, {seeds_of(own['seeds'] if len(own) else shown['seeds'])}. Bars: 95%, Wilson for",
+        "accuracy, delta method over problems for the gap. Gap recovered: 0 is no question, 1 is the question as text.",
+        "Token budget: the first K tokens of the question as text.",
+        f"Grey: A/A band of the seeds ({band.iloc[0]:.3f})." if len(band) else "No replicate seeds, so no A/A band.",
+    ]
+    if len(sent):
+        sentences.append("Over the wire: accuracy through the quantised soft tokens, scales and header counted.")
+    flagged = listed(own.loc[own["flagged"], "K"])
+    if flagged:
+        sentences.append(f"No compression in tokens at {flagged}.")
+    if flagged or sent["flagged"].any():
+        sentences.append("Left of the upright line nothing is compressed.")
+    return " ".join(sentences)
+
+
+def listed(numbers: Iterable[float]) -> str:
+    """K=16, K=32."""
+    return ", ".join(f"K={k:.0f}" for k in sorted(set(numbers)))

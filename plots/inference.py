@@ -27,7 +27,8 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
         "arm": Column(header="Arm", format="words"),
         "K": Column(header="K", format=".0f"),
         "accuracy": Column(header="Accuracy", format=".3f", low="low", high="high"),
-        "seconds_per_problem": Column(header="Seconds", format=".3g"),
+        "seconds_per_problem": Column(header="Seconds", format=".4f"),
+        **({"latency_1": Column(header="Latency", format=".4f")} if "latency_1" in rows else {}),
         "context_tokens": Column(header="Context", format=".0f"),
         "generated_tokens": Column(header="Written", format=".0f"),
         **({"kv_bytes": Column(header="KV bytes", format=",.0f")} if "kv_bytes" in rows else {}),
@@ -35,8 +36,10 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
 
 
 def caption(rows: pd.DataFrame) -> str:
+    latency = "Latency: seconds at one problem at a time, the source's prefill included. " if "latency_1" in rows else ""
     return (
         f"{n_of(rows['n'])} test problems. Seconds per problem of batched decoding; the source's prefill is not in them. "
+        f"{latency}"
         "Context: prompt and soft tokens that the answering model holds. Written: tokens of the answer. At each K the "
         "configuration that was best on dev."
     )

@@ -6,8 +6,9 @@ A row for each (configuration, benchmark, arm), seeds averaged. Time is of batch
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
-from raybridge.plots import ARMS, Figure, Runs, arm_look, costs, n_of, points, words
+from raybridge.plots import ARMS, Figure, Runs, arm_look, costs, legend, n_of, points, words
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PANEL = ["pair", "evaluator"]
@@ -23,35 +24,51 @@ def shown(rows: pd.DataFrame) -> pd.DataFrame:
     return max((part for _, part in rows.groupby(PANEL)), key=lambda part: part["label"].nunique())
 
 
+def axes_of(part: pd.DataFrame) -> tuple[str, str]:
+    """The measures of time and space: latency and KV bytes where an evaluation measured them."""
+    known = part.columns[part.notna().any()]
+    time = "latency_1" if "latency_1" in known else "seconds_per_problem"
+    return time, "kv_bytes" if "kv_bytes" in known else "context_tokens"
+
+
 def height(rows: pd.DataFrame) -> float:
     return 2.3
 
 
 def draw(figure: Figure, rows: pd.DataFrame) -> None:
     part = shown(rows)
-    space = "kv_bytes" if "kv_bytes" in part and part["kv_bytes"].notna().any() else "context_tokens"
+    time, space = axes_of(part)
     left, right = figure.subplots(1, 2, sharey=True)
     for arm in [arm for arm in ARMS if arm in set(part["arm"])]:
         mine = part[part["arm"] == arm]
         if arm in ("source", "target"):
             mine = mine.head(1)  # frozen: the same in every configuration
-        look = arm_look(arm) | {"linestyle": "none", "label": words(arm)}
-        for ax, cost in ((left, "seconds_per_problem"), (right, space)):
-            points(ax, mine[cost], mine["accuracy"], mine["low"], mine["high"], look=look)
+        frozen = arm in ("source", "target")  # large and hollow: other marks may lie inside
+        look = arm_look(arm) | {"linestyle": "none", "label": words(arm)} | ({"markersize": 6} if frozen else {})
+        mine = mine.sort_values("K")
+        for ax, cost in ((left, time), (right, space)):
+            points(ax, mine[cost], mine["accuracy"], mine["low"], mine["high"], look=look, hollow=frozen)
+            ax.plot(mine[cost], mine["accuracy"], color=look["color"], linewidth=0.5)
     left.set_xlabel("seconds per problem")
     right.set_xlabel("KV bytes" if space == "kv_bytes" else "target's context, tokens")
     left.set_ylabel("test accuracy")
     left.set_ylim(bottom=-0.03)
-    left.set_xlim(left=0)
-    right.set_xlim(left=0)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3, columnspacing=1, handletextpad=0.2)
+    for ax in (left, right):
+        ax.set_xlim(left=0)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+    legend(figure, [left], ncols=3)
 
 
 def caption(rows: pd.DataFrame) -> str:
     part = shown(rows)
-    where = f"{part['pair'].iloc[0]} on {part['evaluator'].iloc[0]}"
-    return (
-        f"{where}, {n_of(part['n'])} test problems; at each K the configuration that was best on dev. Bars: 95% "
-        "Wilson intervals. Time of batched decoding; the source's prefill is not in it. Context: prompt and soft tokens "
-        "that the target holds while it answers."
-    )
+    time, space = axes_of(part)
+    sentences = [
+        f"{part['pair'].iloc[0]} on {part['evaluator'].iloc[0]}, {n_of(part['n'])} test problems; at each K the",
+        "configuration that was best on dev, joined by thin lines. Bars: 95% Wilson intervals.",
+        "Time: one problem at a time, the source's prefill included."
+        if time == "latency_1"
+        else "Time: batched decoding; the source's prefill is not in it.",
+    ]
+    if space == "context_tokens":
+        sentences.append("Context: prompt and soft tokens that the target holds while it answers.")
+    return " ".join(sentences)

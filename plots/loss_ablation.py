@@ -5,9 +5,11 @@ The baseline is the first trial that the sweep asked for. Seeds are averaged pro
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
-from raybridge.plots import BLACK, Figure, Runs, against_first, n_of, points, seeds_of
+from raybridge.plots import BLACK, Figure, Runs, against_first, arm_look, folded, legend, n_of, points, seeds_of
 
 SHOWN = 20  # configurations in the figure; the table has all
 NEEDS = "python -m raybridge.sweep sweeps/loss_ablation.py"
@@ -18,7 +20,7 @@ def table(runs: Runs) -> pd.DataFrame:
 
 
 def height(rows: pd.DataFrame) -> float:
-    return 0.6 + 0.28 * min(len(rows), SHOWN)
+    return 0.75 + 0.3 * min(len(rows), SHOWN)
 
 
 def draw(figure: Figure, rows: pd.DataFrame) -> None:
@@ -30,15 +32,17 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
     ax.axvline(0, color="0.4", linewidth=0.7)
     for y, row in zip(range(0, -len(rows), -1), rows.to_dict("records"), strict=True):
         ends = [row["low"]], [row["high"]]
-        look = {"linestyle": "none", "marker": "D", "color": BLACK}
-        points(ax, [row["difference"]], [y], *ends, look=look, across=True, hollow=row["verdict"] == "tie")
-        ax.annotate(row["verdict"], (1.0, y), xycoords=("axes fraction", "data"), ha="left", va="center", fontsize=6.5)
-    ax.set_yticks(range(0, -len(rows), -1), rows["label"])
+        look: dict[str, Any] = {"linestyle": "none", "marker": "D", "color": BLACK, "label": None if y else "bridged"}
+        points(ax, [row["difference"]], [y + 0.12], *ends, look=look, across=True, hollow=row["verdict"] == "tie")
+        ax.annotate(row["verdict"], (1.02, y + 0.12), xycoords=("axes fraction", "data"), ha="left", va="center", fontsize=6.5)
+        control = [row["shuffled_difference"]], [y - 0.2], [row["shuffled_low"]], [row["shuffled_high"]]
+        look = arm_look("shuffled") | {"linestyle": "none", "label": None if y else "shuffled soft tokens"}
+        points(ax, *control, look=look, across=True)
+    ax.set_yticks(range(0, -len(rows), -1), [folded(label) for label in rows["label"]])
     ax.set_ylim(-len(rows) + 0.4, 0.6)
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel("test accuracy minus the baseline's")
-    if pd.notna(band):
-        ax.legend(loc="upper left", bbox_to_anchor=(0, 1.0))
+    ax.set_xlabel("test accuracy minus baseline")
+    legend(figure, [ax], ncols=3)
 
 
 def caption(rows: pd.DataFrame) -> str:
@@ -49,7 +53,7 @@ def caption(rows: pd.DataFrame) -> str:
             f"{n_of(rows['n'])} test problems, {seeds_of(rows['seeds'])}. Bars: 95% paired bootstrap intervals. Filled:",
             "significant after Holm's correction and outside the A/A band; else a tie.",
             f"A/A band: ±{band:.3f}." if pd.notna(band) else "No replicate seeds, so no A/A band.",
-            f"Shuffled controls: {rows['shuffled'].min():.3f} to {rows['shuffled'].max():.3f}.",
+            "Shuffled: the same translators with the soft tokens of another problem.",
             *([f"The first {SHOWN} of {len(rows)} configurations."] if len(rows) > SHOWN else []),
         ]
     )

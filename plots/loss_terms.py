@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import LOOKS, Axes, Figure, Runs, seeds_of, words
+from raybridge.plots import LOOKS, Axes, Figure, Runs, legend, seeds_of, words
 
 NEEDS = "python -m raybridge.sweep sweeps/loss_ablation.py"
 SHOWN = 4
-MEASURES = {"value": "value", "gradient": "gradient norm"}
+MEASURES = {"value": "value", "gradient": "gradient"}
 
 
 def table(runs: Runs) -> pd.DataFrame:
@@ -25,7 +25,7 @@ def table(runs: Runs) -> pd.DataFrame:
         parts.append(part.assign(term=term, dead=part["gradient"].eq(0) & part["weight"].gt(0)))
     if not parts:
         return pd.DataFrame()
-    return pd.concat(parts).sort_values(["label", "seed", "fingerprint", "term", "step"], ignore_index=True)
+    return pd.concat(parts).sort_values(["K", "label", "seed", "fingerprint", "term", "step"], ignore_index=True)
 
 
 def shown(rows: pd.DataFrame) -> list[str]:
@@ -42,7 +42,7 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
     labels, terms = shown(rows), sorted(rows["term"].unique())
     grid = figure.subplots(len(labels), 2, sharex=True, squeeze=False)
     for axes, label in zip(grid, labels, strict=True):
-        axes[0].set_title(label, loc="left", pad=3, fontweight="bold")
+        axes[0].set_title(label, loc="left", pad=4, fontweight="bold")
         for term in terms:
             part = rows[(rows["label"] == label) & (rows["term"] == term)]
             look = LOOKS[terms.index(term) % len(LOOKS)]
@@ -51,13 +51,11 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
         positive = rows.loc[(rows["label"] == label) & rows["gradient"].gt(0), "gradient"]
         if len(positive) and positive.max() > 20 * positive.min():
             axes[1].set_yscale("log")
-    for column, name in enumerate(MEASURES.values()):
-        grid[-1, column].set_xlabel("step")
-        middle = grid[len(labels) // 2, column]
-        middle.set_ylabel(name, y=0.5 if len(labels) % 2 else 1.15)
-        middle.yaxis.set_label_position("right" if column else "left")  # clear of the titles, which may be long
-    found = {name: handle for ax in grid.flat for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=3)
+        for ax, name in zip(axes, MEASURES.values(), strict=True):
+            ax.set_ylabel(name)
+    for ax in grid[-1]:
+        ax.set_xlabel("step")
+    legend(figure, grid.flat, ncols=3)
 
 
 def line(ax: Axes, part: pd.DataFrame, measure: str, look: dict, name: str) -> None:
@@ -77,11 +75,11 @@ def caption(rows: pd.DataFrame) -> str:
     there = rows[rows["label"].isin(labels)]
     dead = sorted(rows.loc[rows["dead"], "term"].unique())
     many = rows["label"].nunique()
-    seeds = seeds_of(there.groupby("label")["fingerprint"].nunique())
+    counts = there.groupby("label")["fingerprint"].nunique()
     return " ".join(
         [
-            f"Training batches, {seeds}; shaded from the lowest to the highest.",
-            "Values and gradient norms before weighting.",
+            f"Training batches, {seeds_of(counts)}{'; shaded from the lowest to the highest' if counts.max() > 1 else ''}.",
+            "Values and norms of the gradients are before weighting.",
             f"No gradient although on: {', '.join(dead)}." if dead else "Every term that is on moves the translator.",
             *([f"The {len(labels)} of {many} configurations with most terms."] if many > len(labels) else []),
         ]

@@ -5,11 +5,9 @@ The same test problems for every arm; p of the paired tests Holm-corrected withi
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
-from raybridge.plots import ARMS, CONTROLS, Column, Runs, n_of, of_first_reading, over_seeds, per_problem, seeds_of
+from raybridge.plots import ARMS, CONTROLS, Column, Runs, mean_gap, n_of, of_first_reading, over_seeds, per_problem, seeds_of
 from raybridge.statistics import compare, corrected, marks
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
@@ -37,21 +35,14 @@ def of_configuration(runs: Runs, rows: pd.DataFrame) -> pd.DataFrame:
     bold = marks({arm: shared[arm] for arm in scores if arm not in CONTROLS})
     others = [arm for arm in arms["arm"] if arm != bridge] if bridge in scores else []
     found = dict(zip(others, corrected([compare(shared[arm], shared[bridge]) for arm in others]), strict=True))
-    gaps = [gap(runs, row) for row in arms.to_dict("records")]
-    arms["gap"] = gaps
+    gaps = [mean_gap(runs, row)[0] for row in arms.to_dict("records")]
+    arms["gap"] = pd.Series(gaps, dtype=float).mask(arms["arm"] == "source")  # another model's NLL closes no gap
     arms["mark"] = [bold.get(arm, "") for arm in arms["arm"]]
     arms["bridge_minus_arm"] = [found[arm].difference if arm in found else None for arm in arms["arm"]]
     arms["p_holm"] = [found[arm].p if arm in found else None for arm in arms["arm"]]
     arms["bridge_is"] = [found[arm].verdict if arm in found else None for arm in arms["arm"]]
     columns = ["pair", "evaluator", "label", "K", "arm", "reading", "accuracy", "low", "high", "mark", "nll", "gap"]
     return arms[[*columns, "bridge_minus_arm", "p_holm", "bridge_is", "n", "seeds", "fingerprint"]]
-
-
-def gap(runs: Runs, row: dict[Any, Any]) -> float | None:
-    """Gap recovered by an arm that could: mean over the seeds."""
-    found = [runs.gaps(one, row["evaluator"]).get(row["arm"]) for one in row["fingerprint"].split()]
-    known = [one[0] for one in found if one is not None]
-    return sum(known) / len(known) if known and row["arm"] != "source" else None
 
 
 def columns(rows: pd.DataFrame) -> dict[str, Column]:

@@ -9,7 +9,7 @@ import math
 
 import pandas as pd
 
-from raybridge.plots import LOOKS, Figure, Runs, arm_look, n_of, points, seeds_of
+from raybridge.plots import LOOKS, TEXT_LINE, Figure, Runs, arm_look, legend, n_of, points, seeds_of
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PANEL = ["pair", "evaluator"]
@@ -44,13 +44,13 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
     ax.set_xscale("log", base=2)
     ax.set_xticks(sorted(rows["K"].unique()), [f"{k:.0f}" for k in sorted(rows["K"].unique())])
     ax.minorticks_off()
-    ax.axhline(1, color="black", linewidth=0.8, linestyle=(0, (1, 1)), label="question as text")
+    ax.axhline(1, **TEXT_LINE, label="question as text")
     ax.axhline(0, color="0.6", linewidth=0.6)
     bottom = rows["gap"].min()
     ax.set_ylim(max(-1.0, min(-0.1, bottom - 0.1 if math.isfinite(bottom) else -0.1)), 1.1)
     ax.set_xlabel("soft tokens K")
     ax.set_ylabel("gap recovered (NLL)")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    legend(figure, [ax], ncols=2, first=[f"{pair}, {evaluator}" for (pair, evaluator), _ in rows.groupby(PANEL)])
 
 
 def caption(rows: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.plots import BLACK, Figure, Runs, arm_look, n_of, points
+from raybridge.plots import BLACK, Figure, Runs, arm_look, folded, legend, n_of, points
 from raybridge.statistics import compare, corrected, wilson
 
 NEEDS = "python -m raybridge.sweep sweeps/stability.py"
@@ -94,7 +94,7 @@ def draw(figure: Figure, trials: pd.DataFrame) -> None:
     if len(there):
         low, high = there["shuffled_low"], there["shuffled_high"]
         points(left, there["shuffled"], [0.14 - y for y in there["index"]], low, high, look=control, across=True)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    legend(figure, [left], ncols=3)
     right.axvline(0, color="0.5", linewidth=0.6)
     right.set_xlabel("peak minus final")
     for ax in (left, right):
@@ -105,7 +105,7 @@ def names(trials: pd.DataFrame) -> list[str]:
     """What to call each trial: its label, with the seed where several share it."""
     several = trials["label"].duplicated(keep=False)
     return [
-        f"{label}\nseed {seed:.0f}" if shared else label
+        f"{label}\nseed {seed:.0f}" if shared else folded(label)
         for label, seed, shared in zip(trials["label"], trials["seed"], several, strict=True)
     ]
 
@@ -113,9 +113,13 @@ def names(trials: pd.DataFrame) -> list[str]:
 def caption(trials: pd.DataFrame) -> str:
     where = ", ".join(f"{split} of {evaluator}" for (split, evaluator), _ in trials.groupby(["split", "evaluator"]))
     worse = int(trials["degraded"].sum())
+    with_text = trials.loc[trials["arm"] == "bridged_with_text", "label"].unique()
+    uncontrolled = trials.loc[trials["shuffled"].isna(), "label"].unique()
     return (
         f"{n_of(trials['n'])} problems ({where}). Bars: 95%, Wilson for accuracies, paired bootstrap for differences. Filled "
         f"diamonds: the fall is significant (exact McNemar, Holm-corrected): {worse} of {len(trials)}. The peak is the best of "
         "several looks at the same problems, so a small fall is expected without any degradation."
+        + (f" {', '.join(with_text)}: bridged with text, for there is no other arm." if len(with_text) else "")
+        + (f" No control was run for {', '.join(uncontrolled)}." if len(uncontrolled) else "")
         + (f" The first {SHOWN} of {len(trials)} trials." if len(trials) > SHOWN else "")
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.plots import Axes, Figure, Runs, arm_look, of_first_reading, stacked, words
+from raybridge.plots import TEXT_LINE, Axes, Figure, Runs, arm_look, legend, of_first_reading, stacked, words
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 ARMS = ("target", "shuffled", "bridged_with_text", "bridged")
@@ -18,7 +18,7 @@ PROBLEMS = ["evaluator", "split", "n"]
 BRIDGES = ("bridged", "bridged_with_text")
 SHOWN = 6  # configurations in the figure; the table has all
 MARK: dict[str, Any] = {"linestyle": "none", "color": "black", "markeredgecolor": "white", "markeredgewidth": 0.5, "zorder": 5}
-MEASURES = {"accuracy": "accuracy", "nll": "answer NLL per token"}
+MEASURES = {"accuracy": "accuracy", "nll": "answer NLL"}
 
 
 def table(runs: Runs) -> pd.DataFrame:
@@ -43,38 +43,33 @@ def shown(curves: pd.DataFrame) -> list[str]:
 
 
 def height(curves: pd.DataFrame) -> float:
-    return 0.6 + 0.85 * len(shown(curves))
+    return 0.6 + 0.95 * len(shown(curves))
 
 
 def draw(figure: Figure, curves: pd.DataFrame) -> None:
     labels = shown(curves)
     measures = {name: said for name, said in MEASURES.items() if curves[name].notna().any()}
-    grid = figure.subplots(len(labels), len(measures), sharex=True, sharey="col", squeeze=False)
-    for axes, label in zip(grid, labels, strict=True):
+    grid = figure.subplots(len(labels), len(measures), sharey="col", squeeze=False)
+    last = [curves.loc[curves["label"] == label, "step"].max() for label in labels]
+    for number, (axes, label) in enumerate(zip(grid, labels, strict=True)):
         part = curves[curves["label"] == label]
-        axes[0].set_title(label, loc="left", pad=3, fontweight="bold")
+        axes[0].set_title(label, loc="left", pad=4, fontweight="bold")
         for ax, measure in zip(axes, measures, strict=True):
+            ax.set_ylabel(measures[measure])
+            ax.set_xlim(-0.03 * last[number], 1.05 * last[number])
+            ax.tick_params(labelbottom=last[number : number + 2] != last[number : number + 1] * 2)  # if the next row's differ
+            if part[measure].isna().all():
+                ax.annotate("not measured", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color="0.4")
             for arm in ARMS[1:]:
                 curve(ax, part[part["arm"] == arm], measure, arm_look(arm), words(arm))
             text = part.loc[part["arm"] == "target", measure].mean()
             if not math.isnan(text):
-                ax.axhline(text, color="black", linewidth=0.8, linestyle=(0, (1, 1)), label="target reads the text")
+                ax.axhline(text, **TEXT_LINE, label="target reads the text")
             marks(ax, part[part["arm"].isin(BRIDGES)], measure)
-    for column, name in enumerate(measures.values()):
-        grid[-1, column].set_xlabel("step")
-        middle = grid[len(labels) // 2, column]
-        middle.set_ylabel(name, y=0.5 if len(labels) % 2 else 1.15)
-        middle.yaxis.set_label_position("right" if column else "left")  # clear of the titles, which may be long
+    for ax in grid[-1]:
+        ax.set_xlabel("step")
     grid[0, 0].set_ylim(bottom=-0.03)
-    found = {name: handle for ax in grid.flat for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        found.values(),
-        found.keys(),
-        loc="outside upper center",
-        ncols=4 if len(found) < 5 else 3,
-        columnspacing=1,
-        handletextpad=0.4,
-    )
+    legend(figure, grid.flat, ncols=3, first=("bridged", "shuffled", "bridged with text"))
 
 
 def curve(ax: Axes, part: pd.DataFrame, measure: str, look: dict, name: str) -> None:
@@ -119,10 +114,15 @@ def caption(curves: pd.DataFrame) -> str:
     if seeds.max() > 1:
         count = f"{seeds.min()} to {seeds.max()}" if seeds.min() < seeds.max() else str(seeds.max())
         sentences.append(f"Lines: mean over {count} seeds, shaded from the lowest to the highest.")
+    if there["nll"].notna().any():
+        sentences.append("NLL: nats per token of the worked answer.")
     if "shuffled" in set(there["arm"]):
         sentences.append("Shuffled: the soft tokens of another problem.")
     if "bridged_with_text" in set(there["arm"]):
         sentences.append("Bridged with text: the question stood behind the soft tokens as text.")
+    uncontrolled = [label for label in labels if "shuffled" not in set(there.loc[there["label"] == label, "arm"])]
+    if uncontrolled:
+        sentences.append(f"No control was run for {', '.join(uncontrolled)}.")
     if many > len(labels):
         sentences.append(f"The {len(labels)} of {many} configurations with the highest peaks.")
     return " ".join(sentences)

@@ -5,7 +5,8 @@ Rows of conditioning.parquet, (kind, index, value, n); n counts the questions:
     attention        index = query * ATTENTION_BINS + bin: share of the query's attention on that part of the question
     singular_value   singular values of all soft tokens about their mean, largest first
     nearest          index = soft token: mean cosine to the nearest of the target's embeddings
-    nearest_random   the same for a random direction in the soft token's place: what any vector would score
+    nearest_p10, nearest_p90   the 10th and 90th percentile of that cosine over the questions
+    nearest_random   the mean for a random direction in the soft token's place: what any vector would score
 
 Shapes: B questions, K soft tokens, D target width, V vocabulary, T source positions, W inner width.
 """
@@ -40,10 +41,14 @@ def conditioning_of(
     if n < 2:
         raise ValueError(f"soft tokens of {n} questions have no spread; diagnostics need at least 2")
     noise = torch.randn(soft_BKD.shape, generator=torch.Generator().manual_seed(seed)).to(soft_BKD)
-    values = {
+    nearest_BK = nearest(soft_BKD, embedding_VD)
+    low_K, high_K = nearest_BK.quantile(torch.tensor([0.1, 0.9]), dim=0)
+    values: dict[str, list[float]] = {
         "singular_value": singular_values(soft_BKD.flatten(0, 1)),
-        "nearest": nearest(soft_BKD, embedding_VD),
-        "nearest_random": nearest(noise, embedding_VD),
+        "nearest": nearest_BK.mean(0).tolist(),
+        "nearest_p10": low_K.tolist(),
+        "nearest_p90": high_K.tolist(),
+        "nearest_random": nearest(noise, embedding_VD).mean(0).tolist(),
     }
     if attention_BKT is not None:
         assert mask_BT is not None, "attention without the mask of its positions"
@@ -66,12 +71,12 @@ def singular_values(rows_ND: Tensor) -> list[float]:
     return [float(value) for value in pca.singular_values_]
 
 
-def nearest(soft_BKD: Tensor, embedding_VD: Tensor) -> list[float]:
-    """Mean over the questions of each soft token's cosine to the nearest embedding."""
+def nearest(soft_BKD: Tensor, embedding_VD: Tensor) -> Tensor:
+    """Cosine (B, K) of each soft token to the nearest embedding."""
     embedding_VD = F.normalize(embedding_VD.float(), dim=-1)
     rows_ND = F.normalize(soft_BKD.float().flatten(0, 1), dim=-1)
     best_N = torch.cat([(part @ embedding_VD.T).amax(1) for part in rows_ND.split(AT_ONCE)])
-    return [float(value) for value in best_N.unflatten(0, soft_BKD.shape[:2]).mean(0)]
+    return best_N.unflatten(0, soft_BKD.shape[:2]).cpu()
 
 
 def binned(attention_BKT: Tensor, mask_BT: Tensor) -> Tensor:

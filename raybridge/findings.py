@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from raybridge.answers import of_first_reading, over_seeds
@@ -35,6 +37,16 @@ def bridged_on_test(runs: Runs, fingerprints: set[str]) -> pd.DataFrame:
     return bridged[bridged["evaluator"] == bridged["evaluator"].iloc[0]] if len(bridged) else bridged
 
 
+def mean_gap(runs: Runs, row: Mapping[Any, Any]) -> tuple[float, float, float]:
+    """Gap recovered by an arm and the ends of its interval, mean over the seeds in `fingerprint`; NaN where not measured."""
+    found = [runs.gaps(one, row["evaluator"]).get(row["arm"]) for one in row["fingerprint"].split()]
+    known = [gap for gap in found if gap is not None]
+    if not known:
+        return math.nan, math.nan, math.nan
+    middle, low, high = np.mean(known, axis=0)
+    return float(middle), float(low), float(high)
+
+
 def band_of(rows: pd.DataFrame) -> float | None:
     """The A/A band of evaluations: from the spread between seeds within each label."""
     return aa_band(*(part["accuracy"].tolist() for _, part in rows.groupby("label")))
@@ -53,9 +65,10 @@ def against_first(runs: Runs, sweep: str) -> pd.DataFrame:
     scores, shuffled = per_problem(runs, bridged, "bridged"), per_problem(runs, bridged, "shuffled")
     band = band_of(bridged)
     found = corrected([compare(scores[baseline], scores[label]) for label in others], band=band)
+    controls = [compare(scores[baseline], shuffled[label]) for label in others]
     trials = runs.trials.drop_duplicates("label").set_index("label")
     rows: list[dict[str, Any]] = []
-    for label, one in zip(others, found, strict=True):
+    for label, one, control in zip(others, found, controls, strict=True):
         prints = {name: set(bridged.loc[bridged["label"] == name, "fingerprint"]) for name in (label, baseline)}
         rows.append(
             {
@@ -63,7 +76,8 @@ def against_first(runs: Runs, sweep: str) -> pd.DataFrame:
                 **{"difference": one.difference, "low": one.interval[0], "high": one.interval[1], "p_holm": one.p},
                 **{"won": one.wins, "lost": one.losses, "verdict": one.verdict, "n": one.n, "aa_band": band},
                 **{"accuracy": scores[label].mean(), "baseline_accuracy": scores[baseline].mean()},
-                **{"shuffled": shuffled[label].mean(), "seeds": len(prints[label])},
+                **{"shuffled": shuffled[label].mean(), "shuffled_difference": control.difference},
+                **{"shuffled_low": control.interval[0], "shuffled_high": control.interval[1], "seeds": len(prints[label])},
                 "fingerprint": " ".join(sorted(prints[label] | prints[baseline])),
             }
         )
@@ -98,7 +112,8 @@ def costs(runs: Runs, arms: Sequence[str]) -> pd.DataFrame:
     rows["seconds_per_problem"] = rows["seconds"] / rows["n"]
     rows["context_tokens"] = rows["prompt_tokens"] + rows["soft_tokens"]
     columns = ["pair", "evaluator", "label", "K", "arm", "accuracy", "low", "high", "seconds_per_problem", "context_tokens"]
-    kept = [*columns, "generated_tokens", "n", "seeds", *(["kv_bytes"] if "kv_bytes" in rows else []), "fingerprint"]
+    measured = [name for name in ("latency_1", "latency_batched", "kv_bytes") if name in rows and rows[name].notna().any()]
+    kept = [*columns, "generated_tokens", *measured, "n", "seeds", "fingerprint"]
     order = {arm: number for number, arm in enumerate(arms)}
     by = ["pair", "evaluator", "arm", "K", "label"]
     return rows[kept].sort_values(by, key=lambda part: part.map(order) if part.name == "arm" else part, ignore_index=True)

@@ -8,7 +8,6 @@ A file of plots/ offers `table(runs) -> DataFrame` and `NEEDS`, the command that
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import typer
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -29,20 +27,38 @@ from raybridge import latex
 from raybridge.answers import of_first_reading, over_seeds, stacked
 from raybridge.command import guarded
 from raybridge.errors import unknown
-from raybridge.findings import against_first, band_of, bridged_on_test, costs, per_problem, transfer
+from raybridge.findings import against_first, band_of, bridged_on_test, costs, mean_gap, per_problem, transfer
 from raybridge.latex import Column
 from raybridge.report import Drawn, report
 from raybridge.results import Results
-from raybridge.runs import Runs
-from raybridge.style import ARMS, BLACK, COLUMN, CONTROLS, GREY, LOOKS, RC, arm_look, n_of, points, seeds_of, words
+from raybridge.runs import ATTENTION_BINS, Runs
+from raybridge.style import (
+    ARMS,
+    BLACK,
+    COLUMN,
+    CONTROLS,
+    GREY,
+    LOOKS,
+    TEXT_LINE,
+    arm_look,
+    folded,
+    legend,
+    n_of,
+    pictures,
+    points,
+    seeds_of,
+    words,
+)
 
 __all__ = [
     "ARMS",
+    "ATTENTION_BINS",
     "BLACK",
     "COLUMN",
     "CONTROLS",
     "GREY",
     "LOOKS",
+    "TEXT_LINE",
     "Axes",
     "Column",
     "Figure",
@@ -52,6 +68,9 @@ __all__ = [
     "band_of",
     "bridged_on_test",
     "costs",
+    "folded",
+    "legend",
+    "mean_gap",
     "n_of",
     "of_first_reading",
     "over_seeds",
@@ -65,7 +84,6 @@ __all__ = [
 
 FOLDER = Path(__file__).parents[1] / "plots"
 FORMATS = ("pdf", "png")
-CAPTION_SIZE, CAPTION_CHARACTERS, CAPTION_LINE = 6, 72, 0.115  # points, characters a line, inches a line
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -115,20 +133,49 @@ def plot_files() -> list[Path]:
     return sorted(path for path in FOLDER.glob("*.py") if path.name != "__init__.py")
 
 
-def make(plot: Plot, runs: Runs, formats: Sequence[str]) -> list[Path]:
-    """Draw one figure, or write one table, with its data as CSV beside it; nothing where the results have no data for it."""
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A plot as it is written: its files by ending, and what the report needs of it."""
+
+    plot: Plot
+    caption: str
+    files: dict[str, bytes]
+
+    def write(self, runs: Runs) -> list[Path]:
+        """Write the files; returns their paths."""
+        folder = "figures" if self.plot.draw else "tables"
+        return [runs.results.write(f"{folder}/{self.plot.name}.{kind}", content) for kind, content in self.files.items()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Absent:
+    """A plot that was not made, and why."""
+
+    sentence: str
+    failed: bool
+
+
+def make(plot: Plot, runs: Runs, formats: Sequence[str]) -> Made | None:
+    """Draw one figure, or set one table, with its data as CSV beside it; None where the results have no data for it."""
     table = plot.table(runs)
     if table.empty:
-        return []
-    caption = plot.caption(table)
+        return None
+    caption = plot.caption(table) + left_out(runs)
     origin = origin_of(table, runs)
-    folder = "figures" if plot.draw else "tables"
     if plot.columns:
         files = {"tex": latex.render(table, plot.columns(table), caption=caption, label=plot.name, origin=origin).encode()}
     else:
-        files = pictures(plot, table, caption, origin, formats)
-    files["csv"] = as_csv(table)
-    return [runs.results.write(f"{folder}/{plot.name}.{kind}", content) for kind, content in files.items()]
+        about = {"Title": plot.title, "Subject": caption, "Keywords": f"{origin['commits']}; {origin['fingerprints']}"}
+        draw = plot.draw
+        assert draw is not None
+        files = pictures(lambda page: draw(page, table), plot.height(table), caption, about=about, formats=formats)
+    return Made(plot=plot, caption=caption, files=files | {"csv": as_csv(table)})
+
+
+def left_out(runs: Runs) -> str:
+    """A sentence for every caption when results on disk could not be read."""
+    count = len(runs.left_out)
+    return f" Left out: {count} result{'s' if count > 1 else ''} on disk that cannot be read." if count else ""
 
 
 def as_csv(table: pd.DataFrame) -> bytes:
@@ -137,39 +184,6 @@ def as_csv(table: pd.DataFrame) -> bytes:
     rows = pa.Table.from_pandas(table, preserve_index=False)
     pa.csv.write_csv(rows, content, pa.csv.WriteOptions(quoting_style="needed"))  # ten times as fast as pandas
     return content.getvalue()
-
-
-def pictures(plot: Plot, table: pd.DataFrame, caption: str, origin: dict[str, str], formats: Sequence[str]) -> dict[str, bytes]:
-    """The figure as files, by format. The same table gives the same bytes: no date, no random names."""
-    assert plot.draw is not None
-    lines = textwrap.wrap(caption, CAPTION_CHARACTERS)
-    heights = [plot.height(table), CAPTION_LINE * len(lines) + 0.08]
-    with rc_context(RC):
-        page = Figure(figsize=(COLUMN, sum(heights)))
-        plot.draw(page, table)
-        lay_out(page, below=heights[1] / sum(heights))
-        page.text(0.02, (heights[1] - 0.04) / sum(heights), "\n".join(lines), va="top", size=CAPTION_SIZE, linespacing=1.25)
-        about = {"Title": plot.title, "Subject": caption, "Keywords": f"{origin['commits']}; {origin['fingerprints']}"}
-        by_format: dict[str, dict[str, str | None]] = {
-            "pdf": {"Creator": "raybridge", "CreationDate": None},
-            "png": {"Software": "raybridge"},
-        }
-        files = {}
-        for kind in formats:
-            content = io.BytesIO()
-            page.savefig(content, format=kind, metadata={**about, **by_format[kind]})
-            files[kind] = content.getvalue()
-    return files
-
-
-def lay_out(page: Figure, *, below: float) -> None:
-    """Place the axes, leaving a share of the page below them. The solver's last digits vary; the file's must not."""
-    page.set_layout_engine("constrained", rect=(0, below, 1, 1 - below))
-    page.draw_without_rendering()
-    page.set_layout_engine("none")
-    for ax in page.axes:
-        left, bottom, width, height = (round(edge, 5) for edge in ax.get_position().bounds)
-        ax.set_position((left, bottom, width, height))
 
 
 def origin_of(table: pd.DataFrame, runs: Runs) -> dict[str, str]:
@@ -203,47 +217,45 @@ def main(
     """Draw every figure and table that the results on disk can support."""
     console = Console(soft_wrap=True, highlight=False)
     with guarded(Console(stderr=True), debug=debug):
-        kinds = chosen_formats(formats)
+        kinds = chosen_formats([*formats, *(["png"] if page else [])])  # the report shows the PNGs
         if not results.is_dir():
             raise ValueError(f"there is no folder {results}; python -m raybridge.sweep sweeps/compression.py makes one")
         runs = Runs(Results(results), sweep)
         plots = [load(path) for path in files or plot_files()]
         console.print(f"{len(runs.runs)} trials in {results}" + (f", of sweep {sweep}" if sweep else ""))
-    whole = [plot for plot in plots if drawn(plot, runs, kinds, console, debug=debug)]
+    for sentence in runs.left_out.values():
+        console.print(f"left out: {sentence}", style="red", markup=False)
+    tried = [made_or_said(plot, runs, kinds, console, debug=debug) for plot in plots]
     if page:
         with guarded(Console(stderr=True), debug=debug):
-            console.print(f"report: {write_report(runs, whole)}", markup=False)
-    if len(whole) < len(plots):
+            console.print(f"report: {write_report(runs, tried)}", markup=False)
+    if runs.left_out or any(isinstance(one, Absent) and one.failed for one in tried):
         raise typer.Exit(1)
 
 
-def drawn(plot: Plot, runs: Runs, kinds: Sequence[str], console: Console, *, debug: bool) -> bool:
-    """Make one plot and say what came of it. One that fails must not keep the others from being drawn."""
+def made_or_said(plot: Plot, runs: Runs, kinds: Sequence[str], console: Console, *, debug: bool) -> Made | Absent:
+    """Make one plot, or say why not. One that fails must not keep the others from being drawn."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        made = pool.submit(make, plot, runs, kinds)
-    error = made.exception()
+        future = pool.submit(make, plot, runs, kinds)
+    error = future.exception()
+    if error is not None and debug:
+        raise error
+    made = None if error else future.result()
+    if made is not None:
+        console.print(f"{plot.name}: {', '.join(map(str, made.write(runs)))}", markup=False)
+        return made
+    why = f"no data; made by: {plot.needs}"
     if error is not None:
-        if debug:
-            raise error
-        console.print(f"{plot.name}: failed: {type(error).__name__}: {error}", style="red", markup=False)
-    elif not made.result():
-        console.print(f"{plot.name}: no data; made by: {plot.needs}", markup=False)
-    else:
-        console.print(f"{plot.name}: {', '.join(map(str, made.result()))}", markup=False)
-    return error is None
+        why = f"failed: {error if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'}"
+    console.print(f"{plot.name}: {why}", style="red" if error else "", markup=False)
+    return Absent(sentence=f"{plot.name}: {why}", failed=error is not None)
 
 
-def write_report(runs: Runs, plots: Sequence[Plot]) -> Path:
+def write_report(runs: Runs, tried: Sequence[Made | Absent]) -> Path:
     """Write report.html with every figure that was drawn."""
-    figures, missing = [], []
-    for plot in plots:
-        table = plot.table(runs)
-        if table.empty:
-            missing.append(f"{plot.name}: made by {plot.needs}")
-        elif plot.draw:
-            caption = plot.caption(table)
-            png = pictures(plot, table, caption, origin_of(table, runs), ["png"])["png"]
-            figures.append(Drawn(title=plot.title, png=png, caption=caption))
+    made = [one for one in tried if isinstance(one, Made) and one.plot.draw]
+    figures = [Drawn(title=one.plot.title, png=one.files["png"], caption=one.caption) for one in made]
+    missing = [one.sentence for one in tried if isinstance(one, Absent)]
     return runs.results.write("report.html", report(runs, figures, missing).encode())
 
 

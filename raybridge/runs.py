@@ -13,6 +13,7 @@ import pandas as pd
 
 from raybridge.answers import (
     FROZEN_ARMS,
+    MORE_FROZEN_ARMS,
     TRANSLATOR_ARMS,
     baseline_key,
     gaps_recovered,
@@ -195,7 +196,9 @@ class Runs:
             samples = run.samples(evaluator, split, step)
             assert samples is not None
             self._problems[asked] = list(dict.fromkeys(samples["problem"]))
-        keys = {arm: baseline_key(arm, config, evaluator, split, self._problems[asked]) for arm in FROZEN_ARMS}
+        keys = {
+            arm: baseline_key(arm, config, evaluator, split, self._problems[asked]) for arm in (*FROZEN_ARMS, *MORE_FROZEN_ARMS)
+        }
         return {arm: key for arm, key in keys.items() if key in there}
 
     @cached_property

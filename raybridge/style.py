@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import io
+import itertools
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 COLUMN = 3.3  # inches: one column of a two-column paper
 
@@ -53,24 +60,29 @@ ARMS: dict[str, dict[str, Any]] = {
     "cascade": {"color": PURPLE, "linestyle": "-.", "marker": "P"},
     "source_answer_as_text": {"color": PURPLE, "linestyle": ":", "marker": "p"},
     "joint": {"color": SKY, "linestyle": "-.", "marker": "*"},
-    "shuffled": {"color": VERMILLION, "linestyle": "--", "marker": "x"},
-    "zero": {"color": GREY, "linestyle": "--", "marker": "+"},
-    "random": {"color": GREY, "linestyle": ":", "marker": "1"},
-    "mean": {"color": GREY, "linestyle": "-.", "marker": "2"},
-    "no_context": {"color": GREY, "linestyle": ":", "marker": "|"},
+    "shuffled": {"color": VERMILLION, "linestyle": "--", "marker": "X"},
+    "zero": {"color": GREY, "linestyle": "--", "marker": "h"},
+    "random": {"color": GREY, "linestyle": ":", "marker": "<"},
+    "mean": {"color": GREY, "linestyle": "-.", "marker": ">"},
+    "no_context": {"color": GREY, "linestyle": ":", "marker": "d"},
 }
 CONTROLS = ("shuffled", "zero", "random", "mean", "no_context")
 
 # Looks for things that are told apart without being arms, such as trials in one panel.
 LOOKS: list[dict[str, Any]] = [
     {"color": BLUE, "linestyle": "-", "marker": "o"},
-    {"color": VERMILLION, "linestyle": "--", "marker": "s"},
+    {"color": ORANGE, "linestyle": (0, (4, 1.5)), "marker": "s"},
     {"color": GREEN, "linestyle": "-.", "marker": "^"},
     {"color": PURPLE, "linestyle": ":", "marker": "D"},
-    {"color": ORANGE, "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
+    {"color": VERMILLION, "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
     {"color": SKY, "linestyle": (0, (1, 2)), "marker": "P"},
-    {"color": BLACK, "linestyle": (0, (7, 2)), "marker": "x"},
+    {"color": BLACK, "linestyle": (0, (7, 2)), "marker": "X"},
 ]
+TEXT_LINE: dict[str, Any] = {"color": BLACK, "linewidth": 0.8, "linestyle": (0, (1, 1))}  # where the text itself stands
+CAPTION_SIZE, CAPTION_CHARACTERS, CAPTION_LINE = 6, 71, 0.115  # points, characters a line, inches a line
+TOP = 0.04  # inches left free above
+WIDE = 66  # characters that a legend may be wide
+FOLD = 18  # characters of a label beside an axis
 
 
 def arm_look(arm: str) -> dict[str, Any]:
@@ -81,6 +93,37 @@ def arm_look(arm: str) -> dict[str, Any]:
 def words(name: str) -> str:
     """A name as a reader sees it: token_budget is token budget."""
     return name.replace("_", " ")
+
+
+def folded(label: str) -> str:
+    """A label beside an axis: a long one breaks after an underscore, so that the axis keeps its room."""
+    if len(label) <= FOLD:
+        return label
+    ends = [at + 1 for at, character in enumerate(label) if character in "_- " and at + 1 < len(label)]
+    if not ends:
+        return label
+    middle = min(ends, key=lambda end: abs(end - len(label) / 2))
+    return f"{label[:middle]}\n{label[middle:]}"
+
+
+def legend(figure: Figure, axes: Iterable[Axes], *, ncols: int, first: Iterable[str] = ()) -> None:
+    """One legend above all axes: each name once, those in `first` before the others."""
+    found = {
+        name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True) if name[0] != "_"
+    }
+    ahead = [name for name in first if name in found]
+    order = [*ahead, *(name for name in found if name not in ahead)]
+    if order:
+        columns = next(count for count in range(min(ncols, len(order)), 0, -1) if count == 1 or _width(order, count) <= WIDE)
+        handles = [found[name] for name in order]
+        figure.legend(handles, order, loc="outside upper center", ncols=columns, columnspacing=1, handletextpad=0.4)
+
+
+def _width(names: Sequence[str], columns: int) -> int:
+    """Characters that a legend of so many columns is wide, which are filled one after the other."""
+    sizes = [len(part) for part in np.array_split(np.array(names), columns)]
+    ends = np.cumsum([0, *sizes])
+    return sum(max(map(len, names[a:b])) + 7 for a, b in itertools.pairwise(ends))
 
 
 def points(
@@ -115,3 +158,38 @@ def seeds_of(numbers: Iterable[Any]) -> str:
     counts = sorted(int(number) for number in numbers)
     many = "seed" if counts[-1] == 1 else "seeds"
     return f"{counts[0]} {many}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} {many}"
+
+
+def pictures(
+    draw: Callable[[Figure], None], height: float, caption: str, *, about: Mapping[str, str], formats: Iterable[str]
+) -> dict[str, bytes]:
+    """A figure above its caption as files, by format. The same figure gives the same bytes: no date, no random names."""
+    whole = re.sub(r"(\w) = (?=\d)", "\\1\u00a0=\u00a0", caption)  # n = 200 is not broken across lines
+    lines = textwrap.wrap(whole, CAPTION_CHARACTERS)
+    below = CAPTION_LINE * len(lines) + 0.08
+    with rc_context(RC):
+        page = Figure(figsize=(COLUMN, height + below))
+        share, above = below / (height + below), TOP / (height + below)
+        page.set_layout_engine("constrained", rect=(0, share, 1, 1 - share - above))
+        draw(page)
+        _settle(page)
+        page.text(0.02, (below - 0.04) / (height + below), "\n".join(lines), va="top", size=CAPTION_SIZE, linespacing=1.25)
+        by_format: dict[str, dict[str, str | None]] = {
+            "pdf": {"Creator": "raybridge", "CreationDate": None},
+            "png": {"Software": "raybridge"},
+        }
+        files = {}
+        for kind in formats:
+            content = io.BytesIO()
+            page.savefig(content, format=kind, metadata={**about, **by_format[kind]})
+            files[kind] = content.getvalue()
+    return files
+
+
+def _settle(page: Figure) -> None:
+    """Place the axes for good. The solver's last digits vary; the file's must not."""
+    page.draw_without_rendering()
+    page.set_layout_engine("none")
+    for ax in page.axes:
+        left, bottom, width, height = (round(edge, 5) for edge in ax.get_position().bounds)
+        ax.set_position((left, bottom, width, height))

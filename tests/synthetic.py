@@ -15,6 +15,8 @@ from raybridge.statistics import wilson
 
 READINGS = ("strict", "flexible")
 SKILL = {"target": 2.2, "source": 1.4, "token_budget": -0.2, "no_context": -6.0, "zero": -6.0, "cascade": 1.6}
+BITS = {"bridged_fp16": 16, "bridged_int8": 8, "bridged_int6": 6, "bridged_int4": 4}
+WIDTH = 96  # of the target
 NLL = {"target": 0.45, "source": 0.6, "token_budget": 0.9, "no_context": 1.4, "zero": 1.6, "cascade": 0.5}
 
 
@@ -68,6 +70,7 @@ def answers(rng: np.random.Generator, split: str, arm: str, skill: float, diffic
 def rows_of(samples: pd.DataFrame, *, step: int, split: str, evaluator: str = "pocket") -> list[dict]:
     """Rows of evals.parquet."""
     rows = []
+    empty = pd.Series([None])
     for arm, part in samples.groupby("arm", sort=False):
         for reading in READINGS:
             n, correct = len(part), float(part[f"score_{reading}"].sum())
@@ -81,6 +84,7 @@ def rows_of(samples: pd.DataFrame, *, step: int, split: str, evaluator: str = "p
                     "nll": part["nll"].sum() / part["nll_tokens"].sum(),
                     "nll_tokens": int(part["nll_tokens"].sum()),
                     **{key: part[key].mean() for key in ("prompt_tokens", "question_tokens", "generated_tokens")},
+                    **{key: part[key].mean() for key in ("question_bytes", "wire_bytes") if part.get(key, empty).notna().all()},
                     "soft_tokens": int(part["soft_tokens"].max()),
                     "seconds": part["seconds"].sum(),
                 }
@@ -94,11 +98,13 @@ def evaluation(seed: int, step: int, split: str, skills: dict[str, tuple[float, 
     rng = np.random.default_rng([seed, step, k])
     parts = []
     for arm, (skill, nll) in skills.items():
-        soft = k if arm in ("bridged", "shuffled", "bridged_with_text", "zero") else 0
+        soft = k if arm in ("bridged", "shuffled", "bridged_with_text", "zero", *BITS) else 0
         text = {"no_context": 0, "token_budget": min(k, 45)}.get(arm, 0 if soft and arm != "bridged_with_text" else 45)
         part = answers(rng, split, arm, skill, difficulty, soft_tokens=soft, prompt_tokens=12 + text, question_tokens=45)
         part["nll"] = part["nll_tokens"] * (nll + 0.1 * difficulty)
         part["seconds"] = 0.02 + 0.001 * (12 + text + soft)
+        if arm in BITS:
+            part["question_bytes"], part["wire_bytes"] = 180, 20 + k * WIDTH * BITS[arm] // 8 + 6 * k * (BITS[arm] < 16)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
@@ -113,6 +119,7 @@ def trial(
     stopped: bool = False,
     complete: bool = True,
     baselines: bool = True,
+    wire: bool = False,
     points: int = 10,
     n: int = 200,
     **changes,
@@ -156,6 +163,9 @@ def trial(
         return run
     at_best = -3 + (3 + level) * min(1.0, 1.6 * best / plain["steps"])
     skills = {"bridged": (at_best, 1.5 - 0.25 * (at_best + 3) / 2), "shuffled": (-4.5, 1.45), "bridged_with_text": (2.1, 0.46)}
+    if wire:
+        nll = skills["bridged"][1]
+        skills |= {arm: (at_best - loss, nll + 0.05 * loss) for arm, loss in zip(BITS, (0, 0, 0.2, 1), strict=True)}
     test = evaluation(seed, best, "test", skills, soft_tokens, n)
     run.write_samples("pocket", "test", best, test)
     run.add_evals(rows_of(test, step=best, split="test"))

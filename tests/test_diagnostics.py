@@ -39,8 +39,8 @@ def test_singular_values_of_few_wide_vectors():
 def test_nearest_is_the_largest_cosine():
     soft_BKD, embedding_VD = torch.randn(5, 3, 8), torch.randn(11, 8)
     cosines = torch.nn.functional.cosine_similarity(soft_BKD[:, :, None], embedding_VD, dim=-1)
-    assert nearest(soft_BKD, embedding_VD) == pytest.approx(cosines.amax(-1).mean(0).tolist(), rel=1e-5)
-    assert nearest(3 * embedding_VD[None, :4], embedding_VD) == pytest.approx([1.0] * 4)
+    torch.testing.assert_close(nearest(soft_BKD, embedding_VD), cosines.amax(-1))
+    torch.testing.assert_close(nearest(3 * embedding_VD[None, :4], embedding_VD), torch.ones(1, 4))
 
 
 def test_even_attention_is_even_in_the_bins_whatever_the_length():
@@ -94,10 +94,13 @@ def test_rows_come_back_from_disk_with_their_trial(tmp_path):
     mask_BT = torch.ones(4, 7, dtype=torch.bool)
     rows = conditioning_of(torch.randn(4, 3, 8), torch.randn(9, 8), torch.rand(4, 3, 7), mask_BT)
     assert set(rows[0]) == set(CONDITIONING)
+    by_kind = pd.DataFrame(rows).query("index == 1").set_index("kind")["value"]
+    assert by_kind["nearest_p10"] < by_kind["nearest"] < by_kind["nearest_p90"]
     write_frame(run.path / "samples/pocket/conditioning.parquet", pd.DataFrame(rows))
     found = Runs(Results(tmp_path)).conditioning
     assert found.groupby("kind").size().to_dict() == {
-        **{"attention": 3 * ATTENTION_BINS, "nearest": 3, "nearest_random": 3, "singular_value": 8}
+        **{"attention": 3 * ATTENTION_BINS, "nearest": 3, "nearest_p10": 3, "nearest_p90": 3, "nearest_random": 3},
+        "singular_value": 8,
     }
     assert set(found["label"]) == {"t_3tok"}
     assert set(found["evaluator"]) == {"pocket"}

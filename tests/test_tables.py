@@ -35,8 +35,10 @@ def table_of(name: str, results: Results) -> pd.DataFrame:
     return load(HOUSE / f"plots/{name}.py").table(Runs(results))
 
 
-def tex_of(name: str, results: Results) -> Path:
-    return next(file for file in make(load(HOUSE / f"plots/{name}.py"), Runs(results), []) if file.suffix == ".tex")
+def tex_of(name: str, results: Results) -> str:
+    made = make(load(HOUSE / f"plots/{name}.py"), Runs(results), [])
+    assert made is not None
+    return made.files["tex"].decode()
 
 
 def test_main_results_compare_the_bridge_with_every_arm(results):
@@ -81,8 +83,8 @@ def test_provenance_lists_every_trial_that_is_on_disk(results):
 
 def test_tables_say_where_they_come_from(results):
     made = make(load(HOUSE / "plots/ablations.py"), Runs(results), [])
-    assert {file.name for file in made} == {"ablations.tex", "ablations.csv"}
-    text = made[0].read_text()
+    assert {file.name for file in made.write(Runs(results))} == {"ablations.tex", "ablations.csv"}
+    text = made.files["tex"].decode()
     assert "% commit abc1234" in text
     assert all(one in text for one in Runs(results).asked_by("loss_ablation"))
 
@@ -90,7 +92,8 @@ def test_tables_say_where_they_come_from(results):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_compile_as_they_are(results, tmp_path, name):
-    tex = tex_of(name, results)
+    tex = tmp_path / "table.tex"
+    tex.write_text(tex_of(name, results))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"-output-directory={tmp_path}", str(tex)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
@@ -98,9 +101,7 @@ def test_tables_compile_as_they_are(results, tmp_path, name):
 
 def test_every_brace_and_environment_is_closed(results):
     for name in TABLES:
-        text = next(
-            file for file in make(load(HOUSE / f"plots/{name}.py"), Runs(results), []) if file.suffix == ".tex"
-        ).read_text()
+        text = tex_of(name, results)
         bare = text.replace(r"\{", "").replace(r"\}", "")
         assert bare.count("{") == bare.count("}")
         assert text.count(r"\begin") == text.count(r"\end{")
