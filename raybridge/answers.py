@@ -19,7 +19,8 @@ QUANTISED_ARMS = ("bridged_fp16", "bridged_int8", "bridged_int6", "bridged_int4"
 TRANSLATOR_ARMS = ("bridged", "shuffled", "mean", "bridged_with_text", *QUANTISED_ARMS)
 LENGTHS = ("prompt_tokens", "question_tokens", "generated_tokens")
 COSTS = (
-    *("prompt_bytes", "question_bytes", "wire_bytes", "kv_bytes"),
+    *("prompt_bytes", "question_bytes", "kv_bytes"),
+    *("wire_bytes", "wire_bytes_fp16", "wire_bytes_int8", "wire_bytes_int6", "wire_bytes_int4"),
     *("latency_1", "latency_batched", "peak_bytes"),
 )
 MEANS = (
@@ -92,16 +93,20 @@ def _measures(part: pd.DataFrame) -> dict[str, Any]:
     said: dict[str, Any] = {
         "truncated": int(part["truncated"].sum()) if part["truncated"].notna().all() else None,
         "nll": _ratio(part, "nll", "nll_tokens"),
-        "nll_tokens": int(part["nll_tokens"].sum()),
+        "nll_tokens": int(part["nll_tokens"].sum()) if part["nll_tokens"].notna().all() else None,
         "reconstruction_nll": _ratio(part, "reconstruction_nll", "reconstruction_tokens"),
         **{name: part[name].mean() for name in LENGTHS if name in part},
         "soft_tokens": int(part["soft_tokens"].max()),
-        "seconds": part["seconds"].sum(),
+        "seconds": part["seconds"].sum(min_count=1),
     }
-    if "first_token" in part:
+    if "first_token" in part and part["first_token"].notna().all():
         share = part["first_token"].value_counts(normalize=True)
-        said["first_token_entropy"] = float(-(share * np.log2(share)).sum())
-    said |= {f"{name}_rate": part[name].astype(float).mean() for name in ("no_stop", "first_token_correct") if name in part}
+        said["first_token_entropy"] = float((share * np.log2(1 / share)).sum())
+    said |= {
+        f"{name}_rate": part[name].astype(float).mean()
+        for name in ("no_stop", "first_token_correct")
+        if name in part and part[name].notna().all()
+    }
     return said | {name: part[name].mean() for name in COSTS if name in part and part[name].notna().any()}
 
 

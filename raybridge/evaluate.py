@@ -1,88 +1,127 @@
-"""`python -m raybridge.evaluate`: compare trials, summarize completions, take earlier runs into the results."""
+"""`python -m raybridge.evaluate TRIAL --on BENCHMARK`: any trained translator, any benchmark, every arm.
+
+Without a command's name, the first word is the trial to evaluate (`trial --help` has its options). Other commands compare
+trials, summarize completions and take earlier runs into the results.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import pkgutil
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import pandas as pd
 import typer
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+from typer.core import TyperGroup
 
 from raybridge.command import guarded
-from raybridge.data import Evaluator, data_folder
-from raybridge.errors import unknown
-from raybridge.files import read_frame
-from raybridge.imports import write_run
-from raybridge.paired import Asked, compare_readings, default_arm, find_trial, findings, sentence
-from raybridge.recorded import find_runs, read_run
+from raybridge.paired import Asked, band_of, compare_readings, default_arm, find_trial, findings, sentence
 from raybridge.results import Results
-from raybridge.statistics import wilson
+from raybridge.statistics import minimum_detectable_effect
 
-console = Console(width=None if sys.stdout.isatty() else 140)  # a log file has no width of its own
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+if TYPE_CHECKING:
+    from raybridge.judging import Tell
+
+console = Console(width=None if sys.stdout.isatty() else 160)  # a log file has no width of its own
+# torch, transformers and the benchmarks take seconds to import: the commands that need them import them.
+
+
+class Commands(TyperGroup):
+    """Commands, of which `trial` may be left unnamed."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Name the command where the first word is none."""
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["trial", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, cls=Commands)
 
 RESULTS = Annotated[Path, typer.Option("--results", help="where results are")]
 ON = Annotated[str, typer.Option("--on", help="the benchmark: a file of evaluators/")]
 DEBUG = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
 JSON = Annotated[bool, typer.Option("--json", help="print JSON")]
+HARDEN = "Decode hardening (off by default; told in the names of what is kept)"
 
 
-@app.command("import-runs")
-def import_runs(
-    folders: Annotated[list[Path], typer.Argument(help="directories of earlier runs, or directories that hold some")],
-    on: ON = "gsm8k",
+@app.command("trial")
+def evaluate_trial(
+    trial: Annotated[str | None, typer.Argument(help="its directory, name or fingerprint")] = None,
+    on: Annotated[str | None, typer.Option("--on", help="a file of evaluators/; default: the trial's own")] = None,
+    source: Annotated[str | None, typer.Option(help="without a trial: the source model")] = None,
+    target: Annotated[str | None, typer.Option(help="without a trial: the target model")] = None,
+    split: Annotated[Literal["dev", "test"], typer.Option(help="test or dev")] = "test",
+    problems: Annotated[int | None, typer.Option(min=2, help="how many, drawn by seed 0; default: the trial's or all")] = None,
+    arms: Annotated[str | None, typer.Option(help="arms to evaluate, with commas; default: all")] = None,
+    bits: Annotated[str, typer.Option(help="of quantised soft tokens to answer with, with commas")] = "8,6,4",
+    batch: Annotated[int, typer.Option(min=2, help="problems at a time")] = 128,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")] = None,
+    timed: Annotated[int, typer.Option(min=0, help="problems timed one by one; 0 measures no costs")] = 2,
+    difference: Annotated[float, typer.Option(min=0.0, max=1.0, help="of accuracies that should be shown")] = 0.05,
+    top_p: Annotated[float | None, typer.Option(help="nucleus of the first token", rich_help_panel=HARDEN)] = None,
+    temperature: Annotated[float, typer.Option(help="of the first token's draw", rich_help_panel=HARDEN)] = 0.7,
+    ban_end: Annotated[int, typer.Option(help="first tokens that cannot be the end", rich_help_panel=HARDEN)] = 0,
+    repetition_penalty: Annotated[float, typer.Option(help="1 is none", rich_help_panel=HARDEN)] = 1.0,
+    anchor: Annotated[str, typer.Option(help="text that every answer starts with", rich_help_panel=HARDEN)] = "",
+    bos: Annotated[bool, typer.Option("--bos", help="a BOS behind the soft tokens", rich_help_panel=HARDEN)] = False,
     results: RESULTS = Path("ray_results"),
-    debug: DEBUG = False,
-) -> None:
-    """Take earlier runs (eval_samples_step_*.jsonl, train.log) into the results and say what the statistics say of them."""
-    with guarded(console, debug=debug):
-        evaluator = load_evaluator(on)
-        official = _questions(evaluator)
-        recorded = [read_run(folder, evaluator, official=official) for folder in find_runs(folders)]
-        for one in recorded:  # only now, when all of them are read and whole
-            run = write_run(one, Results(results), evaluator)
-            rows = [row for part in one.evaluations for row in summarise_samples(part.samples, {"step": part.label})]
-            first = evaluator.readings[0]
-            shown = [
-                row for row in rows if row["reading"] == first and (row["arm"] == one.bridge or row["step"] == rows[-1]["step"])
-            ]
-            console.print(table_of(shown, f"{run.path.name} (imported), {on} test, {first} reading"))
-            for note in one.notes:
-                console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
-            for compared in findings(run, on, one.bridge):
-                console.print(sentence(compared), soft_wrap=True, highlight=False, markup=False)
-
-
-@app.command()
-def summarize(
-    paths: Annotated[list[Path], typer.Argument(help="trials, tables of samples, or directories of earlier runs")],
-    on: ON = "gsm8k",
-    examples: Annotated[int, typer.Option(min=0, help="completions of each kind to show, of the last evaluation")] = 1,
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:
-    """Count valid, invalid, truncated and correct completions, and show some."""
+    """Evaluate a trial's best checkpoint on a benchmark with every arm and control, or two models without a translator."""
     with guarded(console, debug=debug):
-        evaluations = [one for path in paths for one in evaluations_at(path, on)]
-        rows = [row for where, samples in evaluations for row in summarise_samples(samples, where)]
-        shown = examples_of(evaluations[-1][1], examples)
+        from transformers.utils import logging
+
+        from raybridge import judging, lm
+        from raybridge.hardening import Hardening
+        from raybridge.models import Models
+        from raybridge.scorecard import tables
+        from raybridge.shown import load_evaluator
+
+        logging.disable_progress_bar()  # ours tells what takes long
+        hardening = Hardening(
+            top_p=top_p,
+            temperature=temperature,
+            ban_end=ban_end,
+            repetition_penalty=repetition_penalty,
+            anchor=anchor.strip(),
+            bos=bos,
+        )
+        kept = Results(results)
+        if trial is not None:
+            if source or target:
+                raise ValueError("give a trial, or --source and --target, not both: a trial has its own models")
+            run = find_trial(trial, kept)
+            kept = Results(run.path.resolve().parents[1])
+            evaluator = load_evaluator(on) if on else None
+            question = judging.of_trial(run, evaluator=evaluator, split=split, count=problems, hardening=hardening)
+        elif source and target and on:
+            evaluator = load_evaluator(on)
+            question = judging.of_models(source, target, evaluator=evaluator, split=split, count=problems, hardening=hardening)
+        else:
+            raise ValueError("give a trial, or --source, --target and --on for the arms that need no translator")
+        chosen = judging.arms_of(question, kept, bits=[int(number) for number in _words(bits)], only=_words(arms))
+        for model in dict.fromkeys([question.setting.source, question.setting.target]):
+            lm.check(model)
+        said = _too_few(len(question.setting.problems), difference)
+        if said and not as_json:
+            console.print(said, highlight=False, soft_wrap=True)
+        with _shown(chosen, len(question.setting.problems), quiet=as_json) as tell:
+            card = judging.judge(question, kept, Models(device or _device()), chosen, batch=batch, alone=timed, tell=tell)
         if as_json:
-            typer.echo(json.dumps({"rows": rows, "examples": shown}, ensure_ascii=False))
+            typer.echo(json.dumps({**card.plain(), "arms": chosen, "shows": said}, ensure_ascii=False, allow_nan=False))
             return
-        console.print(table_of(rows, ""))
-        for one in shown:
-            console.print(f"[bold]{one['kind']}[/bold] {one['arm']} {one['problem']}: {one['answer']!r}", highlight=False)
-            console.print(shorten(one["completion"]), markup=False, highlight=False, style="dim")
+        for table in tables(card):
+            console.print(table)
+        for note in card.notes:
+            console.print(note, highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command("compare")
@@ -102,10 +141,12 @@ def compare_trials(
 ) -> None:
     """Compare two trials problem by problem: exact McNemar p, bootstrap interval, wins and losses, Holm over readings."""
     with guarded(console, debug=debug):
-        first, second = find_trial(a, Results(results)), find_trial(b, Results(results))
+        kept = Results(results)
+        first, second = find_trial(a, kept), find_trial(b, kept)
         left = Asked(run=first, arm=arm or default_arm(first, on, split), on=on, split=split, step=step_a)
         right = Asked(run=second, arm=arm_b or arm or default_arm(second, on, split), on=on, split=split, step=step_b)
-        compared = compare_readings(left, right, shared=shared)
+        bands = band_of(Results(first.path.resolve().parents[1]), on, split, right.arm)
+        compared = compare_readings(left, right, shared=shared, bands=bands)
         if as_json:
             typer.echo(json.dumps([asdict(one) for one in compared]))
             return
@@ -113,122 +154,103 @@ def compare_trials(
             console.print(sentence(one), soft_wrap=True, highlight=False, markup=False)
 
 
-def load_evaluator(name: str) -> Evaluator:
-    """The evaluator that a file of evaluators/ offers, with its default options."""
-    package = importlib.util.find_spec("evaluators")
-    assert package is not None
-    names = [module.name for module in pkgutil.iter_modules(package.submodule_search_locations)]
-    if name not in names:
-        raise unknown("benchmark", name, names, "--on")
-    module = importlib.import_module(f"evaluators.{name}")
-    offered: list[Any] = [one for one in vars(module).values() if is_dataclass(one) and getattr(one, "name", None) == name]
-    assert len(offered) == 1, f"evaluators/{name}.py must offer one dataclass named {name!r}"
-    return offered[0]()
+@app.command()
+def summarize(
+    paths: Annotated[list[Path], typer.Argument(help="trials, tables of samples, or directories of earlier runs")],
+    on: ON = "gsm8k",
+    examples: Annotated[int, typer.Option(min=0, help="completions of each kind to show, of the last evaluation")] = 1,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Count valid, invalid, truncated and correct completions, and show some."""
+    with guarded(console, debug=debug):
+        from raybridge import shown
+
+        evaluations = [one for path in paths for one in shown.evaluations_at(path, on)]
+        rows = [row for where, samples in evaluations for row in shown.summarise_samples(samples, where)]
+        examples_ = shown.examples_of(evaluations[-1][1], examples)
+        if as_json:
+            typer.echo(json.dumps({"rows": rows, "examples": examples_}, ensure_ascii=False))
+            return
+        console.print(shown.table_of(rows, ""))
+        for one in examples_:
+            console.print(f"[bold]{one['kind']}[/bold] {one['arm']} {one['problem']}: {one['answer']!r}", highlight=False)
+            console.print(shown.shorten(one["completion"]), markup=False, highlight=False, style="dim")
 
 
-def _questions(evaluator: Evaluator) -> dict[str, str]:
-    """The official test questions by problem id, if RAYBRIDGE_DATA is set: earlier runs are checked against them."""
-    return {problem.id: problem.question for problem in evaluator.problems("test")} if data_folder() else {}
+@app.command("import-runs")
+def import_runs(
+    folders: Annotated[list[Path], typer.Argument(help="directories of earlier runs, or directories that hold some")],
+    on: ON = "gsm8k",
+    results: RESULTS = Path("ray_results"),
+    debug: DEBUG = False,
+) -> None:
+    """Take earlier runs (eval_samples_step_*.jsonl, train.log) into the results and say what the statistics say of them."""
+    with guarded(console, debug=debug):
+        from raybridge import shown
+        from raybridge.imports import write_run
+        from raybridge.recorded import find_runs, read_run
+
+        evaluator = shown.load_evaluator(on)
+        official = shown.questions_of(evaluator)
+        recorded = [read_run(folder, evaluator, official=official) for folder in find_runs(folders)]
+        for one in recorded:  # only now, when all of them are read and whole
+            run = write_run(one, Results(results), evaluator)
+            rows = [row for part in one.evaluations for row in shown.summarise_samples(part.samples, {"step": part.label})]
+            first, last = evaluator.readings[0], rows[-1]["step"]
+            told = [row for row in rows if row["reading"] == first and (row["arm"] == one.bridge or row["step"] == last)]
+            console.print(shown.table_of(told, f"{run.path.name} (imported), {on} test, {first} reading"))
+            for note in one.notes:
+                console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
+            for compared in findings(run, on, one.bridge):
+                console.print(sentence(compared), soft_wrap=True, highlight=False, markup=False)
 
 
-def summarise_samples(samples: pd.DataFrame, where: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each arm and reading: valid, invalid, truncated, correct, and the accuracy with its interval."""
-    rows = []
-    for arm, part in samples.groupby("arm", sort=False):
-        for column in score_columns(part):
-            reading = column.removeprefix("score_")
-            n, correct, invalid = len(part), float(part[column].sum()), int(part[f"answer_{reading}"].isna().sum())
-            low, high = wilson(round(correct), n)
-            truncated = part["truncated"] if "truncated" in part else pd.Series(dtype="boolean")
-            rows.append(
-                {
-                    **where,
-                    "arm": arm,
-                    "reading": reading,
-                    "n": n,
-                    "valid": n - invalid,
-                    "invalid": invalid,
-                    "truncated": int(truncated.sum()) if len(truncated) and truncated.notna().all() else None,
-                    "correct": correct,
-                    "accuracy": correct / n,
-                    "low": low,
-                    "high": high,
-                }
-            )
-    return rows
+def _words(listed: str | None) -> list[str]:
+    """The words of a list with commas."""
+    return [word.strip() for word in (listed or "").split(",") if word.strip()]
 
 
-def score_columns(samples: pd.DataFrame) -> list[str]:
-    """The columns that hold scores, the first reading first."""
-    return [column for column in map(str, samples) if column.startswith("score_")]
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def examples_of(samples: pd.DataFrame, count: int) -> list[dict[str, Any]]:
-    """The first `count` correct, wrong and invalid completions of each arm by its first reading."""
-    column = score_columns(samples)[0]
-    reading = column.removeprefix("score_")
-    found = []
-    for arm, part in samples.groupby("arm", sort=False):
-        invalid = part[f"answer_{reading}"].isna()
-        kinds = {"correct": part[column] >= 1, "wrong": (part[column] < 1) & ~invalid, "invalid": invalid}
-        for kind, rows in kinds.items():
-            found += [
-                {
-                    "arm": arm,
-                    "kind": kind,
-                    "problem": row["problem"],
-                    "answer": None if kind == "invalid" else row[f"answer_{reading}"],
-                    "completion": row["completion"],
-                }
-                for row in part[rows].head(count).to_dict("records")
-            ]
-    return found
+def _too_few(n: int, difference: float) -> str:
+    """What n problems cannot show, where that is what is asked; empty where they can."""
+    effect = minimum_detectable_effect(n)
+    if effect <= difference:
+        return ""
+    shown = f"below {effect:.3f}" if effect < 1 else "of any size"
+    return (
+        f"note: with {n} problems a paired difference {shown} would often be missed (power 0.8 at p 0.05, half of the problems "
+        f"answered differently); {difference:g} was asked for (--difference)"
+    )
 
 
-def evaluations_at(path: Path, on: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """(where it is from, sample rows) of each evaluation: of a trial, an earlier run's directory, or a table of samples."""
-    if (path / "trial.json").is_file():
-        run = find_trial(str(path), Results())
-        found = []
-        for evaluator, split, step in run.sampled():
-            samples = run.samples(evaluator, split, step)
-            assert samples is not None
-            found.append(({"of": run.path.name, "on": f"{evaluator}/{split}", "step": step}, samples))
-        if not found:
-            raise ValueError(f"{path} has no evaluations yet")
-        return found
-    if path.suffix == ".parquet" and path.is_file():
-        samples = read_frame(path)
-        missing = {"arm", "problem", "completion"} - set(samples)
-        if missing or not score_columns(samples):
-            raise ValueError(
-                f"{path} is no table of samples: it has no column {sorted(missing)[0] if missing else 'score_...'!r}"
-            )
-        return [({"of": path.stem, "on": "", "step": None}, samples)]
-    if path.is_dir():
-        runs = [read_run(folder, load_evaluator(on)) for folder in find_runs([path])]
-        return [({"of": run.name, "on": on, "step": one.step}, one.samples) for run in runs for one in run.evaluations]
-    raise ValueError(f"{path} is no trial's directory, no table of samples (.parquet) and no directory of an earlier run")
+class _Rate(ProgressColumn):
+    """Problems a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate, or a dash while it is not known."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.1f} problems/s" if speed else "-")
 
 
-def table_of(rows: Sequence[dict[str, Any]], title: str) -> Table:
-    """Summary rows as a table, a blank where something was not recorded."""
-    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left")
-    columns = [column for column in rows[0] if column not in ("low", "high") and any(row[column] is not None for row in rows)]
-    for column in columns:
-        table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right", no_wrap=column == "of")
-    for row in rows:
-        told = dict(row) | {
-            "accuracy": f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
-            "correct": f"{row['correct']:g}",
-        }
-        table.add_row(*(escape(str(told[column])) if told[column] is not None else "" for column in columns))
-    return table
+@contextmanager
+def _shown(arms: Sequence[str], count: int, *, quiet: bool) -> Iterator[Tell]:
+    """A progress bar for each arm."""
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()]
+    with Progress(*columns, console=console, disable=quiet) as progress:
+        tasks = {arm: progress.add_task(arm, total=count, start=False) for arm in arms}
 
+        def tell(arm: str, done: int) -> None:
+            if arm in tasks:
+                progress.start_task(tasks[arm])
+                progress.advance(tasks[arm], done)
 
-def shorten(completion: str, limit: int = 300) -> str:
-    """A completion, its middle left out if it is long."""
-    return completion if len(completion) <= limit else f"{completion[: limit // 2]} ... {completion[-limit // 2 :]}"
+        yield tell
 
 
 if __name__ == "__main__":

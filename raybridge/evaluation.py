@@ -34,7 +34,7 @@ from raybridge.requests import (
 from raybridge.rescoring import joint_rows
 from raybridge.scoring import continuation_nll, readings
 from raybridge.trial import Trial
-from raybridge.wire import kv_bytes, wire_bytes
+from raybridge.wire import FORMATS, kv_bytes, wire_bytes
 
 __all__ = [
     "BASELINE_ARMS", "K_ARMS", "TRIAL_ARMS", "TRIAL_ARMS_DEV", "TRIAL_ARMS_TEST",
@@ -129,7 +129,7 @@ def _rows(
             "soft_tokens": asked.soft_tokens,
             "prompt_bytes": asked.prompt_bytes(i),
             "question_bytes": len(problem.question.encode()),
-            "wire_bytes": _wire_bytes(asked, arm),
+            **_wire_bytes(asked, arm),
             "kv_bytes": _kv_bytes(asked, i),
             "seconds": seconds,
             **readings(evaluator, problem, completions[i].text),
@@ -138,9 +138,11 @@ def _rows(
     ]
 
 
-def _wire_bytes(asked: Asked, arm: str) -> float | None:
-    """Bytes of a problem's soft tokens on the wire; None where there are none."""
-    return wire_bytes((asked.soft_tokens, asked.lm.width), wire_format(arm)) if asked.soft_tokens else None
+def _wire_bytes(asked: Asked, arm: str) -> dict[str, float | None]:
+    """Bytes of a problem's soft tokens on the wire as they travelled, and in every format; None where there are none."""
+    forms = {"wire_bytes": wire_format(arm)} | {f"wire_bytes_{name}": form for name, form in FORMATS.items()}
+    shape = (asked.soft_tokens, asked.lm.width)
+    return {name: wire_bytes(shape, form) if asked.soft_tokens else None for name, form in forms.items()}
 
 
 def _kv_bytes(asked: Asked, row: int) -> float | None:
@@ -151,9 +153,9 @@ def _kv_bytes(asked: Asked, row: int) -> float | None:
         return None
 
 
-def in_order(rows: Iterable[Mapping[str, Any]], problems: Sequence[Problem]) -> pd.DataFrame:
+def in_order(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, problems: Sequence[Problem]) -> pd.DataFrame:
     """Sample rows as a table, arm by arm in the order of the problems; a missing or doubled row is a fault."""
-    frame_ = pd.DataFrame(list(rows))
+    frame_ = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     place = {problem.id: number for number, problem in enumerate(problems)}
     assert not frame_.duplicated(["problem", "arm"]).any(), "a problem was answered twice by one arm"
     assert (frame_.groupby("arm").size() == len(place)).all(), "an arm did not answer every problem"

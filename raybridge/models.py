@@ -44,14 +44,16 @@ class Models:
             layers,
         )
         if key not in self._states:
-            source = self.load(request.source)
-            around = frame(source, request.evaluator)
-            rows = [around.question(problem.question) for problem in request.problems]
-            self._states[key] = source.hidden_states(around.before, rows, layers)
+            self._states[key] = self._read(request, layers)
             while len(self._states) > 1 and sum(states.nbytes for states, _ in self._states.values()) > self.cached_states:
                 self._states.popitem(last=False)
         self._states.move_to_end(key)
         return self._states[key]
+
+    def _read(self, request: Request, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        source = self.load(request.source)
+        around = frame(source, request.evaluator)
+        return source.hidden_states(around.before, [around.question(one.question) for one in request.problems], layers)
 
     def module(self, request: Request, weights: Mapping[str, Tensor]) -> TranslatorModule:
         """The translator with these weights; built again only for other weights."""
@@ -63,12 +65,12 @@ class Models:
             self._built = weights, module.to(self.device).eval()
         return self._built[1]
 
-    def soft_tokens(self, request: Request, weights: Mapping[str, Tensor]) -> Tensor:
-        """Soft tokens (B, K, D) of a request's questions."""
+    def soft_tokens(self, request: Request, weights: Mapping[str, Tensor], *, fresh: bool = False) -> Tensor:
+        """Soft tokens (B, K, D) of a request's questions; `fresh` reads the questions again, as who measures time must."""
         assert request.translator is not None
-        module = self.module(request, weights)
+        module, layers = self.module(request, weights), request.translator.layers
         with torch.no_grad(), autocast(self.device):
-            return module(*self.states(request, request.translator.layers))
+            return module(*(self._read(request, layers) if fresh else self.states(request, layers)))
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
+from raybridge.config import fingerprint
 from raybridge.errors import unknown
 from raybridge.results import Results, TrialRun
-from raybridge.statistics import Comparison, compare, corrected, minimum_detectable_effect
+from raybridge.statistics import Comparison, aa_band, compare, corrected, minimum_detectable_effect, verdict
+
+REPLICATES = "replicates"  # the sweep whose trials differ in their seed alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +29,12 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """B against A."""
+    """B against A. band: the A/A band that the verdict was held against, where one is known."""
 
     a: Side
     b: Side
     result: Comparison
+    band: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +56,29 @@ class Asked:
         return f"{self.run.path.name} ({self.arm})"
 
 
-def compare_readings(a: Asked, b: Asked, *, shared: bool = False) -> list[Compared]:
-    """Compare b with a by every reading, p Holm-corrected over the readings."""
-    return _corrected(_sides(a, b, shared=shared))
+def compare_readings(a: Asked, b: Asked, *, shared: bool = False, bands: Mapping[str, float] | None = None) -> list[Compared]:
+    """Compare b with a by every reading, p Holm-corrected over the readings; `bands` has the A/A band of each."""
+    return _corrected(_sides(a, b, shared=shared), bands or {})
+
+
+def band_of(results: Results, on: str, split: str, arm: str) -> dict[str, float]:
+    """The A/A band of an arm by each reading, from a sweep named `replicates`; empty where there is none.
+
+    Its trials that differ in name and seed alone are one group; each counts with its best step on dev.
+    """
+    plan = results.sweep(REPLICATES).plan()
+    groups: dict[str, dict[str, list[float]]] = {}
+    for asked in (plan or {}).get("trials", []):
+        run = results.find(asked["fingerprint"])
+        if run is None or (result := run.result()) is None:
+            continue
+        group = fingerprint({key: value for key, value in run.config.items() if key not in ("name", "seed")})
+        rows = run.evals()
+        rows = rows[(rows["evaluator"] == on) & (rows["split"] == split) & (rows["arm"] == arm)]
+        for row in rows[rows["step"] == result["best_step"]].to_dict("records"):
+            groups.setdefault(row["reading"], {}).setdefault(group, []).append(row["accuracy"])
+    bands = {reading: aa_band(*scores.values()) for reading, scores in groups.items()}
+    return {reading: band for reading, band in bands.items() if band is not None}
 
 
 def findings(run: TrialRun, on: str, bridge: str) -> list[Compared]:
@@ -81,6 +105,9 @@ def sentence(one: Compared) -> str:
     )
     if (a.trial, a.arm) == (b.trial, b.arm):
         said += {"tie": ", no degradation shown", "worse": ", a degradation", "better": ""}[told.verdict]
+    if one.band is not None:
+        inside = "inside" if abs(told.difference) <= one.band else "outside"
+        said += f" ({inside} the A/A band of {one.band:.3f})"
     if told.verdict != "tie":
         return said
     effect = minimum_detectable_effect(told.n, discordant=max(told.wins + told.losses, 1) / told.n)
@@ -106,9 +133,13 @@ def _sides(a: Asked, b: Asked, *, shared: bool) -> list[Pair]:
     ]
 
 
-def _corrected(pairs: Sequence[Pair]) -> list[Compared]:
-    results = corrected([compare(left, right) for _, _, left, right in pairs])
-    return [Compared(a=a, b=b, result=result) for (a, b, _, _), result in zip(pairs, results, strict=True)]
+def _corrected(pairs: Sequence[Pair], bands: Mapping[str, float] | None = None) -> list[Compared]:
+    compared = []
+    for (a, b, _, _), result in zip(pairs, corrected([compare(left, right) for _, _, left, right in pairs]), strict=True):
+        band = (bands or {}).get(a.reading)
+        word = verdict(result.difference, result.p, band=band)
+        compared.append(Compared(a=a, b=b, result=replace(result, verdict=word), band=band))
+    return compared
 
 
 def find_trial(named: str, results: Results) -> TrialRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from raybridge.arms import ask
@@ -45,6 +46,8 @@ def joint_rows(request: Request, models: Models) -> list[dict[str, Any]]:
                 "chosen": chosen,
                 "joint_source": score["source"][i],
                 "joint_target": score["target"][i],
+                **dict.fromkeys(("generated_tokens", "truncated", "nll", "nll_tokens", "prompt_tokens", "seconds"), math.nan),
+                "soft_tokens": 0,
                 **readings(request.evaluator, problem, completion),
             }
         )
