@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,6 +112,8 @@ def sentence(one: Compared) -> str:
     if told.verdict != "tie":
         return said
     effect = minimum_detectable_effect(told.n, discordant=max(told.wins + told.losses, 1) / told.n)
+    if effect == math.inf:
+        return said + f" ({told.n} problems that disagree this seldom cannot show a difference)"
     return said + f" ({told.n} problems that disagree this often show a difference of {effect:.3f} four times in five)"
 
 

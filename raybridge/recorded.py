@@ -177,7 +177,8 @@ def _said(path: Path, samples: pd.DataFrame) -> list[str]:
     notes = []
     for arm, part in samples[samples["completion"].str.strip() == ""].groupby("arm", sort=False):
         first = part["problem"].iloc[0]
-        notes.append(f"{path.name}: {len(part)} empty completions of {arm} (the first for {first}) count as invalid")
+        count = "1 empty completion counts" if len(part) == 1 else f"{len(part)} empty completions count"
+        notes.append(f"{path.name}: {count} as invalid for {arm} (the first: {first})")
     once = samples.drop_duplicates("problem")
     for column, saying in {
         "gold_agrees": "the gold was extracted as another answer than the gold text gives; they are graded by the gold text",

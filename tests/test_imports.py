@@ -216,7 +216,7 @@ def test_an_empty_completion_is_invalid_and_told(made) -> None:
     assert bridged["answer_strict"].isna().tolist() == [True, False]
     assert bridged["score_strict"].tolist() == [0, 0]
     assert any(
-        "1 empty completions of bridged (the first for gsm8k/test/0) count as invalid" in note for note in recorded.notes
+        "1 empty completion counts as invalid for bridged (the first: gsm8k/test/0)" in note for note in recorded.notes
     )
 
 

@@ -1,0 +1,212 @@
+"""Arms beyond those of every sweep: what each puts to which model, and what is measured of it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from raybridge import checkpoint
+from raybridge.answers import OF_K, QUANTISED_ARMS, TRANSLATOR_ARMS
+from raybridge.arms import CASCADE, ask, derange, noise
+from raybridge.evaluation import Models, answer, in_order
+from raybridge.hardening import Hardening
+from raybridge.lm import FrozenLM
+from raybridge.prompts import frame, prompt_hash
+from raybridge.requests import requests_for, setting_of
+from raybridge.scoring import check_alignment, continuation_nll
+from raybridge.wire import FORMATS, through_wire, wire_bytes
+
+
+@pytest.fixture(scope="module")
+def models():
+    return Models("cpu")
+
+
+@pytest.fixture
+def weights(trial, models):
+    torch.manual_seed(0)
+    source, target = models.load(trial.source), models.load(trial.target)
+    module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms)
+    for name, p in module.named_parameters():
+        if name.endswith("gate"):
+            torch.nn.init.ones_(p)  # open, so that the soft tokens depend on the question
+    return checkpoint.copy_of(module)
+
+
+@pytest.fixture
+def request_(trial):
+    (one,) = requests_for(trial, step=1, split="dev", arms=("bridged",))
+    return one
+
+
+def by_problem(rows, arm):
+    return {row["problem"]: row for row in rows if row["arm"] == arm}
+
+
+def test_arms_together_answer_as_they_do_alone(trial, models, weights, request_):
+    arms = ("bridged", "shuffled", "mean", "bridged_with_text", "bridged_int8", "zero", "random", "no_context")
+    together = answer(replace(request_, arms=arms), models, weights)
+    for arm in arms:
+        alone = answer(replace(request_, arms=(arm,)), models, weights)
+        for one, other in zip(alone, [row for row in together if row["arm"] == arm], strict=True):
+            assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+
+
+def test_a_batch_of_many_arms_is_cut(trial, models, weights, request_, monkeypatch):
+    arms = ("bridged", "shuffled", "zero")
+    whole = answer(replace(request_, arms=arms), models, weights)
+    monkeypatch.setattr("raybridge.evaluation.ROWS_AT_ONCE", 16)  # two arms of eight problems
+    cut = answer(replace(request_, arms=arms), models, weights)
+    assert [row["completion"] for row in whole] == [row["completion"] for row in cut]
+
+
+def test_shuffled_is_a_derangement_among_neighbours():
+    soft = torch.arange(5.0)[:, None, None].expand(5, 2, 3)
+    assert derange(soft)[:, 0, 0].tolist() == [4, 0, 1, 2, 3]
+
+
+def test_mean_is_that_of_the_other_problems(models, weights, request_):
+    soft = models.soft_tokens(request_, weights)
+    placed = ask(request_, models, "mean", soft, shots=False).place[0].embeds_BTD
+    for i in range(len(soft)):
+        others = torch.cat([soft[:i], soft[i + 1 :]]).mean(0)
+        torch.testing.assert_close(placed[i], others, rtol=1e-4, atol=1e-6)
+
+
+def test_random_has_the_targets_scale_and_a_seed_a_problem(models, request_):
+    asked = replace(request_, soft_tokens=8)
+    target = models.load(request_.target)
+    placed = ask(asked, models, "random", None, shots=False).place[0].embeds_BTD
+    assert placed.pow(2).mean().sqrt().item() == pytest.approx(target.embedding_rms, rel=0.05)
+    assert not torch.allclose(placed[0], placed[1])
+    turned = ask(replace(asked, problems=asked.problems[::-1]), models, "random", None, shots=False).place[0].embeds_BTD
+    assert torch.equal(turned.flip(0), placed)
+    assert torch.equal(noise("a", (2, 3)), noise("a", (2, 3)))
+
+
+@pytest.mark.parametrize("arm", QUANTISED_ARMS)
+def test_quantised_arms_answer_with_what_came_over_the_wire(models, weights, request_, arm):
+    form = FORMATS[arm.removeprefix("bridged_")]
+    soft = models.soft_tokens(request_, weights)
+    asked = ask(request_, models, arm, soft, shots=False)
+    assert torch.equal(asked.place[0].embeds_BTD, through_wire(soft, form))
+    row = answer(replace(request_, arms=(arm,)), models, weights)[0]
+    assert row["wire_bytes"] == row[f"wire_bytes_{arm.removeprefix('bridged_')}"] == wire_bytes(soft.shape[1:], form)
+
+
+def test_cascade_gives_the_sources_answer_beside_the_question_and_the_other_without_it(models, request_):
+    said = tuple(f"it is {i} #### {i}" for i in range(len(request_.problems)))
+    asked = replace(request_, translator=None, source_answers=said)
+    around = frame(models.load(request_.target), request_.evaluator)
+    rows = answer(replace(asked, arms=("cascade", "source_answer_as_text")), models)
+    for i, problem in enumerate(request_.problems):
+        both = CASCADE.format(question=problem.question, answer=said[i])
+        assert by_problem(rows, "cascade")[problem.id]["prompt_hash"] == prompt_hash(around.prompt(both))
+        assert by_problem(rows, "source_answer_as_text")[problem.id]["prompt_hash"] == prompt_hash(around.prompt(said[i]))
+
+
+def test_joint_takes_the_answer_that_both_find_likelier(models, request_):
+    count = len(request_.problems)
+    right = tuple(problem.rationale for problem in request_.problems)
+    wrong = ("there is no way to tell",) * count
+    for source_answers, target_answers, winner in ((right, wrong, "source"), (wrong, right, "target")):
+        asked = replace(
+            request_, arms=("joint",), translator=None, source_answers=source_answers, target_answers=target_answers
+        )
+        rows = answer(asked, models)
+        assert {row["chosen"] for row in rows} == {winner}
+        assert all(row["score_strict"] == 1 for row in rows)
+    same = replace(request_, arms=("joint",), translator=None, source_answers=right, target_answers=right)
+    rows = answer(same, models)
+    assert {row["chosen"] for row in rows} == {"target"}
+    member = ask(request_, models, "source", None, shots=False), ask(request_, models, "target", None, shots=False)
+    scores = []
+    for one in member:  # by hand: one problem at a time, log-likelihood a token, summed over the two models
+        tokens = [one.around.answer(text) for text in right]
+        nll, _ = continuation_nll(one, one.around, tokens)
+        scores.append([-n / len(row) for n, row in zip(nll, tokens, strict=True)])
+    assert [row["joint_target"] for row in rows] == pytest.approx([a + b for a, b in zip(*scores, strict=True)])
+
+
+def test_gold_reaches_no_arm_that_passes_answers_on(models, request_):
+    """The trap: another gold for the same questions, the same prompts and completions."""
+    forged = tuple(replace(p, gold="123456", rationale="nothing\n#### 123456") for p in request_.problems)
+    said = tuple(f"#### {i}" for i in range(len(forged)))
+    for arms in (("cascade", "source_answer_as_text"), ("joint",)):
+        asked = replace(request_, arms=arms, translator=None, source_answers=said, target_answers=said[::-1])
+        plain, other = answer(asked, models), answer(replace(asked, problems=forged), models)
+        assert [(row["prompt_hash"], row["completion"]) for row in plain] == [
+            (row["prompt_hash"], row["completion"]) for row in other
+        ]
+
+
+def test_measures_of_an_arm_are_those_of_its_rows(trial, models, weights, request_):
+    target = models.load(trial.target)
+    row = answer(replace(request_, arms=("bridged_with_text",)), models, weights)[0]
+    problem = next(p for p in request_.problems if p.id == row["problem"])
+    around = frame(target, trial.evaluator)
+    text = f"{around.before_text} {problem.question}{around.after_text}"
+    assert row["prompt_bytes"] == len(text.encode())
+    assert row["question_bytes"] == len(problem.question.encode())
+    heads, size, layers = 5, 32, 4
+    assert row["kv_bytes"] == 2 * layers * heads * size * 2 * (row["prompt_tokens"] + row["soft_tokens"])
+    assert row["wire_bytes"] == wire_bytes((trial.translator.soft_tokens, target.width), FORMATS["fp16"])
+    source = answer(replace(request_, arms=("target",), translator=None), models)
+    assert [one["wire_bytes"] for one in source] == [None] * len(source)  # missing, not zero
+    # zero-shot, so the gold's first token is the likeliest exactly where decoding begins with it
+    for one, p in zip(source, request_.problems, strict=True):
+        assert one["first_token_correct"] == (one["first_token"] == around.answer(p.rationale)[0])
+        assert one["no_stop"] is False
+
+
+def test_training_and_decoding_agree_on_position_0_of_the_answer(models, weights, request_, monkeypatch):
+    soft = models.soft_tokens(request_, weights)
+    asked = ask(request_, models, "bridged", soft, shots=False)
+    check_alignment(asked)
+    states = FrozenLM.continuation_states
+
+    def one_late(self, pieces, rows):
+        hidden, ids, mask = states(self, pieces, [[*row, row[-1]] for row in rows])
+        return hidden[:, 1:], ids[:, 1:], mask[:, 1:]
+
+    monkeypatch.setattr(FrozenLM, "continuation_states", one_late)
+    with pytest.raises(AssertionError, match="do not read the first answer token from the same position"):
+        check_alignment(asked)
+
+
+def test_hardening_is_told_in_the_rows_and_in_the_keys(trial, models, weights, request_):
+    on = Hardening(anchor="So:", bos=True)
+    around = frame(models.load(trial.target), trial.evaluator)
+    asked = ask(replace(request_, hardening=on), models, "bridged", models.soft_tokens(request_, weights), shots=False)
+    assert asked.around.after_text == around.after_text + " So:"
+    assert asked.place[-1].mask_BT.shape[1] == 1
+    bos = models.load(trial.target).tokenizer.bos_token_id
+    assert torch.equal(asked.place[-1].embeds_BTD[0, 0], models.load(trial.target).embed(torch.tensor(bos)))
+    assert {row["arm"] for row in answer(replace(request_, hardening=on), models, weights)} == {"bridged+anchor(So:)+bos"}
+    plain = setting_of(trial, "dev")
+    assert {plain.key(arm) != replace(plain, hardening=on).key(arm) for arm in ("source", "zero", "cascade")} == {True}
+
+
+def test_an_anchor_stands_in_front_of_the_answer_that_is_scored(trial, models, request_):
+    """Likelihood after the anchor is that of the same text after the same prompt written out by hand."""
+    target = models.load(trial.target)
+    on = ask(replace(request_, hardening=Hardening(anchor="So:"), translator=None), models, "target", None, shots=False)
+    problem = request_.problems[0]
+    prompt = f"{on.around.before_text} {problem.question}\nAnswer: So:"
+    ids = [target.tokenizer.bos_token_id, *target.tokenize(prompt)]
+    by_hand = target.answer_nll([target.text_piece([ids])], [on.around.answer(problem.rationale)]).sum().item()
+    nll, _ = continuation_nll(on, on.around, [on.around.answer(p.rationale) for p in request_.problems])
+    assert nll[0] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_arms_of_a_translator_are_no_frozen_arms(trial):
+    assert set(TRANSLATOR_ARMS).isdisjoint(OF_K)
+    (one,) = setting_of(trial, "dev").requests(("joint", "zero"), prefix="p")
+    with pytest.raises(AssertionError, match="stands in no batch with another arm"):
+        answer(one, Models("cpu"))
+
+
+def test_rows_of_new_arms_make_a_whole_table(trial, models, weights, request_):
+    rows = answer(replace(request_, arms=("bridged", "mean", "bridged_int4")), models, weights)
+    table = in_order(rows, request_.problems)
+    assert table["arm"].tolist() == ["bridged"] * 8 + ["mean"] * 8 + ["bridged_int4"] * 8
