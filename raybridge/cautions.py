@@ -18,13 +18,33 @@ BRIDGES = ("bridged", "bridged_with_text")
 
 def cautions(runs: Runs) -> pd.DataFrame:
     """A row for each caution: which trial, what kind, and the sentence."""
-    rows = [*unfinished(runs), *uncompressed(runs), *dead_terms(runs), *contaminated(runs), *too_few(runs), *collapsed(runs)]
-    rows += imported(runs)
+    rows: list[dict[str, Any]] = []
+    for rule in (unreadable, unfinished, uncompressed, dead_terms, contaminated, uncontrolled, too_few, collapsed, imported):
+        try:
+            rows += rule(runs)
+        except ValueError as error:  # a file cannot be read; the other rules still speak
+            rows.append(_said("results", "not readable", str(error)))
     return pd.DataFrame(rows, columns=["trial", "kind", "sentence"]).drop_duplicates(ignore_index=True)
 
 
 def _said(trial: str, kind: str, sentence: str) -> dict[str, Any]:
     return {"trial": trial, "kind": kind, "sentence": sentence}
+
+
+def unreadable(runs: Runs) -> Iterator[dict[str, Any]]:
+    """Results on disk that are in no figure."""
+    for name, sentence in runs.left_out.items():
+        yield _said(name[:8] if name.isalnum() else name, "not readable", f"left out: {sentence}")
+
+
+def uncontrolled(runs: Runs) -> Iterator[dict[str, Any]]:
+    """Bridges without a shuffled control: nothing shows that what they carry comes from the question."""
+    test = runs.test
+    for (trial, evaluator), part in test.groupby(["trial", "evaluator"], sort=False):
+        arms = set(part["arm"])
+        if arms & set(BRIDGES) and "shuffled" not in arms:
+            sentence = f"no shuffled control was run on {evaluator}: what its soft tokens carry is not known"
+            yield _said(str(trial), "no control", sentence)
 
 
 def unfinished(runs: Runs) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -13,7 +13,7 @@ import pandas as pd
 
 from raybridge.answers import of_first_reading
 from raybridge.cautions import cautions
-from raybridge.findings import transfer
+from raybridge.outcomes import changes, costs, differences, origins, outcomes
 from raybridge.runs import Runs
 
 STYLE = """
@@ -24,19 +24,25 @@ h3 { margin: 1.6rem 0 .3rem; }
 nav a { margin-right: 1rem; }
 .quiet { color: #595959; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; white-space: nowrap; padding: .25rem .7rem .25rem 0; vertical-align: top; }
+table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; white-space: nowrap; padding: .25rem .6rem .25rem 0; vertical-align: top; }
 td { border-bottom: 1px solid #e3e3e3; }
 th { border-bottom: 2px solid #333; vertical-align: bottom; }
 .number { text-align: right; }
-figure { display: inline-block; vertical-align: top; width: 23rem; margin: 0 1rem 1.5rem 0; }
+.figures { columns: 21rem; column-gap: 1.5rem; }
+figure { break-inside: avoid; margin: 0 0 1.8rem; font-size: .9rem; }
 figure img { width: 100%; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .5rem; margin: 0; font-size: .78rem; }
+.sides pre { max-height: 16rem; overflow-y: auto; }
 .sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr)); gap: .8rem; margin: .4rem 0 1.2rem; }
 .caution { border-left: 4px solid #b35900; padding-left: .7rem; margin: .8rem 0; }
 .caution ul { margin: .2rem 0; }
 summary { cursor: pointer; }
 """
+READING = (
+    "Means over the seeds. Test: accuracy by the first reading with its 95% Wilson interval. Transfer: bridged against "
+    "shuffled soft tokens on the same test problems, paired, p Holm-corrected over the configurations."
+)
 EXAMPLES = 3  # of each kind
 FOLDED = 8  # cautions of one kind before they are folded away
 BRIDGES = ("bridged", "bridged_with_text")
@@ -54,11 +60,12 @@ class Drawn:
 def report(runs: Runs, figures: Sequence[Drawn], missing: Sequence[str]) -> str:
     """The whole page. `missing` says which figures have no data and what makes them."""
     parts = {
-        "Cautions": caution_list(runs),
+        "Cautions": said(lambda: caution_list(runs)),
         "Sweeps": "".join(sweep_section(runs, name) for name in runs.plans if runs.sweep in (None, name)) or "<p>None.</p>",
         "Figures": figure_list(figures, missing),
-        "Examples": example_list(runs),
+        "Examples": said(lambda: example_list(runs)),
         "Cost": table_html(costs(runs)),
+        "Provenance": table_html(origins(runs)),
         "Trials": "".join(trial_section(runs, trial) for trial in runs.trials.to_dict("records")),
     }
     links = "".join(f'<a href="#{name.lower()}">{name}</a>' for name in parts)
@@ -69,6 +76,14 @@ def report(runs: Runs, figures: Sequence[Drawn], missing: Sequence[str]) -> str:
         f"<title>raybridge report</title><style>{STYLE}</style></head><body><h1>raybridge report</h1>"
         f'<p class="quiet">{count}</p><nav>{links}</nav>{body}</body></html>\n'
     )
+
+
+def said(section: Callable[[], str]) -> str:
+    """A section, or the sentence that says which file it could not read."""
+    try:
+        return section()
+    except ValueError as error:
+        return f'<p class="caution">{escape(str(error))}</p>'
 
 
 def table_html(table: pd.DataFrame) -> str:
@@ -113,48 +128,9 @@ def sweep_section(runs: Runs, name: str) -> str:
     question = runs.results.sweep(name).question() or ""
     trials = runs.trials[runs.trials["fingerprint"].isin(runs.plans[name])]
     return (
-        f"<h3>{escape(name)}</h3><p>{escape(question)}</p>{table_html(outcomes(runs, trials))}"
-        f"<p>Where its trials differ:</p>{table_html(differences(trials))}"
+        f"<h3>{escape(name)}</h3><p>{escape(question)}</p>{said(lambda: table_html(outcomes(runs, trials)))}"
+        f'<p class="quiet">{READING}</p><p>Where its trials differ:</p>{table_html(differences(trials))}'
     )
-
-
-def outcomes(runs: Runs, trials: pd.DataFrame) -> pd.DataFrame:
-    """A row for each configuration: dev peak and final, test beside the control, and the word for the transfer."""
-    if trials.empty:
-        return trials
-    test = of_first_reading(runs.test[runs.test["fingerprint"].isin(set(trials["fingerprint"]))])
-    trials = trials.sort_values(["K", "label", "seed"], kind="stable")
-    rows = trials.groupby("label", sort=False).agg(
-        **{"K": ("K", "first"), "seeds": ("fingerprint", "nunique")},
-        **{"dev peak": ("result.peak", "mean"), "dev final": ("result.final", "mean")},
-    )
-    for arm in ("bridged", "shuffled", "target"):
-        part = test[test["arm"] == arm].groupby("label")[["accuracy", "low", "high"]].mean()
-        said = part.apply(lambda row: f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]", axis=1)
-        rows[f"test {arm}"] = said if len(part) else None
-    bridged = test[test["arm"] == "bridged"]
-    if len(bridged):
-        part = bridged[bridged["evaluator"] == bridged["evaluator"].iloc[0]]
-        found = transfer(runs, part).set_index("label")
-        rows["gap recovered"] = part.groupby("label")[["fingerprint", "evaluator"]].apply(lambda own: mean_gap(runs, own))
-        rows["transfer"], rows["p (Holm)"] = found["transfer_verdict"], found["transfer_p"]
-    rows["ended"] = trials.groupby("label")["result.stopped"].agg(lambda ends: ", ".join(sorted(set(ends.dropna()))))
-    return rows.reset_index().rename(columns={"label": "configuration"})
-
-
-def mean_gap(runs: Runs, own: pd.DataFrame) -> float | None:
-    """Gap recovered by the bridge, mean over the seeds."""
-    found = [runs.gaps(row["fingerprint"], row["evaluator"]).get("bridged") for row in own.to_dict("records")]
-    known = [one[0] for one in found if one is not None]
-    return sum(known) / len(known) if known else None
-
-
-def differences(trials: pd.DataFrame) -> pd.DataFrame:
-    """The config fields in which the trials of a sweep differ, a row for each configuration."""
-    fields = [column for column in trials if str(column).startswith("config.") and column not in ("config.name", "config.seed")]
-    varied = [field for field in fields if trials[field].astype(str).nunique() > 1]
-    rows = trials.drop_duplicates("label")[["label", *varied]]
-    return rows.rename(columns=lambda name: str(name).removeprefix("config.")) if varied else pd.DataFrame()
 
 
 def figure_list(figures: Sequence[Drawn], missing: Sequence[str]) -> str:
@@ -165,6 +141,7 @@ def figure_list(figures: Sequence[Drawn], missing: Sequence[str]) -> str:
         for one in figures
     )
     absent = "".join(f"<li>{escape(sentence)}</li>" for sentence in missing)
+    drawn = f'<div class="figures">{drawn}</div>'
     return drawn + (f'<p class="quiet">Without data:</p><ul class="quiet">{absent}</ul>' if absent else "")
 
 
@@ -217,18 +194,6 @@ def sides(answers: pd.DataFrame, problem: str, bridge: str, reading: str) -> str
     return f"<div>{escape(problem)}</div><div class=sides>{''.join(columns)}</div>"
 
 
-def costs(runs: Runs) -> pd.DataFrame:
-    """Training time of each configuration, and GPU hours where the machine had GPUs."""
-    rows = []
-    for label, part in runs.trials.groupby("label", sort=False):
-        seconds = part.get("result.train_seconds", pd.Series(dtype=float)).astype(float)
-        gpus = [len((runs.provenance(one).get("hardware") or {}).get("gpus") or []) for one in part["fingerprint"]]
-        hours = seconds.sum(min_count=1) / 3600
-        gpu_hours = sum(s * g for s, g in zip(seconds, gpus, strict=False) if s == s) / 3600 if any(gpus) else None
-        rows.append({"configuration": label, "trials": len(part), "training hours": hours, "GPU hours": gpu_hours})
-    return pd.DataFrame(rows)
-
-
 def trial_section(runs: Runs, trial: Mapping[Any, Any]) -> str:
     """A trial's resolved config, result and provenance, folded away."""
     run = runs.runs[trial["fingerprint"]]
@@ -236,6 +201,20 @@ def trial_section(runs: Runs, trial: Mapping[Any, Any]) -> str:
     inner = "".join(
         f"<p>{name}</p><pre>{escape(json.dumps(content, indent=1, ensure_ascii=False))}</pre>" for name, content in parts
     )
-    state = "complete" if trial["complete"] else "not complete"
+    state = "imported" if trial["imported"] else "complete" if trial["complete"] else "not complete"
+    inner = from_base(runs, trial) + inner
     name = f"{trial['trial']} <span class=quiet>{trial['fingerprint'][:8]}, {state}</span>"
     return f"<details><summary>{name}</summary><p class=quiet>{escape(str(run.path))}</p>{inner}</details>"
+
+
+def from_base(runs: Runs, trial: Mapping[Any, Any]) -> str:
+    """Where a trial's config differs from the base of its sweep: the first trial that the sweep asked for."""
+    html = []
+    for name, planned in runs.plans.items():
+        if trial["fingerprint"] == planned[0]:
+            html.append(f"<p>the base of sweep {escape(name)}: its other trials are told against this one</p>")
+        elif trial["fingerprint"] in planned and planned[0] in runs.runs:
+            changed = changes(runs.runs[planned[0]].config, runs.runs[trial["fingerprint"]].config)
+            html.append(f"<p>against the base of sweep {escape(name)}, {escape(runs.runs[planned[0]].name)}</p>")
+            html.append(table_html(changed))
+    return "".join(html)

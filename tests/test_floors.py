@@ -17,7 +17,7 @@ FLOORS = {
     for floor, names in {
         0: "errors config files results statistics lm decode data wire translators losses stopping pocket prompts measure"
         " world checkpoint command runlog recorded imports paired hardening shown",
-        1: "trial answers naming findings cautions runs progress provenance",
+        1: "trial answers naming findings outcomes cautions runs progress provenance",
         2: "scales step train evaluation requests models arms rescoring scoring latency assess"
         " scorecard judging matrix summary style latex report diagnostics",
         3: "cluster",
@@ -25,7 +25,8 @@ FLOORS = {
     }.items()
     for name in names.split()
 }
-DRAWING = ("answers", "naming", "findings", "cautions", "runs", "style", "latex", "report")  # the rooms behind plots
+# The rooms behind plots.
+DRAWING = ("answers", "naming", "findings", "outcomes", "cautions", "runs", "style", "latex", "report")
 BEHIND_PLOTS = ("results", "files", "config", "statistics", "errors", "command", *DRAWING)
 # What may be imported by modules that are not free to import everything below them. Longest prefix wins.
 MAY_IMPORT = {

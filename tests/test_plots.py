@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,21 @@ from typer.testing import CliRunner
 
 from raybridge import plots
 from raybridge.answers import FROZEN_ARMS, OF_K, baseline_key, gaps_recovered, summarised
-from raybridge.plots import Runs, app, load, make
-from raybridge.results import Results
+from raybridge.files import write_frame
+from raybridge.plots import ATTENTION_BINS, Plot, Runs, app, load, make
+from raybridge.results import Results, TrialRun
 
 HOUSE = Path(__file__).parents[1]
 
 
 def table_of(name: str, runs: Runs) -> pd.DataFrame:
     return load(HOUSE / "plots" / f"{name}.py").table(runs)
+
+
+def made(plot: Plot, results: Results) -> dict[str, bytes]:
+    done = make(plot, Runs(results), ["pdf"])
+    assert done is not None
+    return done.files
 
 
 def command(*args: object):
@@ -230,13 +238,94 @@ def test_compression_is_counted_in_tokens_and_flagged_where_there_is_none(tmp_pa
     assert bridged["compression"].to_dict() == {8: 45 / 8, 64: 45 / 64}
     assert bridged["flagged"].to_dict() == {8: False, 64: True}
     assert not rows.loc[rows["arm"] != "bridged", "flagged"].any()
-    assert "No compression at K=64." in plot.caption(rows)
+    assert "No compression in tokens at K=64." in plot.caption(rows)
     assert set(rows["arm"]) == {"bridged", "shuffled", "token_budget", "target"}
     assert (rows["gap_low"] <= rows["gap"]).all()
     assert (rows["gap"] <= rows["gap_high"]).all()
     assert rows.loc[rows["arm"] == "target", "gap"].tolist() == pytest.approx([1, 1])
     assert rows["aa_band"].nunique() == 1
     assert bridged.loc[64, "gap"] > bridged.loc[8, "gap"]
+
+
+def test_compression_in_bytes_counts_each_bit_width_through_the_wire(tmp_path):
+    for k in (8, 32):
+        synthetic.trial(tmp_path, f"t_{k}tok", soft_tokens=k, points=2, n=60, wire=True)
+    synthetic.sweep(tmp_path, "compression", Results(tmp_path).trials())
+    plot = load(HOUSE / "plots/compression_tradeoff.py")
+    rows = plot.table(Runs(Results(tmp_path)))
+    sent = rows.dropna(subset=["compression_bytes"]).set_index(["K", "arm"])
+    assert sorted(set(sent.index.get_level_values("arm"))) == sorted(synthetic.BITS)
+    for (k, arm), row in sent.iterrows():
+        bits = synthetic.BITS[arm]
+        assert row["compression_bytes"] == pytest.approx(180 / (20 + k * 96 * bits // 8 + 6 * k * (bits < 16)))
+        assert row["flagged"] == (row["compression_bytes"] <= 1)
+        assert row["gap_low"] < row["gap"] < row["gap_high"]
+    assert "Left of the upright line nothing is compressed." in plot.caption(rows)
+    assert make(plot, Runs(Results(tmp_path)), ["png"]) is not None
+
+
+def test_arms_that_an_evaluation_asked_for_come_from_the_baselines_as_well(tmp_path):
+    run = synthetic.trial(tmp_path, "t", points=2, n=20)
+    problems = list(dict.fromkeys(run.samples("pocket", "test", run.result()["best_step"])["problem"]))
+    cascade = Results(tmp_path).baseline(baseline_key("target", run.config, "pocket", "test", problems)).assign(arm="joint")
+    Results(tmp_path).write_baseline(baseline_key("joint", run.config, "pocket", "test", problems), cascade)
+    test = Runs(Results(tmp_path)).test
+    assert test.loc[test["arm"] == "joint", "accuracy"].tolist() == test.loc[test["arm"] == "target", "accuracy"].tolist()
+
+
+def test_directions_are_a_pair_and_its_swap_at_the_same_k(tmp_path):
+    for source, target, level in (("a/x", "b/y", 1.0), ("b/y", "a/x", -1.0)):
+        for seed in (1, 2):
+            name = f"{level:.0f}_s{seed}"
+            synthetic.trial(tmp_path, name, source=source, target=target, level=level, seed=seed, points=3, n=60)
+    synthetic.trial(tmp_path, "alone", source="a/x", target="c/z", points=2, n=60)
+    synthetic.trial(tmp_path, "other_k", source="a/x", target="b/y", soft_tokens=8, points=2, n=60)
+    plot = load(HOUSE / "plots/directions.py")
+    rows = plot.table(Runs(Results(tmp_path)))
+    assert set(rows["models"]) == {"x and y"}
+    assert set(rows["K"]) == {16}
+    assert rows.groupby("pair")["arm"].agg(set).to_dict() == {
+        pair: {"bridged", "shuffled", "target"} for pair in ("x to y", "y to x")
+    }
+    assert set(rows["seeds"]) == {2}
+    there, back = (rows[(rows["pair"] == pair) & (rows["arm"] == "bridged")].iloc[0] for pair in ("x to y", "y to x"))
+    assert there["gap"] > back["gap"]
+    assert make(plot, Runs(Results(tmp_path)), ["png"]) is not None
+
+
+def test_a_model_to_itself_has_no_other_direction(tmp_path):
+    synthetic.trial(tmp_path, "t", source="a/x", target="a/x", points=2, n=20)
+    assert table_of("directions", Runs(Results(tmp_path))).empty
+
+
+def conditioned(run: TrialRun, queries: int) -> None:
+    """Attention that is even but for the first query, which looks at the first part alone; two directions; cosines."""
+    even = np.full((queries, ATTENTION_BINS), 1 / ATTENTION_BINS)
+    even[0] = np.eye(ATTENTION_BINS)[0]
+    values = {"attention": even.ravel(), "singular_value": [2.0, 2.0], "nearest": [0.5] * queries}
+    values |= {"nearest_random": [0.1] * queries}
+    rows = [
+        {"kind": kind, "index": index, "value": float(value), "n": 12}
+        for kind, found in values.items()
+        for index, value in enumerate(found)
+    ]
+    write_frame(run.path / "samples/pocket/conditioning.parquet", pd.DataFrame(rows))
+
+
+def test_conditioning_shows_what_evaluation_left_of_each_configuration(tmp_path):
+    for seed in (1, 2):
+        conditioned(synthetic.trial(tmp_path, f"t_s{seed}", soft_tokens=3, seed=seed, points=2, n=20), 3)
+    synthetic.trial(tmp_path, "without", soft_tokens=4, points=2, n=20)
+    plot = load(HOUSE / "plots/conditioning.py")
+    rows = plot.table(Runs(Results(tmp_path)))
+    assert set(rows["label"]) == {"t"}
+    assert set(rows["seeds"]) == {2}
+    attention = rows[rows["kind"] == "attention"].sort_values("index")["value"].to_numpy().reshape(3, ATTENTION_BINS)
+    assert attention[0, 0] == 1
+    assert attention[1:] == pytest.approx(1 / ATTENTION_BINS)
+    assert "n = 12 questions of pocket, 2 seeds." in plot.caption(rows)
+    assert "Directions in use (entropy of the squared values): t 2.0." in plot.caption(rows)
+    assert make(plot, Runs(Results(tmp_path)), ["png"]) is not None
 
 
 def test_without_replicates_there_is_no_band(tmp_path):
@@ -288,20 +377,19 @@ def test_every_plot_file_says_what_it_needs_and_draws_from_these_results(runs):
 
 def test_drawing_twice_gives_the_same_bytes(results):
     for path in plots.plot_files():
-        made = [[file.read_bytes() for file in make(load(path), Runs(results), ["pdf"])] for _ in range(2)]
-        assert made[0] == made[1]
+        first, second = (make(load(path), Runs(results), ["pdf"]) for _ in range(2))
+        assert (first and first.files) == (second and second.files)
 
 
 def test_the_csv_beside_a_figure_is_its_table(results):
     plot = load(HOUSE / "plots/training_curves.py")
     table = plot.table(Runs(results))
-    file = next(file for file in make(plot, Runs(results), ["pdf"]) if file.suffix == ".csv")
-    pd.testing.assert_frame_equal(pd.read_csv(file), table, check_dtype=False, check_exact=True)
+    pd.testing.assert_frame_equal(pd.read_csv(BytesIO(made(plot, results)["csv"])), table, check_dtype=False, check_exact=True)
 
 
 def test_a_pdf_carries_its_origin_and_embeds_its_fonts(results):
     plot = load(HOUSE / "plots/training_curves.py")
-    pdf = next(file for file in make(plot, Runs(results), ["pdf"]) if file.suffix == ".pdf").read_bytes()
+    pdf = made(plot, results)["pdf"]
     for run in results.trials():
         assert run.fingerprint.encode() in pdf
     assert b"commit abc1234" in pdf
@@ -374,6 +462,62 @@ def test_one_plot_that_fails_does_not_keep_the_others_from_being_drawn(results, 
     assert done.exit_code == 1
     assert "broken: failed: KeyError: 'b'" in done.output
     assert (results.root / "figures/training_curves.png").exists()
+
+
+def one_broken(tmp_path: Path, *names: str) -> list[Path]:
+    """A sweep of two trials; the files of the first that are named are cut short."""
+    runs = [synthetic.trial(tmp_path, f"t_{k}tok", soft_tokens=k, points=2, n=20) for k in (4, 8)]
+    synthetic.sweep(tmp_path, "compression", runs)
+    paths = [path for name in names for path in sorted(runs[0].path.glob(name))[:1]]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:50])
+    return paths
+
+
+@pytest.mark.parametrize("name", ["evals.parquet", "result.json", "provenance.json"])
+def test_a_trial_that_cannot_be_read_is_left_out_and_said_so(tmp_path, name):
+    (path,) = one_broken(tmp_path, name)
+    done = command("--results", tmp_path, "--format", "png", "--report")
+    assert done.exit_code == 1
+    assert re.search(f"left out: {re.escape(str(path))} is not", done.output), done.output
+    assert "1 trials in" in done.output
+    assert "failed" not in done.output
+    (arms,) = (line for line in done.output.splitlines() if line.startswith("arms: "))
+    assert "arms.png" in arms
+    rows = pd.read_csv(tmp_path / "figures/arms.csv")
+    assert set(rows["label"]) == {"t_8tok"}
+    plot = load(HOUSE / "plots/arms.py")
+    assert make(plot, Runs(Results(tmp_path)), []).caption.endswith("Left out: 1 result on disk that cannot be read.")
+    assert str(path) in (tmp_path / "report.html").read_text()
+
+
+def test_a_baseline_that_cannot_be_read_is_missing_not_zero(tmp_path):
+    one_broken(tmp_path)
+    path = next(tmp_path.glob("baselines/source-pocket-test-*"))
+    path.write_bytes(b"PAR1")
+    done = command("--results", tmp_path, "--format", "png")
+    assert done.exit_code == 1
+    assert f"left out: {path} is not a parquet table" in done.output
+    assert "failed" not in done.output
+    assert "source" not in set(pd.read_csv(tmp_path / "figures/arms.csv")["arm"])
+
+
+def test_samples_that_cannot_be_read_fail_what_needs_them_and_nothing_else(tmp_path):
+    (path,) = one_broken(tmp_path, "samples/pocket/test/*.parquet")
+    done = command("--results", tmp_path, "--format", "png", "--report")
+    assert done.exit_code == 1
+    assert f"scaling: failed: {path} is not a parquet table" in done.output
+    assert (tmp_path / "figures/arms.png").exists()
+    assert (tmp_path / "figures/training_curves.png").exists()
+    assert "scaling: failed:" in (tmp_path / "report.html").read_text()
+
+
+def test_of_equal_configurations_one_is_the_best(tmp_path):
+    for name in ("a", "b"):
+        run = synthetic.trial(tmp_path, name, points=2, n=20, steps=100 + ord(name))
+        run.finish(run.result() | {"peak": 0.5})
+    runs = Runs(Results(tmp_path))
+    assert set(runs.best_on_dev(runs.test)["label"]) == {"a"}
 
 
 def test_a_plot_file_that_lacks_something_is_refused(results, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,8 +13,10 @@ import synthetic
 from typer.testing import CliRunner
 
 from raybridge.cautions import cautions
+from raybridge.files import write_frame
+from raybridge.outcomes import changes, costs, differences
 from raybridge.plots import app
-from raybridge.report import Drawn, differences, examples, report
+from raybridge.report import Drawn, examples, report
 from raybridge.results import Results
 from raybridge.runs import Runs
 
@@ -56,7 +59,7 @@ def test_the_page_is_whole_and_needs_nothing_from_outside(tmp_path):
     assert all(link.startswith(("#", "data:image/png;base64,")) for link in parser.links)
     assert "<script" not in page
     assert len(re.findall("data:image/png", page)) >= 5
-    assert "loss_ablation: made by python -m raybridge.sweep sweeps/loss_ablation.py" in page
+    assert "loss_ablation: no data; made by: python -m raybridge.sweep sweeps/loss_ablation.py" in page
     for run in Results(tmp_path).trials():
         assert run.fingerprint in page
     again = CliRunner().invoke(app, ["--results", str(tmp_path), "--report", "--format", "png"])
@@ -97,7 +100,44 @@ def test_examples_are_what_they_are_called():
 def test_differences_are_what_the_trials_of_a_sweep_do_not_share(tmp_path):
     for k in (8, 16):
         synthetic.trial(tmp_path, f"t_{k}tok", soft_tokens=k, points=2, n=20)
-    assert differences(Runs(Results(tmp_path)).trials).columns.tolist() == ["label", "translator.soft_tokens"]
+    assert differences(Runs(Results(tmp_path)).trials).columns.tolist() == [
+        "configuration",
+        "translator.soft_tokens",
+    ]
+
+
+def test_a_trial_is_told_against_the_base_of_its_sweep(tmp_path):
+    runs = [synthetic.trial(tmp_path, f"t_{k}tok", soft_tokens=k, points=2, n=20, steps=k * 10) for k in (8, 16)]
+    synthetic.sweep(tmp_path, "compression", runs)
+    changed = changes(*(run.config for run in runs)).set_index("field")
+    assert changed["base"].to_dict() == {"translator.soft_tokens": 8, "steps": 80}
+    assert changed["this trial"].to_dict() == {"translator.soft_tokens": 16, "steps": 160}
+    page = report(Runs(Results(tmp_path)), [], [])
+    assert "the base of sweep compression: its other trials are told against this one" in page
+    assert "against the base of sweep compression, t_8tok" in page
+
+
+def test_cost_counts_gpu_hours_and_says_what_was_not_recorded(tmp_path):
+    for name in ("a", "b"):
+        run = synthetic.trial(tmp_path, name, soft_tokens=4, points=2, n=20, steps=100 + ord(name))
+        run.finish(run.result() | ({"train_seconds": 7200.0} if name == "a" else {"train_seconds": None}))
+        provenance = json.loads((run.path / "provenance.json").read_text())
+        provenance["hardware"]["gpus"] = ["H200"] * 4
+        (run.path / "provenance.json").write_text(json.dumps(provenance))
+    rows = costs(Runs(Results(tmp_path))).set_index("configuration")
+    assert rows["GPU hours"].dropna().to_dict() == {"a": 8.0, "all": 8.0}
+    assert rows["training"].to_dict()["a"] == "2.0 h"
+    assert rows["not recorded"].to_dict() == {"a": "", "b": "1 trial", "all": "1 trial"}
+
+
+def test_every_trial_without_a_gpu_has_no_gpu_hours(tmp_path, one):
+    assert costs(Runs(Results(tmp_path)))["GPU hours"].tolist() == [0.0, 0.0]
+
+
+def test_a_bridge_without_its_control_is_said(tmp_path, one):
+    evals = one.evals().query("not (split == 'test' and arm == 'shuffled')")
+    write_frame(one.path / "evals.parquet", evals)
+    assert said(tmp_path)["no control"] == ["no shuffled control was run on pocket: what its soft tokens carry is not known"]
 
 
 # --- cautions
