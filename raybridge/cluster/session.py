@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -89,7 +88,7 @@ def cluster(resources: Resources) -> Iterator[str]:
         options = {"runtime_env": {"working_dir": str(HOUSE), "excludes": NOT_SENT}}
     else:
         gpus = gpus_there()
-        refuse(shortfall(resources, {"GPU": gpus, "CPU": math.inf}))  # at once: how many CPUs there are, Ray knows better
+        refuse(shortfall(resources, {"GPU": gpus, "CPU": os.cpu_count() or 1}))  # at once, before anything is started
         # A dashboard stays on: Train asks it before it gives a stopped trial's resources back.
         options = {"num_gpus": gpus, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial failed is said once, by the command
