@@ -119,7 +119,7 @@ def test_the_end_ban_holds_for_its_tokens_and_no_longer(target):
 @pytest.mark.filterwarnings("ignore:Passing `repetition_penalty`")
 def test_the_repetition_penalty_is_that_of_transformers(target):
     pieces, _ = prompts(target, 3)
-    ours = greedy(target, pieces, max_new_tokens=24, hardening=Hardening(repetition_penalty=1.3))
+    ours = greedy(target, pieces, max_new_tokens=24, hardening=Hardening(repetition_penalty=3.0))
     for row, one in enumerate(ours):
         kept = pieces[0].mask_BT[row]
         out = target.model.generate(
@@ -127,7 +127,7 @@ def test_the_repetition_penalty_is_that_of_transformers(target):
             attention_mask=torch.ones(1, int(kept.sum())),
             max_new_tokens=24,
             do_sample=False,
-            repetition_penalty=1.3,
+            repetition_penalty=3.0,
         )
         assert one.text == target.text(out[0])
     assert ours != greedy(target, pieces, max_new_tokens=24)
