@@ -107,7 +107,7 @@ def evaluate_trial(
             question = judging.of_models(source, target, evaluator=evaluator, split=split, count=problems, hardening=hardening)
         else:
             raise ValueError("give a trial, or --source, --target and --on for the arms that need no translator")
-        chosen = judging.arms_of(question, kept, bits=[int(number) for number in _words(bits)], only=_words(arms))
+        chosen = judging.arms_of(question, kept, bits=_numbers(bits), only=_words(arms))
         for model in dict.fromkeys([question.setting.source, question.setting.target]):
             lm.check(model)
         said = _too_few(len(question.setting.problems), difference)
@@ -209,6 +209,14 @@ def import_runs(
 def _words(listed: str | None) -> list[str]:
     """The words of a list with commas."""
     return [word.strip() for word in (listed or "").split(",") if word.strip()]
+
+
+def _numbers(listed: str) -> list[int]:
+    """The numbers of a list with commas."""
+    for word in _words(listed):
+        if not word.isdecimal():
+            raise ValueError(f"--bits: {word!r} is no number; give numbers with commas between them, such as 8,6,4")
+    return [int(word) for word in _words(listed)]
 
 
 def _device() -> str:
