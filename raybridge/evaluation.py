@@ -42,7 +42,8 @@ __all__ = [
     "answer", "autocast", "baseline_requests", "batches", "in_order", "problems_of", "requests_for", "summarise",
 ]  # fmt: skip
 
-ROWS_AT_ONCE = 384  # rows of several arms that are decoded together
+ROWS_AT_ONCE = 384  # rows of several arms that are decoded together on an accelerator, which waits for the host anyway
+ROWS_AT_ONCE_ON_CPU = 64  # beyond this a wider batch is no faster (bench/decode.py)
 
 
 def answer(request: Request, models: Models, weights: Mapping[str, Tensor] | None = None) -> list[dict[str, Any]]:
@@ -81,9 +82,11 @@ def complete(request: Request, asked: Sequence[Asked]) -> tuple[list[list[Comple
 def _alike(asked: Mapping[str, Asked], *, size: int) -> Iterator[list[str]]:
     """The arms in their order, cut where the model or the prompt's beginning changes or a batch becomes too large."""
     group: list[str] = []
+    on_cpu = next(iter(asked.values())).lm.device.type == "cpu"
+    limit = ROWS_AT_ONCE_ON_CPU if on_cpu else ROWS_AT_ONCE
     for arm, one in asked.items():
         other = asked[group[0]] if group else one
-        if group and (other.lm is not one.lm or other.shared != one.shared or (len(group) + 1) * size > ROWS_AT_ONCE):
+        if group and (other.lm is not one.lm or other.shared != one.shared or (len(group) + 1) * size > limit):
             yield group
             group = []
         group.append(arm)

@@ -55,7 +55,7 @@ def test_arms_together_answer_as_they_do_alone(trial, models, weights, request_)
 def test_a_batch_of_many_arms_is_cut(trial, models, weights, request_, monkeypatch):
     arms = ("bridged", "shuffled", "zero")
     whole = answer(replace(request_, arms=arms), models, weights)
-    monkeypatch.setattr("raybridge.evaluation.ROWS_AT_ONCE", 16)  # two arms of eight problems
+    monkeypatch.setattr("raybridge.evaluation.ROWS_AT_ONCE_ON_CPU", 16)  # two arms of eight problems
     cut = answer(replace(request_, arms=arms), models, weights)
     assert [row["completion"] for row in whole] == [row["completion"] for row in cut]
 
