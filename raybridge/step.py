@@ -17,7 +17,7 @@ from torch import Tensor
 from raybridge.data import Problem
 from raybridge.evaluation import autocast
 from raybridge.lm import FrozenLM
-from raybridge.losses import Batch, Bridge, Loss
+from raybridge.losses import Batch, Bridge, Loss, active, period
 from raybridge.losses.next_token import REPEAT_CUE
 from raybridge.prompts import frame
 from raybridge.translators import TranslatorModule
@@ -62,7 +62,13 @@ class Batches:
                     self.repeat.answer(problem.question),
                 )
         source_questions, target_questions, answers, repeats = zip(*(self._rows[p.id] for p in problems), strict=True)
-        return Batch(source_questions=source_questions, target_questions=target_questions, answers=answers, repeats=repeats)
+        return Batch(
+            source_questions=source_questions,
+            target_questions=target_questions,
+            answers=answers,
+            answer_pieces=[self.target.lm.tokenizer.convert_ids_to_tokens(row) for row in answers],
+            repeats=repeats,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,21 +114,25 @@ class Trainer:
         """The weights that train, in a fixed order."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def bridge(self, batch: Batch) -> Bridge:
+    def bridge(self, batch: Batch, step: int) -> Bridge:
         """Soft tokens of a batch, in their place."""
-        states, mask = self.source.hidden_states(
+        states_BTLS, mask_BT = self.source.hidden_states(
             self.batches.source.before, batch.source_questions, self.trial.translator.layers
         )
         with autocast(self.world.device):
-            soft_BKD = self.module(states, mask)
+            soft_BKD = self.module(states_BTLS, mask_BT)
         return Bridge(
+            module=self.module,
+            states_BTLS=states_BTLS,
+            mask_BT=mask_BT,
+            soft_BKD=soft_BKD,
             target=self.target,
             before=self.batches.target.before,
             after=self.batches.target.after,
             after_repeat=self.batches.repeat.after,
             batch=batch,
-            soft_BKD=soft_BKD,
             world=self.world,
+            step=step,
         )
 
     def fit_anchor(self, *, problems: int = 512) -> None:
@@ -146,10 +156,11 @@ class Trainer:
         """One optimizer step (from 0). `measure` asks for each term's own gradient norm."""
         torch.manual_seed(self.trial.seed * 1_000_003 + step * self.world.size + self.world.rank)
         batch = self.batches.at(step, self.world)
-        losses = [loss for loss in self.trial.losses if step >= loss.starts(warmup=self.trial.warmup)]
+        losses = [loss for loss in self.trial.losses if active(loss, step, warmup=self.trial.warmup)]
         counts = self._over_workers([*(loss.count(batch) for loss in losses), tokens_of(batch), interrupt])
-        bridge = self.bridge(batch)
-        values = [loss.total(bridge) / count for loss, count in zip(losses, counts[: len(losses)], strict=True)]
+        check_counts(losses, counts, step)
+        bridge = self.bridge(batch, step)
+        values = [attached(loss.total(bridge), bridge) / count for loss, count in zip(losses, counts, strict=False)]
         totals = self._over_workers([value.item() for value in values])
         check_finite(losses, totals, step)
         measure = measure or any(step == proving_step(loss, self.trial.warmup) for loss in losses)
@@ -222,6 +233,18 @@ def tokens_of(batch: Batch) -> int:
     return sum(len(row) for rows in (batch.source_questions, batch.answers, batch.repeats) for row in rows)
 
 
+def attached(value: Tensor, bridge: Bridge) -> Tensor:
+    """A value that no gradient leads back from, as one with a gradient of zero: `check_moves` then names its term."""
+    return value if value.requires_grad else value + 0 * bridge.soft_BKD.sum()
+
+
+def check_counts(losses: Sequence[Loss], counts: Sequence[float], step: int) -> None:
+    """Refuse a term that finds nothing to sum over in the whole batch."""
+    for loss, count in zip(losses, counts, strict=False):
+        if count <= 0:
+            raise ValueError(f"loss term {loss.name!r} finds nothing in the batch of step {step + 1} that it could measure")
+
+
 def check_finite(losses: Sequence[Loss], values: Sequence[float], step: int) -> None:
     """Refuse a loss that is no number, by its step and term."""
     for loss, value in zip(losses, values, strict=True):
@@ -233,7 +256,7 @@ def check_finite(losses: Sequence[Loss], values: Sequence[float], step: int) -> 
 
 def proving_step(loss: Loss, warmup: int) -> int:
     """The step at which a term must have moved the translator."""
-    return loss.starts(warmup=warmup) + PROVING_STEPS - 1
+    return loss.starts(warmup=warmup) + (PROVING_STEPS - 1) * period(loss)
 
 
 def check_moves(terms: Sequence[Term], step: int, *, warmup: int) -> None:

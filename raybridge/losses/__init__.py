@@ -1,18 +1,24 @@
 """Losses: pure tensor functions with frozen configs, one file a family.
 
-Shapes: B problems of this worker, K soft tokens, D target width, T source positions, L source layers, S source width.
+Shapes: B problems of this worker, K soft tokens, D target width, T source positions, L source layers, S source width,
+A answer tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from functools import cached_property
+from typing import ClassVar, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
-from raybridge.lm import FrozenLM
+from raybridge.lm import FrozenLM, Piece
+from raybridge.translators import TranslatorModule
 from raybridge.world import World
+
+SHARED_TOKENS = 256  # answer tokens that the losses of a step read in one pass of the target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,20 +28,92 @@ class Batch:
     source_questions: Sequence[Sequence[int]]
     target_questions: Sequence[Sequence[int]]
     answers: Sequence[Sequence[int]]
+    answer_pieces: Sequence[Sequence[str]]  # the answers' tokens as the tokenizer writes them
     repeats: Sequence[Sequence[int]]  # the question as an answer to the repeat cue, with its end token
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bridge:
-    """What a loss looks at: the target, the prompt around the question's place, and the soft tokens that fill it."""
+class Continuation:
+    """A text that the target read after a prompt: the last hidden states that predict its tokens, and the tokens."""
 
+    target: FrozenLM
+    hidden_BAD: Tensor
+    ids_BA: Tensor
+    mask_BA: Tensor
+
+    @cached_property
+    def nll(self) -> Tensor:
+        """NLL of each token; zero where the mask is."""
+        return self.target.states_nll(self.hidden_BAD, self.ids_BA, self.mask_BA)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bridge:
+    """What a loss looks at: the translator, the soft tokens it wrote, the target, and the prompt around their place.
+
+    What the target makes of them is computed when the first loss asks for it and kept for the others.
+    """
+
+    module: TranslatorModule
+    states_BTLS: Tensor
+    mask_BT: Tensor
+    soft_BKD: Tensor
     target: FrozenLM
     before: tuple[int, ...]
     after: tuple[int, ...]
     after_repeat: tuple[int, ...]
     batch: Batch
-    soft_BKD: Tensor
     world: World
+    step: int
+
+    def prompt(self, *place: Piece, after: Sequence[int]) -> list[Piece]:
+        """The target's prompt with these pieces in the question's place."""
+        B = len(self.soft_BKD)
+        return [self.target.text_piece([self.before] * B), *place, self.target.text_piece([after] * B)]
+
+    def read(self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]]) -> Continuation:
+        """The target reads rows of tokens after the pieces."""
+        hidden_BAD, ids_BA, mask_BA = self.target.continuation_states(pieces, rows)
+        return Continuation(target=self.target, hidden_BAD=hidden_BAD, ids_BA=ids_BA, mask_BA=mask_BA)
+
+    @cached_property
+    def soft(self) -> Piece:
+        """The soft tokens as a piece of the target's prompt."""
+        return self.target.soft_piece(self.soft_BKD)
+
+    @cached_property
+    def question(self) -> Piece:
+        """The question as text, as a piece of the target's prompt."""
+        return self.target.text_piece(self.batch.target_questions)
+
+    @cached_property
+    def student(self) -> Continuation:
+        """The answers (first SHARED_TOKENS of each) after the soft tokens."""
+        return self.read(self.prompt(self.soft, after=self.after), cut(self.batch.answers, SHARED_TOKENS))
+
+    @cached_property
+    def teacher(self) -> Continuation:
+        """The answers (first SHARED_TOKENS of each) after the question as text. No gradient."""
+        with torch.no_grad():
+            return self.read(self.prompt(self.question, after=self.after), cut(self.batch.answers, SHARED_TOKENS))
+
+
+def cut(rows: Sequence[Sequence[int]], length: int) -> list[Sequence[int]]:
+    """The first `length` tokens of each row."""
+    return [row[:length] for row in rows]
+
+
+def check_positive(loss: Loss, *fields: str) -> None:
+    """Refuse a field of a loss that is not above 0."""
+    for field in fields:
+        if not getattr(loss, field) > 0:
+            raise ValueError(f"loss {loss.name}: {field} must be above 0, not {getattr(loss, field)}")
+
+
+def check_shared(loss: Loss, tokens: int) -> None:
+    """Refuse a loss that looks further into the answers than their shared pass reads."""
+    if not 1 <= tokens <= SHARED_TOKENS:
+        raise ValueError(f"loss {loss.name}: it can look at 1..{SHARED_TOKENS} answer tokens, not {tokens}")
 
 
 class Loss(Protocol):
@@ -50,8 +128,28 @@ class Loss(Protocol):
     def starts(self, *, warmup: int) -> int:
         """The first step (from 0) at which the term is on."""
 
-    def count(self, batch: Batch) -> int:
+    def count(self, batch: Batch) -> float:
         """How many things this worker's value sums over."""
 
     def total(self, bridge: Bridge) -> Tensor:
         """The sum over this worker's share; divided by the count of all workers it is the term's value."""
+
+
+@runtime_checkable
+class Periodic(Protocol):
+    """A loss that is on at each `every`-th step from its start, and off between."""
+
+    @property
+    def every(self) -> int:
+        """Steps from one to the next."""
+
+
+def active(loss: Loss, step: int, *, warmup: int) -> bool:
+    """Whether a term is on at a step (from 0)."""
+    since = step - loss.starts(warmup=warmup)
+    return since >= 0 and since % period(loss) == 0
+
+
+def period(loss: Loss) -> int:
+    """Steps between two steps at which a term is on."""
+    return loss.every if isinstance(loss, Periodic) else 1

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raybridge.losses import Batch, Bridge
+from raybridge.losses import Batch, Bridge, check_positive, check_shared, cut
+from raybridge.losses.next_token import answer_nll
 
 
 def info_nce(queries_BD: Tensor, keys_ND: Tensor, labels_B: Tensor, *, temperature: float) -> Tensor:
@@ -53,3 +54,40 @@ class InfoNCE:
             B = len(keys_BD)
             labels_B = torch.arange(B, device=keys_BD.device) + bridge.world.rank * B
             return info_nce(queries_BD - queries_ND.mean(0), keys_ND - keys_ND.mean(0), labels_B, temperature=self.temperature)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptContrast:
+    """An answer must be likelier after its own problem's soft tokens than after those of the next problem of the batch.
+
+    softplus(margin - gap) a problem, with gap = NLL a token after the other's soft tokens minus NLL after its own, over the
+    first `max_tokens` of the answer. What both prompts teach alike, such as the answer's format, cancels.
+    """
+
+    name: ClassVar[str] = "prompt_contrast"
+    weight: float = 0.1
+    margin: float = 1.0
+    max_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        check_positive(self, "weight")
+        check_shared(self, self.max_tokens)
+
+    def starts(self, *, warmup: int) -> int:
+        """After half of warm-up."""
+        return warmup // 2
+
+    def count(self, batch: Batch) -> int:
+        """Problems."""
+        return len(batch.answers)
+
+    def total(self, bridge: Bridge) -> Tensor:
+        """Sum over this worker's problems; the next of the last one may be another worker's."""
+        rows = cut(bridge.batch.answers, self.max_tokens)
+        soft_NKD = bridge.world.gather(bridge.soft_BKD)
+        own_B = torch.arange(len(rows), device=soft_NKD.device) + bridge.world.rank * len(rows)
+        other = bridge.target.soft_piece(soft_NKD[(own_B + 1) % len(soft_NKD)])
+        other_B = bridge.read(bridge.prompt(other, after=bridge.after), rows).nll.sum(1)
+        lengths_B = torch.tensor([len(row) for row in rows], device=soft_NKD.device)
+        gap_B = (other_B - answer_nll(bridge, self.max_tokens).sum(1)) / lengths_B
+        return F.softplus(self.margin - gap_B).sum()

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from raybridge.losses import Batch, Bridge
+from raybridge.losses import SHARED_TOKENS, Batch, Bridge, check_positive, check_shared, cut
 
 REPEAT_CUE = "\nRepeat:"  # what asks the target to write its question again
 
 
-def continuation_nll(bridge: Bridge, after: Sequence[int], rows: Sequence[Sequence[int]]) -> Tensor:
-    """Sum of the target's NLL of `rows` after the soft tokens and the cue `after`."""
-    B = len(rows)
-    target = bridge.target
-    pieces = [
-        target.text_piece([bridge.before] * B),
-        target.soft_piece(bridge.soft_BKD),
-        target.text_piece([after] * B),
-    ]
-    return target.answer_nll(pieces, rows).sum()
-
-
-def _cut(rows: Sequence[Sequence[int]], length: int) -> list[Sequence[int]]:
-    return [row[:length] for row in rows]
+def answer_nll(bridge: Bridge, max_tokens: int) -> Tensor:
+    """NLL (B, A) of the first `max_tokens` of each answer given the soft tokens; from the shared pass where it reaches."""
+    if max_tokens <= SHARED_TOKENS:
+        return bridge.student.nll[:, :max_tokens]
+    return bridge.read(bridge.prompt(bridge.soft, after=bridge.after), cut(bridge.batch.answers, max_tokens)).nll
 
 
 def _check(name: str, weight: float, max_tokens: int) -> None:
@@ -51,11 +44,11 @@ class AnswerNLL:
 
     def count(self, batch: Batch) -> int:
         """Answer tokens."""
-        return sum(len(row) for row in _cut(batch.answers, self.max_tokens))
+        return sum(len(row) for row in cut(batch.answers, self.max_tokens))
 
     def total(self, bridge: Bridge) -> Tensor:
         """Summed NLL."""
-        return continuation_nll(bridge, bridge.after, _cut(bridge.batch.answers, self.max_tokens))
+        return answer_nll(bridge, self.max_tokens).sum()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +68,115 @@ class Reconstruction:
 
     def count(self, batch: Batch) -> int:
         """Question tokens."""
-        return sum(len(row) for row in _cut(batch.repeats, self.max_tokens))
+        return sum(len(row) for row in cut(batch.repeats, self.max_tokens))
 
     def total(self, bridge: Bridge) -> Tensor:
         """Summed NLL."""
-        return continuation_nll(bridge, bridge.after_repeat, _cut(bridge.batch.repeats, self.max_tokens))
+        pieces = bridge.prompt(bridge.soft, after=bridge.after_repeat)
+        return bridge.read(pieces, cut(bridge.batch.repeats, self.max_tokens)).nll.sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstTokens:
+    """Cross-entropy of the first `tokens` answer tokens, where a bridge fails first; the very first has its own weight."""
+
+    name: ClassVar[str] = "first_tokens"
+    weight: float = 0.5
+    tokens: int = 8
+    first_weight: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_positive(self, "weight", "first_weight")
+        check_shared(self, self.tokens)
+
+    def starts(self, *, warmup: int) -> int:
+        """From the first step."""
+        return 0
+
+    def count(self, batch: Batch) -> float:
+        """The weights of the tokens, added up."""
+        return sum(min(len(row), self.tokens) - 1 + self.first_weight for row in batch.answers)
+
+    def total(self, bridge: Bridge) -> Tensor:
+        """Weighted sum of NLL."""
+        nll_BA = answer_nll(bridge, self.tokens)
+        return nll_BA.sum() + (self.first_weight - 1) * nll_BA[:, 0].sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """NLL of the tokens of the answer's mark (`####`), each where it stands in the worked answer.
+
+    A reward for completions that hold the mark would have no gradient; this is the probability of writing it in time.
+    """
+
+    name: ClassVar[str] = "format"
+    weight: float = 0.1
+    mark: str = "####"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "weight")
+        if not self.mark or not self.mark.isascii() or any(character.isspace() for character in self.mark):
+            raise ValueError(f"loss format: the mark must be ASCII without spaces, not {self.mark!r}")
+
+    def starts(self, *, warmup: int) -> int:
+        """From the first step."""
+        return 0
+
+    def count(self, batch: Batch) -> int:
+        """Tokens of marks that the shared pass reaches."""
+        return sum(len(positions) for positions in self.places(batch))
+
+    def total(self, bridge: Bridge) -> Tensor:
+        """Summed NLL."""
+        nll_BA = answer_nll(bridge, SHARED_TOKENS)
+        return torch.stack([nll_BA[row, places].sum() for row, places in enumerate(self.places(bridge.batch))]).sum()
+
+    def places(self, batch: Batch) -> list[list[int]]:
+        """Positions, within the shared pass, of the tokens that hold each answer's last mark."""
+        return [[i for i in mark_places(row, self.mark) if i < SHARED_TOKENS] for row in batch.answer_pieces]
+
+
+def mark_places(pieces: Sequence[str], mark: str) -> list[int]:
+    """Positions of the tokens that hold the last `mark` of an answer, whose tokens are written as `pieces`."""
+    start = "".join(pieces).rfind(mark)
+    if start < 0:
+        raise ValueError(f"loss format: the mark {mark!r} does not occur in the answer {' '.join(pieces)!r}")
+    ends = list(accumulate(map(len, pieces)))
+    return [i for i, end in enumerate(ends) if end > start and end - len(pieces[i]) < start + len(mark)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FadingText:
+    """A curriculum: NLL of the answer given the soft tokens and a part of the question as text that fades to nothing.
+
+    The text stands behind the soft tokens, as in the arm `bridged_with_text`. Over the first `steps` steps it loses tokens
+    from its front, evenly, to the last one; then the term is the answer NLL itself and costs no pass of its own.
+    """
+
+    name: ClassVar[str] = "fading_text"
+    weight: float = 1.0
+    steps: int
+
+    def __post_init__(self) -> None:
+        check_positive(self, "weight", "steps")
+
+    def starts(self, *, warmup: int) -> int:
+        """From the first step."""
+        return 0
+
+    def count(self, batch: Batch) -> int:
+        """Answer tokens."""
+        return sum(len(row) for row in cut(batch.answers, SHARED_TOKENS))
+
+    def kept(self, rows: Sequence[Sequence[int]], step: int) -> list[Sequence[int]]:
+        """What is left of each question's text at a step."""
+        return [row[len(row) * min(step, self.steps) // self.steps :] for row in rows]
+
+    def total(self, bridge: Bridge) -> Tensor:
+        """Summed NLL."""
+        if bridge.step >= self.steps:
+            return answer_nll(bridge, SHARED_TOKENS).sum()
+        text = bridge.target.text_piece(self.kept(bridge.batch.target_questions, bridge.step))
+        pieces = bridge.prompt(bridge.soft, text, after=bridge.after)
+        return bridge.read(pieces, cut(bridge.batch.answers, SHARED_TOKENS)).nll.sum()

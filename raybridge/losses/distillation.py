@@ -1,0 +1,109 @@
+"""Distillation: the target that reads the question as text teaches the target that reads soft tokens.
+
+The teacher's prompt holds the question as text and the student's the soft tokens; both then read the same answer, so that
+their predictions stand at the same answer positions (Hinton et al. 2015, arXiv:1503.02531). A teacher without the question
+would pull the bridge away from its source.
+
+Shapes: N answer positions of a worker's share, padding left out; V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from raybridge.lm import FrozenLM
+from raybridge.losses import Batch, Bridge, check_positive, check_shared
+
+CHUNK = 1024  # answer positions whose logits exist at one time, for teacher and student
+
+
+def kl(teacher_NV: Tensor, student_NV: Tensor, *, temperature: float) -> Tensor:
+    """KL (N) from the teacher's to the student's distribution at a temperature, times its square, from logits."""
+    teacher_NV = (teacher_NV / temperature).log_softmax(-1)
+    student_NV = (student_NV / temperature).log_softmax(-1)
+    return temperature**2 * (teacher_NV.exp() * (teacher_NV - student_NV)).sum(-1)
+
+
+def states_kl(target: FrozenLM, teacher_ND: Tensor, student_ND: Tensor, *, temperature: float) -> Tensor:
+    """KL (N) in fp32 from last hidden states; logits are made a chunk at a time, and again in the backward pass."""
+
+    def logits(hidden_CD: Tensor) -> Tensor:
+        logits_CV = target.model.get_output_embeddings()(hidden_CD).float()
+        return logits_CV if target.softcap is None else target.softcap * torch.tanh(logits_CV / target.softcap)
+
+    def chunk_kl(teacher_CD: Tensor, student_CD: Tensor) -> Tensor:
+        return kl(logits(teacher_CD), logits(student_CD), temperature=temperature)
+
+    if len(student_ND) <= CHUNK:
+        return chunk_kl(teacher_ND, student_ND)
+    chunks = zip(teacher_ND.split(CHUNK), student_ND.split(CHUNK), strict=True)
+    return torch.cat([checkpoint(chunk_kl, teacher, student, use_reentrant=False) for teacher, student in chunks])
+
+
+def _tokens(batch: Batch, most: int) -> int:
+    return sum(min(len(row), most) for row in batch.answers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextKL:
+    """KL a token from the target that reads the question as text, over the first `max_tokens` of each answer."""
+
+    name: ClassVar[str] = "text_kl"
+    weight: float = 0.5
+    temperature: float = 1.0
+    max_tokens: int = 256
+
+    def __post_init__(self) -> None:
+        check_positive(self, "weight", "temperature")
+        check_shared(self, self.max_tokens)
+
+    def starts(self, *, warmup: int) -> int:
+        """From the first step."""
+        return 0
+
+    def count(self, batch: Batch) -> int:
+        """Answer tokens."""
+        return _tokens(batch, self.max_tokens)
+
+    def total(self, bridge: Bridge) -> Tensor:
+        """Summed KL."""
+        first = slice(None), slice(self.max_tokens)
+        real_BA = bridge.student.mask_BA[first]
+        teacher_ND, student_ND = bridge.teacher.hidden_BAD[first][real_BA], bridge.student.hidden_BAD[first][real_BA]
+        return states_kl(bridge.target, teacher_ND, student_ND, temperature=self.temperature).sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiddenStates:
+    """Mean squared difference of the last hidden states, each at unit RMS, at the first `tokens` answer positions."""
+
+    name: ClassVar[str] = "hidden_states"
+    weight: float = 0.1
+    tokens: int = 8
+
+    def __post_init__(self) -> None:
+        check_positive(self, "weight")
+        check_shared(self, self.tokens)
+
+    def starts(self, *, warmup: int) -> int:
+        """From the first step."""
+        return 0
+
+    def count(self, batch: Batch) -> int:
+        """Answer positions."""
+        return _tokens(batch, self.tokens)
+
+    def total(self, bridge: Bridge) -> Tensor:
+        """Sum over positions."""
+        real_BA = bridge.student.mask_BA[:, : self.tokens]
+        teacher_ND, student_ND = (
+            F.rms_norm(states[:, : self.tokens][real_BA].float(), states.shape[-1:])
+            for states in (bridge.teacher.hidden_BAD, bridge.student.hidden_BAD)
+        )
+        return (student_ND - teacher_ND).pow(2).mean(-1).sum()
