@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -78,7 +79,11 @@ def main(
         command = [sys.executable, "-m", "raybridge.plots", "--results", str(root), *(["--report"] if report else [])]
         subprocess.run(command, cwd=HOUSE, check=True, preexec_fn=lambda: os.sched_setaffinity(0, cores))
         seconds = time.perf_counter() - started
-    print(f"{trials} trials with {evaluations} evaluations each: {seconds:.1f} s on {len(cores)} cores")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(
+        f"{trials} trials with {evaluations} evaluations each: {seconds:.1f} s on {len(cores)} cores, "
+        f"{used.ru_utime + used.ru_stime:.1f} s of them computing"
+    )
 
 
 if __name__ == "__main__":

@@ -37,6 +37,11 @@ def short(model: str | None) -> str:
     return str(model or "unknown").rpartition("/")[2].removeprefix("pocket:")
 
 
+def name_of(evaluator: Mapping[str, Any]) -> str:
+    """The name of a resolved evaluator: that of its file."""
+    return str(evaluator["class"]).partition(":")[0].rpartition(".")[2]
+
+
 def _class(config: Mapping[str, Any]) -> str:
     return str(config["class"]).rpartition(":")[2]
 

@@ -24,7 +24,7 @@ from raybridge.answers import (
 from raybridge.config import fingerprint as fingerprint_of
 from raybridge.errors import unknown
 from raybridge.files import read_frame
-from raybridge.naming import flattened, group_of, labels_of, short
+from raybridge.naming import flattened, group_of, labels_of, name_of, short
 from raybridge.results import EVAL_COLUMNS, Results, TrialRun
 
 ATTENTION_BINS = 16  # equal parts of a question, by which attention is counted
@@ -80,7 +80,7 @@ class Runs:
 
     @cached_property
     def _baselines(self) -> dict[str, pd.DataFrame | str]:
-        """Sample rows without the texts of every baseline on disk, or what is wrong with the file."""
+        """Sample rows of every baseline on disk, without the texts, or what is wrong with the file."""
         read: dict[str, pd.DataFrame | str] = {}
         for key in self.results.baselines():
             try:
@@ -185,21 +185,28 @@ class Runs:
         return cache(self._baseline_keys)
 
     def _baseline_keys(self, fingerprint: str, split: str) -> dict[str, str]:
-        run, there = self.runs[fingerprint], self._baselines.keys() - self.left_out.keys()
-        config = run.config
-        evaluations = [(evaluator, step) for evaluator, part, step in run.sampled() if part == split]
-        if config.get("imported") or not evaluations or not there:
+        config = self.runs[fingerprint].config
+        if config.get("imported"):
             return {}
-        evaluator, step = evaluations[-1]
-        asked = (evaluator, split, fingerprint_of(config["evaluator"]), config.get(f"{split}_problems"))
-        if asked not in self._problems:
-            samples = run.samples(evaluator, split, step)
-            assert samples is not None
-            self._problems[asked] = list(dict.fromkeys(samples["problem"]))
-        keys = {
-            arm: baseline_key(arm, config, evaluator, split, self._problems[asked]) for arm in (*FROZEN_ARMS, *MORE_FROZEN_ARMS)
-        }
-        return {arm: key for arm, key in keys.items() if key in there}
+        evaluator, named = name_of(config["evaluator"]), fingerprint_of(config["evaluator"])
+        asked = (split, named, config.get(f"{split}_problems"))
+        step = self._last_step.get((fingerprint, evaluator, split))
+        if asked not in self._problems and step is not None:
+            samples = self.runs[fingerprint].samples(evaluator, split, step, text=False)
+            if samples is not None:
+                self._problems[asked] = list(dict.fromkeys(samples["problem"]))
+        if step is None or asked not in self._problems:
+            return {}
+        arms, problems = (*FROZEN_ARMS, *MORE_FROZEN_ARMS), self._problems[asked]
+        keys = {arm: baseline_key(arm, config, evaluator, split, problems) for arm in arms}
+        return {arm: key for arm, key in keys.items() if isinstance(self._baselines.get(key), pd.DataFrame)}
+
+    @cached_property
+    def _last_step(self) -> dict[tuple[Any, ...], int]:
+        """Step of each (fingerprint, evaluator, split) at which a translator was evaluated last."""
+        evals = self.evals[self.evals["arm"].isin(TRANSLATOR_ARMS)]
+        steps: dict[Any, Any] = evals.groupby(["fingerprint", "evaluator", "split"])["step"].max().to_dict()
+        return steps
 
     @cached_property
     def _problems(self) -> dict[tuple[Any, ...], list[str]]:
