@@ -45,7 +45,7 @@ def table(runs: Runs) -> pd.DataFrame:
 
 def columns(rows: pd.DataFrame) -> dict[str, Column]:
     return {
-        **({"pair": Column(header="Models")} if rows["pair"].nunique() > 1 else {}),
+        **({"pair": Column(header="", heads=True)} if rows["pair"].nunique() > 1 else {}),
         "K": Column(header="K", format=".0f"),
         "compression": Column(header="Compression", format=".2f"),
         "accuracy": Column(header="Bridged", format=".3f", low="low", high="high", mark="mark"),

@@ -7,8 +7,8 @@ import pandas as pd
 from raybridge.plots import Column, Runs, costs, n_of
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
-FROZEN = ("source", "target")
-SHOWN = (*FROZEN, "token_budget", "bridged", "bridged_with_text", "cascade")
+FROZEN = ("source", "target", "cascade")
+SHOWN = (*FROZEN, "token_budget", "bridged", "bridged_with_text", "shuffled")
 
 
 def table(runs: Runs) -> pd.DataFrame:
@@ -17,13 +17,18 @@ def table(runs: Runs) -> pd.DataFrame:
         return rows
     frozen = rows["arm"].isin(FROZEN)
     once = rows[frozen].drop_duplicates(["pair", "evaluator", "arm"]).assign(K=None)
-    return pd.concat([once.astype({"K": float}), rows[~frozen].astype({"K": float})], ignore_index=True)
+    rows = pd.concat([once.astype({"K": float}), rows[~frozen].astype({"K": float})], ignore_index=True)
+    return rows.sort_values(["pair", "evaluator"], kind="stable", ignore_index=True)
+
+
+def several(rows: pd.DataFrame) -> bool:
+    """Whether the rows are of more than one pair or benchmark."""
+    return len(rows[["evaluator", "pair"]].drop_duplicates()) > 1
 
 
 def columns(rows: pd.DataFrame) -> dict[str, Column]:
     return {
-        **({"evaluator": Column(header="Benchmark")} if rows["evaluator"].nunique() > 1 else {}),
-        **({"pair": Column(header="Models")} if rows["pair"].nunique() > 1 else {}),
+        **({name: Column(header="", heads=True) for name in ("evaluator", "pair")} if several(rows) else {}),
         "arm": Column(header="Arm", format="words"),
         "K": Column(header="K", format=".0f"),
         "accuracy": Column(header="Accuracy", format=".3f", low="low", high="high"),

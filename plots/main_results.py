@@ -47,11 +47,10 @@ def of_configuration(runs: Runs, rows: pd.DataFrame) -> pd.DataFrame:
 
 def columns(rows: pd.DataFrame) -> dict[str, Column]:
     return {
-        **({"evaluator": Column(header="Benchmark")} if rows["evaluator"].nunique() > 1 else {}),
-        **({"pair": Column(header="Models")} if rows["pair"].nunique() > 1 else {}),
+        **{name: Column(header="", heads=True) for name in ("evaluator", "pair", "label")},
         "arm": Column(header="Arm", format="words"),
         "accuracy": Column(header="Accuracy", format=".3f", low="low", high="high", mark="mark"),
-        "nll": Column(header="NLL", format=".2f"),
+        "nll": Column(header="NLL", format=".3f"),
         "gap": Column(header="Gap", format=".2f"),
         "bridge_minus_arm": Column(header="Bridge − arm", format="+.3f"),
         "p_holm": Column(header="p (Holm)", format="p"),
@@ -60,13 +59,14 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
 
 
 def caption(rows: pd.DataFrame) -> str:
-    labels = ", ".join(rows["label"].unique())
+    controlled = set(rows.loc[rows["arm"].isin(CONTROLS), "label"])
+    uncontrolled = ", ".join(label for label in rows["label"].unique() if label not in controlled)
     return " ".join(
         [
-            f"Every arm of {labels} on {n_of(rows['n'])} test problems, {seeds_of(rows['seeds'])}.",
-            "Of several configurations, the one that was best on dev. Accuracy with its 95% Wilson interval, NLL per answer",
-            "token, gap to the text recovered. Bold: better than every other arm that is no control (paired, Holm-corrected);",
-            "†: the best and all that do not differ from it. The last columns compare the bridge with each arm on the same",
-            "problems.",
+            f"Every arm on {n_of(rows['n'])} test problems, {seeds_of(rows['seeds'])}; of several configurations, the one that",
+            "was best on dev. Accuracy with its 95% Wilson interval, NLL per answer token, gap to the text recovered. Bold:",
+            "better than every other arm that is no control (paired, Holm-corrected); †: the best and all that do not differ",
+            "from it. The last columns compare the bridge with each arm on the same problems.",
+            *([f"No control was run for {uncontrolled}."] if uncontrolled else []),
         ]
     )

@@ -108,14 +108,26 @@ def too_few(runs: Runs) -> Iterator[dict[str, Any]]:
 def collapsed(runs: Runs) -> Iterator[dict[str, Any]]:
     """Bridges that answer with far fewer different texts than the target does when it reads the question."""
     test = of_first_reading(runs.test)
-    mine = test[test["arm"].isin(BRIDGES)]
-    for fingerprint, evaluator, trial in mine[["fingerprint", "evaluator", "trial"]].drop_duplicates().to_numpy():
-        answers = runs.answers(fingerprint, evaluator)
-        different = answers.groupby("arm")["completion"].agg(lambda texts: texts.nunique() / len(texts))
-        for arm in BRIDGES:
-            if arm in different.index and different[arm] < UNIQUE * different.get("target", 1.0):
-                share = f"{different[arm]:.0%} of its completions differ from one another"
-                yield _said(trial, "collapse", f"{arm}: {share}, of the target's {different.get('target', float('nan')):.0%}")
+    mine = test[test["arm"].isin(BRIDGES)].drop_duplicates(["fingerprint", "evaluator"])
+    of_text: dict[tuple[str, str], float] = {}  # a thousand trials share few readings of the text
+    for row in mine.to_dict("records"):
+        fingerprint, evaluator = row["fingerprint"], row["evaluator"]
+        samples = runs.samples(fingerprint, evaluator, "test", int(row["step"]))
+        if samples is None:
+            continue
+        known = runs.baseline_keys(fingerprint, "test").get("target", fingerprint), evaluator
+        if known not in of_text:
+            of_text[known] = different(runs.answers(fingerprint, evaluator)).get("target", 1.0)
+        for arm, share in different(samples).items():
+            if arm in BRIDGES and share < UNIQUE * of_text[known]:
+                sentence = f"{share:.0%} of its completions differ from one another, of the target's {of_text[known]:.0%}"
+                yield _said(row["trial"], "collapse", f"{arm}: {sentence}")
+
+
+def different(samples: pd.DataFrame) -> dict[str, float]:
+    """Share of different completions of each arm."""
+    counts = samples.groupby("arm")["completion"].agg(["nunique", "size"])
+    return {str(arm): float(share) for arm, share in (counts["nunique"] / counts["size"]).items()}
 
 
 def imported(runs: Runs) -> Iterator[dict[str, Any]]:

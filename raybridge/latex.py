@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ SPECIAL = {
     "\N{EM DASH}": "---",
 }
 ABSENT = "---"
+PAGE = 45  # rows that fit a page; a longer table goes on over the next ones
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # a wide table is made as narrow as the page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class Column:
     format: Python's format of a number, "p" for a p value, or "words" for text with underscores.
     low, high: columns with the interval's ends.
     mark: a column that says "best" (then it is bold) or "tie" (then it carries a dagger) of this row's value.
+    heads: no column, but a line above each run of rows that have the same value.
     """
 
     header: str
@@ -40,14 +43,27 @@ class Column:
     low: str | None = None
     high: str | None = None
     mark: str | None = None
+    heads: bool = False
 
 
 def render(table: pd.DataFrame, columns: Mapping[str, Column], *, caption: str, label: str, origin: Mapping[str, str]) -> str:
     """A LaTeX document that is the table and nothing else."""
     missing = [name for name in columns if name not in table]
     assert not missing, f"table {label} has no columns {missing}"
-    rows = [" & ".join(_cell(row, name, column) for name, column in columns.items()) for row in table.to_dict("records")]
+    heads = [name for name, column in columns.items() if column.heads]
+    columns = {name: column for name, column in columns.items() if not column.heads}
     kinds = "".join("r" if pd.api.types.is_numeric_dtype(table[name]) else "l" for name in columns)
+    named = [f"\\caption{{{escaped(caption)}}}", f"\\label{{tab:{label}}}"]
+    head = [r"\toprule", " & ".join(escaped(column.header) for column in columns.values()) + r" \\", r"\midrule"]
+    body = _rows(table, columns, heads)
+    if len(table) > PAGE:
+        first, *others = named
+        inner = [rf"\begin{{longtable}}{{@{{}}{kinds}@{{}}}}", first, *others, r"\\", *head, r"\endhead", *body, r"\bottomrule"]
+        inner = [r"\footnotesize\setlength{\tabcolsep}{4pt}", *inner, r"\end{longtable}"]
+    else:
+        tabular = [FIT, rf"\begin{{tabular}}{{@{{}}{kinds}@{{}}}}", *head, *body, r"\bottomrule", r"\end{tabular}}"]
+        inner = [r"\begin{table}[h]", r"\centering\footnotesize\setlength{\tabcolsep}{4pt}\setlength{\belowcaptionskip}{4pt}"]
+        inner += [*named, *tabular, r"\end{table}"]
     return "\n".join(
         [
             "% Written by raybridge. It compiles as it is; a paper that loads the standalone package can \\input it.",
@@ -56,26 +72,29 @@ def render(table: pd.DataFrame, columns: Mapping[str, Column], *, caption: str, 
             r"\documentclass{article}",
             r"\usepackage[utf8]{inputenc}",
             r"\usepackage[T1]{fontenc}",
-            r"\usepackage{booktabs}",
+            r"\usepackage{booktabs,graphicx,longtable}",
             r"\usepackage[margin=2cm]{geometry}",
             r"\begin{document}",
             r"\pagestyle{empty}",
-            r"\begin{table}[h]",
-            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}\setlength{\belowcaptionskip}{4pt}",
-            f"\\caption{{{escaped(caption)}}}",
-            f"\\label{{tab:{label}}}",
-            f"\\begin{{tabular}}{{@{{}}{kinds}@{{}}}}",
-            r"\toprule",
-            " & ".join(escaped(column.header) for column in columns.values()) + r" \\",
-            r"\midrule",
-            *(row + r" \\" for row in rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
+            *inner,
             r"\end{document}",
             "",
         ]
     )
+
+
+def _rows(table: pd.DataFrame, columns: Mapping[str, Column], heads: Sequence[str]) -> list[str]:
+    """The rows of the body, with a line above those that have the same heads."""
+    lines: list[str] = []
+    above: tuple[Any, ...] = ()
+    for row in table.to_dict("records"):
+        told = tuple(row[name] for name in heads)
+        if told != above:
+            text = escaped(", ".join(map(str, told)))
+            lines += [r"\addlinespace"] * bool(lines) + [rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\textit{{{text}}}}} \\"]
+            above = told
+        lines.append(" & ".join(_cell(row, name, column) for name, column in columns.items()) + r" \\")
+    return lines
 
 
 def escaped(text: str) -> str:

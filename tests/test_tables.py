@@ -92,11 +92,7 @@ def test_tables_say_where_they_come_from(results):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_compile_as_they_are(results, tmp_path, name):
-    tex = tmp_path / "table.tex"
-    tex.write_text(tex_of(name, results))
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"-output-directory={tmp_path}", str(tex)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in compiled(tex_of(name, results), tmp_path)
 
 
 def test_every_brace_and_environment_is_closed(results):
@@ -106,7 +102,8 @@ def test_every_brace_and_environment_is_closed(results):
         assert bare.count("{") == bare.count("}")
         assert text.count(r"\begin") == text.count(r"\end{")
         body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
-        assert len({line.count(" & ") for line in body.splitlines() if line.endswith(r"\\")}) == 1
+        rows = [line for line in body.splitlines() if line.endswith(r"\\") and not line.startswith(r"\multicolumn")]
+        assert len({line.count(" & ") for line in rows}) == 1
         assert not any(character > "\x7f" for character in text), name  # older LaTeX knows few of them
 
 
@@ -124,10 +121,46 @@ def test_cells():
     )
 
 
+ORIGIN = {"commits": "", "fingerprints": ""}
+
+
+def test_heads_stand_above_their_rows():
+    frame = pd.DataFrame({"of": ["a_b", "a_b", "c"], "v": [1, 2, 3]})
+    columns = {"of": Column(header="", heads=True), "v": Column(header="v")}
+    lines = render(frame, columns, caption="", label="t", origin=ORIGIN).splitlines()
+    body = lines[lines.index(r"\midrule") + 1 : lines.index(r"\bottomrule")]
+    first, second = (rf"\multicolumn{{1}}{{@{{}}l}}{{\textit{{{name}}}}} \\" for name in (r"a\_b", "c"))
+    assert body == [first, r"1 \\", r"2 \\", r"\addlinespace", second, r"3 \\"]
+
+
+def compiled(text: str, folder: Path) -> str:
+    """What LaTeX said of a document."""
+    (folder / "table.tex").write_text(text)
+    command = [
+        "pdflatex",
+        "-interaction=nonstopmode",
+        "-halt-on-error",
+        f"-output-directory={folder}",
+        str(folder / "table.tex"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    return done.stdout
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+@pytest.mark.parametrize("rows", [3, 200])
+def test_wide_and_long_tables_fit_the_page(tmp_path, rows):
+    columns = {f"c{i}": Column(header=f"a long header {i}") for i in range(16 if rows < 10 else 3)}
+    frame = pd.DataFrame({name: ["some words that take room"] * rows for name in columns})
+    said = compiled(render(frame, columns, caption="A caption.", label="t", origin=ORIGIN), tmp_path)
+    assert "Overfull" not in said
+    assert ("(1 page" in said) == (rows < 10)
+
+
 def test_p_values_are_not_given_with_more_digits_than_they_have():
     frame = pd.DataFrame({"p": [2.8e-17, 0.0412, 1.0]})
-    origin = {"commits": "", "fingerprints": ""}
-    text = render(frame, {"p": Column(header="p", format="p")}, caption="", label="t", origin=origin)
+    text = render(frame, {"p": Column(header="p", format="p")}, caption="", label="t", origin=ORIGIN)
     rows = [line for line in text.splitlines() if line.endswith(r" \\")]
     assert rows[1:] == [r"$<$0.001 \\", r"0.041 \\", r"1.000 \\"]
 
