@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
@@ -27,6 +28,7 @@ from raybridge.errors import unknown
 POCKET = Path(__file__).parent / "pocket"
 POCKET_MODELS = ("pocket:source", "pocket:target")
 CHUNK = 4096  # answer tokens whose logits exist at one time
+PASS = {"cpu": 256, "cuda": 8192}  # positions that take as long as starting one more pass does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,10 @@ class Piece:
 
     embeds_BTD: Tensor
     mask_BT: Tensor
+
+    def rows(self, rows: Sequence[int]) -> Piece:
+        """Some of the sequences."""
+        return Piece(embeds_BTD=self.embeds_BTD[rows], mask_BT=self.mask_BT[rows])
 
 
 def join(pieces: Sequence[Piece]) -> Piece:
@@ -65,6 +71,27 @@ def pad(
     return torch.tensor(ids, device=device).view(len(rows), longest).long(), torch.tensor(mask, device=device).view(
         len(rows), longest
     ).bool()
+
+
+def by_length(lengths: Sequence[int], *, fixed: int, start: int) -> list[list[int]]:
+    """Row numbers in parts of like length, so that passing them apart and padding each to its longest costs least.
+
+    fixed: positions that every row has besides its length. start: what one more pass costs, in positions.
+    """
+    order = np.argsort(lengths, kind="stable")
+    padded = np.asarray(lengths)[order] + fixed
+    count = len(order)
+    least = np.zeros(count + 1)
+    cut = np.zeros(count + 1, dtype=int)
+    for end in range(1, count + 1):  # the cheapest way to pass the `end` shortest rows
+        costs = least[:end] + (end - np.arange(end)) * padded[end - 1] + start
+        cut[end] = costs.argmin()
+        least[end] = costs[cut[end]]
+    parts, end = [], count
+    while end:
+        parts.append(sorted(order[cut[end] : end].tolist()))
+        end = cut[end]
+    return parts[::-1]
 
 
 def token_nll(head: nn.Module, hidden_ND: Tensor, ids_N: Tensor, *, softcap: float | None = None) -> Tensor:
@@ -188,14 +215,26 @@ class FrozenLM:
         The last column of the last piece must be real in every row: the first token is predicted from it.
         """
         ids_BA, mask_BA = pad(rows, pad_id=self.tokenizer.pad_token_id, side="right", device=self.device)
-        whole = join([*pieces, Piece(embeds_BTD=self.embed(ids_BA), mask_BT=mask_BA)])
-        hidden_BTD = self.model.base_model(
+        before = join(pieces)
+        parts = by_length([len(row) for row in rows], fixed=before.mask_BT.shape[1], start=PASS.get(self.device.type, 256))
+        hidden = []
+        for part in parts:
+            longest = max(len(rows[row]) for row in part)
+            piece = Piece(embeds_BTD=self.embed(ids_BA[part, :longest]), mask_BT=mask_BA[part, :longest])
+            states_CAD = self._last_states(join([before.rows(part), piece]))[:, -longest - 1 : -1]
+            hidden.append(F.pad(states_CAD, (0, 0, 0, ids_BA.shape[1] - longest)))
+        order = torch.tensor([row for part in parts for row in part], device=self.device)
+        return torch.cat(hidden)[order.argsort()], ids_BA, mask_BA
+
+    def _last_states(self, whole: Piece) -> Tensor:
+        """Last hidden states (B, T, D) of whole sequences."""
+        states: Tensor = self.model.base_model(
             inputs_embeds=whole.embeds_BTD,
             attention_mask=whole.mask_BT,
             position_ids=positions(whole.mask_BT),
             use_cache=False,
         ).last_hidden_state
-        return hidden_BTD[:, -ids_BA.shape[1] - 1 : -1], ids_BA, mask_BA
+        return states
 
     def states_nll(self, hidden_BAD: Tensor, ids_BA: Tensor, mask_BA: Tensor) -> Tensor:
         """NLL (B, A) of tokens from the states that predict them; zero where the mask is."""
@@ -263,6 +302,8 @@ def load(name: str, *, device: torch.device | str, dtype: torch.dtype | None = N
     """Load a model by hub id, directory, GGUF file or `pocket:` name; fp32 on CPU and bf16 on GPUs unless told."""
     where, device = place(name), torch.device(device)
     check(name)
+    # cuDNN plans each new shape of attention anew, milliseconds a call, and batches of text have a new shape at every step.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     options: dict[str, Any] = {"dtype": dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)}
     if where.endswith(".gguf"):
         options["gguf_file"] = Path(where).name

@@ -1,8 +1,12 @@
+from itertools import pairwise
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raybridge import lm as lms
-from raybridge.lm import Piece, pad, positions
+from raybridge.lm import Piece, by_length, pad, positions
 from raybridge.prompts import frame
 from raybridge.scales import POCKET
 
@@ -42,6 +46,40 @@ def test_the_trap_pads_inside_a_sequence_change_nothing(target, side):
     together = nll(slice(0, 3))
     alone = torch.cat([nll(slice(i, i + 1)) for i in range(3)])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-4)
+
+
+def costs_of(lengths, parts, *, fixed, start):
+    return sum(len(part) * (fixed + max(lengths[row] for row in part)) + start for part in parts)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=7), st.integers(0, 20), st.integers(1, 60))
+def test_parts_of_like_length_hold_every_row_once_and_cost_least(lengths, fixed, start):
+    parts = by_length(lengths, fixed=fixed, start=start)
+    assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
+    ordered = sorted(range(len(lengths)), key=lengths.__getitem__)
+    every = []  # every way to cut the ordered rows
+    for choice in range(2 ** (len(lengths) - 1)):
+        cuts = [0, *(i + 1 for i in range(len(lengths) - 1) if choice >> i & 1), len(lengths)]
+        every.append([ordered[a:b] for a, b in pairwise(cuts)])
+    assert costs_of(lengths, parts, fixed=fixed, start=start) == min(
+        costs_of(lengths, one, fixed=fixed, start=start) for one in every
+    )
+
+
+def test_rows_passed_in_parts_have_the_nll_and_the_gradient_of_one_pass(target, monkeypatch):
+    torch.manual_seed(0)
+    soft = (torch.randn(6, 4, target.width) * target.embedding_rms).requires_grad_()
+    around = frame(target, POCKET.trial.evaluator)
+    answers = [around.answer(TEXTS[row % 3] * (1 + row)) for row in (5, 0, 3, 1, 4, 2)]
+
+    def nll(start: int) -> tuple[torch.Tensor, torch.Tensor]:
+        monkeypatch.setitem(lms.PASS, "cpu", start)
+        found = target.answer_nll([target.soft_piece(soft), target.text_piece([around.after] * 6)], answers)
+        return found, torch.autograd.grad(found.sum(), soft)[0]
+
+    assert len(by_length([len(row) for row in answers], fixed=8, start=1)) == 6
+    for apart, together in zip(nll(1), nll(10**9), strict=True):
+        torch.testing.assert_close(apart, together, rtol=1e-4, atol=1e-4)
 
 
 def test_embedded_text_scores_as_plain_tokens_do(target):
