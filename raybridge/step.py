@@ -132,16 +132,19 @@ class Trainer:
             after_repeat=self.batches.repeat.after,
             batch=batch,
             world=self.world,
+            seed=self.trial.seed,
             step=step,
         )
 
     def fit_anchor(self, *, problems: int = 512) -> None:
         """Fit the translator's closed-form start, where it has one, on the first problems of train; same on every worker."""
-        anchor = getattr(self.module, "anchor", None)
+        anchor = getattr(self.module.core, "anchor", None)
         if anchor is None:
             return
         batch = self.batches.tokens(self.batches.problems[:problems])
         states, _ = self.source.hidden_states(self.batches.source.before, batch.source_questions, self.trial.translator.layers)
+        with torch.no_grad():
+            states = self.module.core_states(states)
         features, embeddings = [], []
         for row, problem in enumerate(self.batches.problems[:problems]):
             aligned = align(

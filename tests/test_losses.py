@@ -52,6 +52,7 @@ def bridge_of(batches, target, problems, soft, *, step: int = 1) -> Bridge:
         batch=batch,
         soft_BKD=soft,
         world=World(),
+        seed=7,
         step=step,
     )
 

@@ -14,8 +14,10 @@ from raybridge import lm
 from raybridge.losses.alignment import PromptAlignment, SourceProbe
 from raybridge.losses.contrastive import InfoNCE, PromptContrast
 from raybridge.losses.distillation import HiddenStates, TextKL
+from raybridge.losses.flow import Flow
 from raybridge.losses.next_token import AnswerNLL, FadingText, FirstTokens, Format, Reconstruction
 from raybridge.step import build_trainer
+from raybridge.translators.hybrid_dit import HybridDiT
 from raybridge.world import World
 
 LOSSES = (
@@ -30,6 +32,7 @@ LOSSES = (
     InfoNCE(),
     PromptContrast(),
     SourceProbe(),
+    Flow(condition_dropout=0.5),
 )
 STEPS = 4
 
@@ -70,7 +73,8 @@ def on_two_workers(trial) -> list[list[dict[str, float]]]:
 
 
 def test_every_loss_is_the_same_on_one_worker_and_on_two(trial, source, target):
-    whole = replace(trial, losses=LOSSES, warmup=2, learning_rate=1e-4)
+    flow = HybridDiT(soft_tokens=8, layers=(0, 2), width=32, depth=1, heads=2)
+    whole = replace(trial, translator=flow, losses=LOSSES, warmup=2, learning_rate=1e-4)
     one = trained(whole, World(), source, target)
     assert {name.split()[0] for name in one[-1]} == {"norm", *(loss.name for loss in LOSSES)}
     for rows in on_two_workers(whole):

@@ -12,6 +12,8 @@ from raybridge.config import rebuild, resolve
 from raybridge.translators.anchor import picks, ridge
 from raybridge.translators.attention_pooling import AttentionPooling
 from raybridge.translators.bottlenecked import Bottlenecked
+from raybridge.translators.dit import DiT, DiTModule
+from raybridge.translators.hybrid_dit import HybridDiT
 from raybridge.translators.linear import Linear, windows
 from raybridge.translators.prompt_tuning import PromptTuning
 
@@ -27,6 +29,9 @@ CONFIGS = [
     Linear(soft_tokens=4, layers=(0, 1)),
     Linear(soft_tokens=4, layers=(2,), pooling="mean"),
     Linear(soft_tokens=13, layers=(0,)),
+    DiT(soft_tokens=6, layers=(0, 2), width=32, depth=2, heads=4, pooling="mean", train_steps=1, eval_steps=3),
+    DiT(soft_tokens=3, layers=(1,), width=32, depth=1, heads=2, guidance=2.0),
+    HybridDiT(soft_tokens=5, layers=(0, 2), width=32, depth=2, heads=4),
     AttentionPooling(soft_tokens=6, layers=(0, 2), width=32, heads=4),
 ]
 all_translators = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{type(config).__name__}{config.soft_tokens}")
@@ -70,6 +75,9 @@ def test_gradient_reaches_every_parameter(config):
     module = awake(build(config))
     soft = module(*states(config))
     (soft * torch.randn_like(soft)).sum().backward()
+    if isinstance(module, DiTModule):  # what a withheld condition trains
+        condition = module.dropped(module.condition(*states(config)), torch.tensor([True, False, True, False]))
+        module.velocity(torch.randn_like(soft), torch.rand(B), condition).pow(2).sum().backward()
     without = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     single = config.soft_tokens == 1  # attention over one key is constant in its query and key
     assert [name for name in without if not (single and "self_attention" in name)] == []

@@ -64,6 +64,7 @@ class Bridge:
     after_repeat: tuple[int, ...]
     batch: Batch
     world: World
+    seed: int
     step: int
 
     def prompt(self, *place: Piece, after: Sequence[int]) -> list[Piece]:

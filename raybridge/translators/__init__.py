@@ -26,6 +26,15 @@ class TranslatorModule(nn.Module):
         ]
         return [group for group in groups if group["params"]]
 
+    @property
+    def core(self) -> TranslatorModule:
+        """The translator without the options around it."""
+        return self
+
+    def core_states(self, states_BTLS: Tensor) -> Tensor:
+        """The states as the core reads them, behind the options around it."""
+        return states_BTLS
+
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
         """Soft tokens (B, K, D)."""
         raise NotImplementedError  # a translator file defines it
