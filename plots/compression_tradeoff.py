@@ -31,7 +31,12 @@ from raybridge.plots import (
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 CURVES = ("token_budget", "shuffled", "bridged")
-WIRE = ("bridged_fp16", "bridged_int8", "bridged_int6", "bridged_int4")
+WIRE = {  # neither the looks of the other curves nor their markers
+    "bridged_fp16": LOOKS[1],
+    "bridged_int8": LOOKS[3],
+    "bridged_int6": LOOKS[6] | {"marker": "v"},
+    "bridged_int4": LOOKS[5],
+}
 PANEL = ["pair", "evaluator"]
 SHOWN = 2  # pairs side by side
 
@@ -85,8 +90,13 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
             curve(top, below, part[part["arm"] == arm].sort_values("compression"), "compression", arm_look(arm), words(arm))
         shade(top, part)
         ticks(below, part)
-        top.set_title(f"{part['pair'].iloc[0]}, {part['evaluator'].iloc[0]}", loc="left", fontweight="bold")
-        below.set_xlabel("question tokens per\nsoft token" if both else "question tokens per soft token")
+        if both:
+            top.set_title("in tokens", loc="left", fontweight="bold")
+        elif len(shown) > 1:
+            pair = part["pair"].iloc[0].replace(" to ", "\nto ")
+            top.set_title(f"{pair}\n{part['evaluator'].iloc[0]}", loc="left", fontsize=6)
+        wide = len(grid[0]) == 1
+        below.set_xlabel("question tokens per soft token" if wide else "question tokens per\nsoft token")
     if both:
         wire(grid[0, 1], grid[1, 1], shown[0])
     for top, below in grid.T:
@@ -114,12 +124,12 @@ def curve(top: Axes, below: Axes, part: pd.DataFrame, x: str, look: dict, name: 
 
 def wire(top: Axes, below: Axes, part: pd.DataFrame) -> None:
     """The same through the wire, a line for each bit width."""
-    for number, arm in enumerate(WIRE):
+    for arm, look in WIRE.items():
         mine = part[(part["arm"] == arm) & part["compression_bytes"].notna()].sort_values("compression_bytes")
         if len(mine):
-            curve(top, below, mine, "compression_bytes", LOOKS[(number + 2) % len(LOOKS)], arm.removeprefix("bridged_"))
+            curve(top, below, mine, "compression_bytes", look, arm.removeprefix("bridged_"))
     control = part[part["arm"] == "shuffled"].set_index("K")
-    at = part[part["arm"] == WIRE[0]].set_index("K")["compression_bytes"]
+    at = part[part["arm"] == "bridged_fp16"].set_index("K")["compression_bytes"]
     mine = control.assign(x=at).dropna(subset=["x"]).sort_values("x")
     curve(top, below, mine, "x", arm_look("shuffled"), "shuffled")
     top.set_title("over the wire", loc="left", fontweight="bold")
@@ -150,7 +160,9 @@ def caption(rows: pd.DataFrame) -> str:
     own = shown[shown["arm"] == "bridged"]
     band = shown["aa_band"].dropna()
     sent = shown[shown["compression_bytes"].notna()]
+    where = [f"{pair} on {evaluator}:" for pair, evaluator in shown[PANEL].drop_duplicates().to_numpy()]
     sentences = [
+        where[0] if len(where) == 1 else "",
         f"{n_of(shown['n'])} test problems, {seeds_of(own['seeds'] if len(own) else shown['seeds'])}. Bars: 95%, Wilson for",
         "accuracy, delta method over problems for the gap. Gap recovered: 0 is no question, 1 is the question as text.",
         "Token budget: the first K tokens of the question as text.",
@@ -163,7 +175,7 @@ def caption(rows: pd.DataFrame) -> str:
         sentences.append(f"No compression in tokens at {flagged}.")
     if flagged or sent["flagged"].any():
         sentences.append("Left of the upright line nothing is compressed.")
-    return " ".join(sentences)
+    return " ".join(filter(None, sentences))
 
 
 def listed(numbers: Iterable[float]) -> str:
