@@ -114,9 +114,13 @@ def evaluate_trial(
         if said and not as_json:
             console.print(said, highlight=False, soft_wrap=True)
         with _shown(chosen, len(question.setting.problems), quiet=as_json) as tell:
-            card = judging.judge(question, kept, Models(device or _device()), chosen, batch=batch, alone=timed, tell=tell)
+            card = judging.judge(
+                question, kept, Models(device or _device(), cached_states=0), chosen, batch=batch, alone=timed, tell=tell
+            )
         if as_json:
-            typer.echo(json.dumps({**card.plain(), "arms": chosen, "shows": said}, ensure_ascii=False, allow_nan=False))
+            prompt = judging.prompt_of(question.setting.evaluator)
+            told = {**card.plain(), "arms": chosen, "prompt": prompt, "shows": said}
+            typer.echo(json.dumps(told, ensure_ascii=False, allow_nan=False))
             return
         for table in tables(card):
             console.print(table)

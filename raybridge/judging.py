@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
 from raybridge import checkpoint
 from raybridge.answers import FROZEN_ARMS, MORE_FROZEN_ARMS, OF_K, QUANTISED_ARMS, TRANSLATOR_ARMS, stacked
-from raybridge.arms import ask
+from raybridge.arms import ask, exemplars_of
 from raybridge.assess import Assessment, Trained
 from raybridge.config import rebuild
 from raybridge.data import Evaluator, Problem, Split, draw
 from raybridge.hardening import PLAIN, Hardening
 from raybridge.models import Models
+from raybridge.provenance import prompt_identity
 from raybridge.requests import BATCH, Setting, check_arms, setting_of
 from raybridge.results import Results, TrialRun
 from raybridge.scorecard import ARMS, Scorecard, scorecard
@@ -185,6 +188,12 @@ def judge(
         title=question.title,
         notes=notes,
     )
+
+
+def prompt_of(evaluator: Evaluator) -> dict[str, Any]:
+    """What identifies a benchmark's prompts: hashes of the template and of the exemplars, and the exemplars' ids."""
+    shots = "\0".join(f"{shot.question}\0{shot.rationale}" for shot in exemplars_of(evaluator))
+    return {**prompt_identity(evaluator), "exemplars_sha256": hashlib.sha256(shots.encode()).hexdigest()}
 
 
 def check_start(question: Question, models: Models) -> None:

@@ -79,6 +79,7 @@ def test_a_trial_is_evaluated_with_every_arm_beside_its_control(finished):
     assert gaps["no_context"] == pytest.approx(0)
     assert gaps["joint"] is None  # it has no likelihood: missing, not zero
     assert "4 problems" in told["shows"]
+    assert {"template_sha256", "exemplars", "exemplars_sha256"} <= told["prompt"].keys()
 
 
 def test_a_second_call_prints_the_same_from_disk(finished, monkeypatch):
