@@ -49,10 +49,10 @@ class Batches:
         generator = torch.Generator().manual_seed(self.trial.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.problems), generator=generator)
         mine = world.share(order[number * self.trial.batch : (number + 1) * self.trial.batch].tolist())
-        return self.tokens([self.problems[i] for i in mine])
+        return self.tokens([self.problems[i] for i in mine], offset=world.rank * len(mine))
 
-    def tokens(self, problems: Sequence[Problem]) -> Batch:
-        """Problems as token rows; each problem is tokenized once."""
+    def tokens(self, problems: Sequence[Problem], *, offset: int = 0) -> Batch:
+        """Problems as token rows; each problem is tokenized once. offset: place of the first in the global batch."""
         for problem in problems:
             if problem.id not in self._rows:
                 self._rows[problem.id] = (
@@ -68,6 +68,7 @@ class Batches:
             answers=answers,
             answer_pieces=[self.target.lm.tokenizer.convert_ids_to_tokens(row) for row in answers],
             repeats=repeats,
+            offset=offset,
         )
 
 

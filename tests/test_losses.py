@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from raybridge.config import rebuild, resolve
+from raybridge.decode import greedy
 from raybridge.losses import SHARED_TOKENS, Bridge, active, period
 from raybridge.losses.alignment import PromptAlignment, SourceProbe, alignment, left_out_errors
 from raybridge.losses.contrastive import InfoNCE, PromptContrast, info_nce
 from raybridge.losses.distillation import HiddenStates, TextKL, kl
 from raybridge.losses.next_token import AnswerNLL, FadingText, FirstTokens, Format, Reconstruction, mark_places
+from raybridge.losses.on_policy import DecodeAware, decoded
 from raybridge.step import Batches
 from raybridge.translators.prompt_tuning import PromptTuning
 from raybridge.world import World
@@ -27,6 +29,7 @@ ALONE = [  # terms that do not compare problems with each other
     TextKL(),
     HiddenStates(),
     PromptAlignment(),
+    DecodeAware(tokens=6),
 ]
 ACROSS = [InfoNCE(), PromptContrast(), SourceProbe()]
 LOSSES = [*ALONE, *ACROSS]
@@ -357,3 +360,45 @@ def test_a_periodic_loss_is_on_at_each_nth_step():
     assert [active(Seldom(), step, warmup=0) for step in range(7)] == [True, False, False, True, False, False, True]
     assert period(Seldom()) == 3
     assert [active(InfoNCE(), step, warmup=4) for step in range(4)] == [False, False, True, True]
+
+
+def test_decode_aware_teaches_along_what_the_bridge_really_decodes(batches, target):
+    problems, soft = batches.problems[:3], soft_of(target, 3)
+    bridge = bridge_of(batches, target, problems, soft)
+    written = decoded(bridge, 7)
+    completions = greedy(target, bridge.prompt(target.soft_piece(soft.detach()), after=bridge.after), max_new_tokens=7)
+    assert [target.text(row) for row in written] == [completion.text for completion in completions]
+    free = replace(bridge, batch=replace(bridge.batch, answers=written))
+    naive = 0.0
+    for i, row in enumerate(written):
+        student, teacher = student_and_teacher(free, target, i, len(row))
+        p = torch.softmax(target.model.get_output_embeddings()(teacher).double(), -1)
+        q = torch.softmax(target.model.get_output_embeddings()(student).double(), -1)
+        naive += (p * (p.log() - q.log())).sum().item() / len(row)
+    assert DecodeAware(tokens=7).total(bridge).item() == pytest.approx(naive, rel=1e-3)
+    other = replace(bridge, batch=replace(bridge.batch, answers=list(reversed(bridge.batch.answers))))
+    assert DecodeAware(tokens=7).total(other).item() == DecodeAware(tokens=7).total(bridge).item()  # gold is never read
+
+
+def test_decode_aware_is_bounded_by_its_problems_and_on_at_its_steps(batches, target):
+    bridge = bridge_of(batches, target, batches.problems[:6], soft_of(target, 6))
+    loss = DecodeAware(problems=2, tokens=3, every=5)
+    with mock.patch.object(
+        type(target), "continuation_states", autospec=True, side_effect=type(target).continuation_states
+    ) as read:
+        loss.total(bridge).backward()
+    assert {len(call.args[2]) for call in read.call_args_list} == {2}
+    assert max(len(row) for call in read.call_args_list for row in call.args[2]) == 3
+    assert bridge.soft_BKD.grad[:2].abs().sum() > 0
+    assert not bridge.soft_BKD.grad[2:].any()
+    assert loss.count(bridge.batch) == 2
+    assert loss.count(replace(bridge.batch, offset=1)) == 1
+    assert loss.count(replace(bridge.batch, offset=6)) == 0
+    assert [step + 1 for step in range(30) if active(loss, step, warmup=12)] == [15, 20, 25, 30]
+
+
+def test_decode_aware_at_256_soft_tokens(batches, target):
+    torch.manual_seed(0)
+    soft = (torch.randn(2, 256, target.width) * target.embedding_rms).requires_grad_()
+    DecodeAware(problems=1, tokens=4).total(bridge_of(batches, target, batches.problems[:2], soft)).backward()
+    assert soft.grad[0].norm(dim=1).min() > 0

@@ -16,6 +16,7 @@ from raybridge.losses.contrastive import InfoNCE, PromptContrast
 from raybridge.losses.distillation import HiddenStates, TextKL
 from raybridge.losses.flow import Flow
 from raybridge.losses.next_token import AnswerNLL, FadingText, FirstTokens, Format, Reconstruction
+from raybridge.losses.on_policy import DecodeAware
 from raybridge.step import build_trainer
 from raybridge.translators.hybrid_dit import HybridDiT
 from raybridge.world import World
@@ -33,6 +34,7 @@ LOSSES = (
     PromptContrast(),
     SourceProbe(),
     Flow(condition_dropout=0.5),
+    DecodeAware(every=1, problems=6, tokens=4),
 )
 STEPS = 4
 

@@ -14,7 +14,8 @@ from raybridge.translators.attention_pooling import AttentionPooling
 from raybridge.translators.bottlenecked import Bottlenecked
 from raybridge.translators.dit import DiT, DiTModule
 from raybridge.translators.hybrid_dit import HybridDiT
-from raybridge.translators.linear import Linear, windows
+from raybridge.translators.linear import Linear, LinearModule, windows
+from raybridge.translators.options import LayerMix, LayerMixModule, Projected
 from raybridge.translators.prompt_tuning import PromptTuning
 
 B, T, S, D, RMS = 4, 11, 24, 40, 0.37
@@ -32,6 +33,9 @@ CONFIGS = [
     DiT(soft_tokens=6, layers=(0, 2), width=32, depth=2, heads=4, pooling="mean", train_steps=1, eval_steps=3),
     DiT(soft_tokens=3, layers=(1,), width=32, depth=1, heads=2, guidance=2.0),
     HybridDiT(soft_tokens=5, layers=(0, 2), width=32, depth=2, heads=4),
+    LayerMix(translator=Linear(soft_tokens=4, layers=(1,)), layers=(0, 1, 3)),
+    Projected(translator=HybridDiT(soft_tokens=3, layers=(0, 2), width=32, depth=1, heads=2)),
+    Projected(translator=LayerMix(translator=BOTTLENECKED[0], layers=(2, 1, 0))),
     AttentionPooling(soft_tokens=6, layers=(0, 2), width=32, heads=4),
 ]
 all_translators = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{type(config).__name__}{config.soft_tokens}")
@@ -41,8 +45,9 @@ def build(config, seed: int = 0):
     """The module with its closed-form start, where it has one."""
     torch.manual_seed(seed)
     module = config.build(S, D, target_rms=RMS)
-    if getattr(module, "anchor", None) is not None:
-        module.anchor.fit(torch.randn(200, len(config.layers) * S), torch.randn(200, D))
+    anchor = getattr(module.core, "anchor", None)
+    if anchor is not None:
+        anchor.fit(torch.randn(200, anchor.map.in_features), torch.randn(200, D))
     return module
 
 
@@ -58,6 +63,9 @@ def awake(module, seed: int = 2):
     for p in module.parameters():
         if not p.any():
             torch.nn.init.normal_(p, std=0.5)
+    for part in module.modules():
+        if isinstance(part, LayerMixModule):
+            part.weights.data += 0.2
     return module
 
 
@@ -75,9 +83,11 @@ def test_gradient_reaches_every_parameter(config):
     module = awake(build(config))
     soft = module(*states(config))
     (soft * torch.randn_like(soft)).sum().backward()
-    if isinstance(module, DiTModule):  # what a withheld condition trains
-        condition = module.dropped(module.condition(*states(config)), torch.tensor([True, False, True, False]))
-        module.velocity(torch.randn_like(soft), torch.rand(B), condition).pow(2).sum().backward()
+    if isinstance(module.core, DiTModule):  # what a withheld condition trains
+        x, mask = states(config)
+        condition = module.core.condition(module.core_states(x), mask)
+        condition = module.core.dropped(condition, torch.tensor([True, False, True, False]))
+        module.core.velocity(torch.randn_like(soft), torch.rand(B), condition).pow(2).sum().backward()
     without = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     single = config.soft_tokens == 1  # attention over one key is constant in its query and key
     assert [name for name in without if not (single and "self_attention" in name)] == []
@@ -103,7 +113,8 @@ def test_every_position_and_layer_is_read(config):
     soft = module(x, mask)
     (soft * torch.randn_like(soft)).sum().backward()
     read = x.grad.abs().sum(-1) > 0
-    picked_only = isinstance(config, Linear) and config.pooling == "picked"
+    core = module.core
+    picked_only = isinstance(core, LinearModule) and core.config.pooling == "picked"
     assert (read.any(1) if picked_only else read[mask]).all()
     assert not read[~mask].any()
 
@@ -260,3 +271,26 @@ def test_prompt_tuning_ignores_the_source():
 def test_an_unknown_pooling_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match=r"unknown pooling 'men'; valid: picked, mean; did you mean 'mean'\?"):
         Linear(soft_tokens=4, layers=(0,), pooling="men")
+
+
+def test_options_start_as_the_translator_alone():
+    inner = BOTTLENECKED[0]
+    for option in (LayerMix(translator=inner, layers=(0, 1, 2)), Projected(translator=inner)):
+        x, mask = states(option)
+        wrapped, plain = build(option), build(inner)
+        plain.load_state_dict(wrapped.core.state_dict())
+        read = [option.layers.index(layer) for layer in inner.layers]
+        torch.testing.assert_close(wrapped(unit(x), mask), plain(unit(x)[:, :, read], mask), rtol=1e-5, atol=1e-5)
+
+
+def unit(x):
+    return x / x.pow(2).mean(-1, keepdim=True).sqrt()
+
+
+def test_soft_tokens_of_an_option_are_those_of_its_translator():
+    inner = Linear(soft_tokens=4, layers=(0,))
+    option = Projected(translator=LayerMix(translator=inner, layers=(0, 1)))
+    assert (option.soft_tokens, option.layers) == (4, (0, 1))
+    assert replace(option, soft_tokens=9).translator.translator.soft_tokens == 9
+    with pytest.raises(ValueError, match=r"must hold those that its translator starts from; \[0\] are missing"):
+        LayerMix(translator=inner, layers=(1, 2))

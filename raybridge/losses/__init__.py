@@ -7,7 +7,7 @@ A answer tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -30,6 +30,14 @@ class Batch:
     answers: Sequence[Sequence[int]]
     answer_pieces: Sequence[Sequence[str]]  # the answers' tokens as the tokenizer writes them
     repeats: Sequence[Sequence[int]]  # the question as an answer to the repeat cue, with its end token
+    offset: int  # place of the first one in the global batch
+
+    def only(self, rows: Sequence[int]) -> Batch:
+        """Some consecutive rows of it."""
+        kept = {
+            field.name: [getattr(self, field.name)[row] for row in rows] for field in fields(self) if field.name != "offset"
+        }
+        return Batch(**kept, offset=self.offset + rows[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +84,17 @@ class Bridge:
         """The target reads rows of tokens after the pieces."""
         hidden_BAD, ids_BA, mask_BA = self.target.continuation_states(pieces, rows)
         return Continuation(target=self.target, hidden_BAD=hidden_BAD, ids_BA=ids_BA, mask_BA=mask_BA)
+
+    def only(self, rows: Sequence[int]) -> Bridge:
+        """The bridge of some consecutive problems of the share."""
+        part = slice(rows[0], rows[-1] + 1)
+        return replace(
+            self,
+            states_BTLS=self.states_BTLS[part],
+            mask_BT=self.mask_BT[part],
+            soft_BKD=self.soft_BKD[part],
+            batch=self.batch.only(rows),
+        )
 
     @cached_property
     def soft(self) -> Piece:

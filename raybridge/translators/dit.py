@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from raybridge.errors import unknown
 from raybridge.translators import TranslatorModule
 from raybridge.translators.noise import NoiseField
-from raybridge.translators.parts import Attention, Reader, SwiGLU, at_rms, check, check_heads
+from raybridge.translators.parts import Attention, Reader, SwiGLU, at_rms, check, check_heads, zero_linear
 
 Pooling = Literal["mean", "attention"]
 
@@ -95,14 +95,6 @@ class Block(nn.Module):
 def modulated(x_BKW: Tensor, shift_B1W: Tensor, scale_B1W: Tensor) -> Tensor:
     """Normed without weights of its own, then scaled and shifted."""
     return F.layer_norm(x_BKW, x_BKW.shape[-1:]) * (1 + scale_B1W) + shift_B1W
-
-
-def zero_linear(width_in: int, width_out: int) -> nn.Linear:
-    """A linear layer that starts at zero."""
-    layer = nn.Linear(width_in, width_out)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 def time_features(time_B: Tensor, width: int) -> Tensor:

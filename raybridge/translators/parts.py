@@ -29,6 +29,14 @@ def at_rms(soft_BKD: Tensor, rms: float) -> Tensor:
     return F.rms_norm(soft_BKD, soft_BKD.shape[-1:]) * rms
 
 
+def zero_linear(width_in: int, width_out: int) -> nn.Linear:
+    """A linear layer that starts at zero."""
+    layer = nn.Linear(width_in, width_out)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class Norm(nn.RMSNorm):
     """RMSNorm in the precision of its input: under autocast its weight follows."""
 

@@ -1,0 +1,120 @@
+"""Options of any translator, as translators that wrap one: which layers are read, and a projection in front.
+
+They compose: `Projected(translator=LayerMix(translator=..., layers=...))`. `soft_tokens` given to the outermost reaches the
+translator inside, so that a sweep derives from a wrapped translator as from any other.
+
+Shapes: B batch, T source positions, L source layers read, M layers that the wrapped translator sees, S source width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raybridge.translators import Translator, TranslatorModule
+from raybridge.translators.parts import zero_linear
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """What wraps a translator. soft_tokens: None takes the translator's own; a number replaces it."""
+
+    translator: Translator
+    soft_tokens: int = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.soft_tokens is None:
+            object.__setattr__(self, "soft_tokens", self.translator.soft_tokens)
+        elif self.soft_tokens != self.translator.soft_tokens:
+            object.__setattr__(self, "translator", replace(self.translator, soft_tokens=self.soft_tokens))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMix(Option):
+    """Each layer that the translator reads becomes a learned mixture of `layers`, and starts as that layer itself."""
+
+    layers: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"layers of a LayerMix must be named once each, not {self.layers}")
+        missing = [layer for layer in self.translator.layers if layer not in self.layers]
+        if missing:
+            raise ValueError(f"layers of a LayerMix must hold those that its translator starts from; {missing} are missing")
+
+    def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> LayerMixModule:
+        """The module, initialised from torch's current random state."""
+        return LayerMixModule(self, self.translator.build(source_dim, target_dim, target_rms=target_rms))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projected(Option):
+    """A learned linear map of the source states in front of the translator, the same for every layer; starts as identity.
+
+    For pairs whose spaces differ, so that what is behind it need not learn the rotation.
+    """
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Those of the translator."""
+        return self.translator.layers
+
+    def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> ProjectedModule:
+        """The module, initialised from torch's current random state."""
+        return ProjectedModule(source_dim, self.translator.build(source_dim, target_dim, target_rms=target_rms))
+
+
+class OptionModule(TranslatorModule):
+    """A translator behind a change of the source states, which it sees at unit RMS as always."""
+
+    def __init__(self, inner: TranslatorModule) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def changed(self, states_BTLS: Tensor) -> Tensor:
+        """The states as the wrapped translator sees them."""
+        raise NotImplementedError  # an option defines it
+
+    @property
+    def core(self) -> TranslatorModule:
+        """The translator without the options around it."""
+        return self.inner.core
+
+    def core_states(self, states_BTLS: Tensor) -> Tensor:
+        """The states as the core reads them, behind the options around it."""
+        return self.inner.core_states(self.changed(states_BTLS))
+
+    def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
+        """Soft tokens (B, K, D)."""
+        return self.inner(self.changed(states_BTLS), mask_BT)
+
+
+class LayerMixModule(OptionModule):
+    """See `LayerMix`."""
+
+    def __init__(self, config: LayerMix, inner: TranslatorModule) -> None:
+        super().__init__(inner)
+        start_ML = [[float(read == layer) for layer in config.layers] for read in config.translator.layers]
+        self.weights = nn.Parameter(torch.tensor(start_ML).flatten())  # a vector: decay would pull it off identity
+        self.read = len(start_ML)
+
+    def changed(self, states_BTLS: Tensor) -> Tensor:
+        """Mixtures (B, T, M, S)."""
+        mixed_BTMS = torch.einsum("ml,btls->btms", self.weights.view(self.read, -1), states_BTLS)
+        return F.rms_norm(mixed_BTMS.float(), mixed_BTMS.shape[-1:])
+
+
+class ProjectedModule(OptionModule):
+    """See `Projected`."""
+
+    def __init__(self, source_dim: int, inner: TranslatorModule) -> None:
+        super().__init__(inner)
+        self.turn = zero_linear(source_dim, source_dim)  # what is added to the identity, so that decay pulls towards it
+
+    def changed(self, states_BTLS: Tensor) -> Tensor:
+        """Projected states, same shape."""
+        return F.rms_norm(states_BTLS + self.turn(states_BTLS).float(), states_BTLS.shape[-1:])
