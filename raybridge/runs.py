@@ -205,8 +205,7 @@ class Runs:
     def _last_step(self) -> dict[tuple[Any, ...], int]:
         """Step of each (fingerprint, evaluator, split) at which a translator was evaluated last."""
         evals = self.evals[self.evals["arm"].isin(TRANSLATOR_ARMS)]
-        steps: dict[Any, Any] = evals.groupby(["fingerprint", "evaluator", "split"])["step"].max().to_dict()
-        return steps
+        return dict(evals.groupby(["fingerprint", "evaluator", "split"])["step"].max().items())  # type: ignore[arg-type]
 
     @cached_property
     def _problems(self) -> dict[tuple[Any, ...], list[str]]:
