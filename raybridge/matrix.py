@@ -29,7 +29,7 @@ class Sweep:
     question: str
     axes: Mapping[str, Mapping[str, Sequence[Any]]]
     trial: Callable[..., Trial]
-    follow_up: Callable[[Results], list[Trial]] | None
+    follow_up: Callable[[Sequence[tuple[Trial, Mapping[str, Any]]]], list[Trial]] | None
 
     @property
     def name(self) -> str:
@@ -50,6 +50,24 @@ class Sweep:
         combinations = itertools.product(*axes.values())
         return distinct([self._trial(scale, dict(zip(axes, values, strict=True))) for values in combinations], str(self.path))
 
+    def further(self, trials: Sequence[Trial], results: Results) -> list[Trial]:
+        """What the sweep asks for next, checked, once all of its trials have ended; none while one of them has no result."""
+        if self.follow_up is None:
+            return []
+        runs = [results.find(trial.fingerprint) for trial in trials]
+        ended = [(trial, run.result()) for trial, run in zip(trials, runs, strict=True) if run is not None and run.complete]
+        if len(ended) < len(trials):
+            return []
+        where = f"{self.path}, follow_up()"
+        try:
+            asked = self.follow_up(ended)  # type: ignore[arg-type]
+        except MISTAKES as error:
+            raise refusal(where, error, self.trial.__globals__) from error
+        if not isinstance(asked, list):
+            raise ValueError(f"{where} must return a list of trials, not {type(asked).__name__}")
+        distinct([*trials, *asked], str(self.path))
+        return [checked(trial, where) for trial in asked]
+
     def _trial(self, scale: Scale, values: Mapping[str, Any]) -> Trial:
         where = f"{self.path}, trial({', '.join(f'{name}={value!r}' for name, value in values.items())})"
         try:
@@ -58,13 +76,18 @@ class Sweep:
             base = scale.trial
             known = {type(part).__name__: type(part) for part in (base, base.translator, base.stopping, *base.losses)}
             raise refusal(where, error, known | self.trial.__globals__) from error
-        if not isinstance(trial, Trial):
-            raise ValueError(f"{where} must return a Trial, not {type(trial).__name__}")
-        try:
-            assert rebuild(trial.resolved()) == trial  # a worker gets the trial as JSON and never sees the sweep file
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-        return trial
+        return checked(trial, where)
+
+
+def checked(trial: Any, where: str) -> Trial:
+    """The trial, if it is one and comes back from JSON: a worker gets it as JSON and never sees the sweep file."""
+    if not isinstance(trial, Trial):
+        raise ValueError(f"{where} must return a Trial, not {type(trial).__name__}")
+    try:
+        assert rebuild(trial.resolved()) == trial
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return trial
 
 
 # What a slip of the pen in a sweep file raises.

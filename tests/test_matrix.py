@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from raybridge import matrix
+from raybridge.results import Results
 from raybridge.scales import FULL, POCKET, SCALES
+from raybridge.translators.options import Projected
 
 SWEEPS = sorted((Path(__file__).parents[1] / "sweeps").glob("[a-z]*.py"))
 GOOD = '''"""A question?"""
@@ -62,6 +65,7 @@ def test_every_sweep_expands_at_every_scale(path, scale):
     for trial in trials:
         assert f"_{trial.translator.soft_tokens}tok" in trial.name
         assert f"_s{trial.seed}_" in trial.name
+        assert re.fullmatch(r"\d+[a-z]?_[A-Za-z0-9_]+_\d+tok", trial.name)
 
 
 @pytest.mark.parametrize(
@@ -123,10 +127,74 @@ def test_a_file_that_is_not_python_is_refused(tmp_path):
     assert "its name ends in .py" in refused(path)
 
 
-def test_follow_up_is_optional(write):
-    assert matrix.load(write()).follow_up is None
-    path = write("axes =", "def follow_up(results):\n    return []\n\n\naxes =")
-    assert matrix.load(path).follow_up(None) == []
+def ended(results: Results, trial, **result) -> None:
+    run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
+    run.finish(result)
+
+
+FOLLOW_UP = """
+def follow_up(ended):
+    return [replace(trial, name=trial.name + "_more", steps=9, warmup=2) for trial, result in ended if result["peak"] < 0.5]
+
+
+def trial"""
+
+
+def test_follow_up_is_optional_and_sees_the_trials_of_this_scale_with_their_results(write, tmp_path):
+    results = Results(tmp_path)
+    sweep = matrix.load(write())
+    assert sweep.further(sweep.trials(POCKET), results) == []
+    sweep = matrix.load(write("\ndef trial", FOLLOW_UP))
+    trials = sweep.trials(POCKET)
+    ended(results, trials[0], peak=0.4)
+    assert sweep.further(trials, results) == []  # the other has no result yet
+    ended(results, trials[1], peak=0.6)
+    assert [trial.name for trial in sweep.further(trials, results)] == ["t_4tok_more"]
+
+
+def test_a_slip_in_a_follow_up_is_one_sentence(write, tmp_path):
+    results = Results(tmp_path)
+    for new, said in (
+        (FOLLOW_UP.replace('"peak"', '"peek"'), "no entry 'peek'"),
+        (FOLLOW_UP.replace("steps=9, warmup=2", "stps=9"), "did you mean 'steps'?"),
+        (FOLLOW_UP.replace("return [", "return tuple([").replace("0.5]", "0.5])"), "must return a list of trials, not tuple"),
+        (FOLLOW_UP.replace(", steps=9, warmup=2", ""), "differ only in name"),
+    ):
+        sweep = matrix.load(write("\ndef trial", new))
+        trials = sweep.trials(POCKET)
+        for trial in trials:
+            ended(results, trial, peak=0.4)
+        with pytest.raises(ValueError, match=r".") as caught:
+            sweep.further(trials, results)
+        assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("peaks", "letters"),
+    [
+        ((0.70, 0.72), ""),
+        ((0.68, 0.72), ""),
+        ((0.66, 0.68), "bc"),
+        ((0.60, 0.70), "bc"),
+        ((0.64, 0.65), "abc"),
+        ((0.0, 0.1), "abc"),
+    ],
+)
+def test_the_loss_ablation_goes_on_by_the_result_of_all_fixes(tmp_path, peaks, letters):
+    sweep = matrix.load(next(path for path in SWEEPS if path.stem == "loss_ablation"))
+    trials, results = sweep.trials(POCKET), Results(tmp_path)
+    for trial, peak in zip(trials, peaks, strict=True):
+        ended(results, trial, peak=peak)
+    further = sweep.further(trials, results)
+    assert [trial.name for trial in further] == [f"3{letter}_ablation_s{t.seed}_32tok" for letter in letters for t in trials]
+    names = {trial.name[1]: [loss.name for loss in trial.losses] for trial in [*trials, *further]}
+    assert names["d"] == ["answer", "text_kl", "info_nce", "prompt_alignment", "decode_aware"]
+    if letters == "abc":
+        assert names["a"] == ["answer", "text_kl"]
+        assert names["b"] == [*names["a"], "info_nce"]
+        assert names["c"] == names["d"]
+        assert not any(isinstance(trial.translator, Projected) for trial in further)
+        assert [trial.stopping.patience for trial in further[::2]] == [None, 3, 3]
 
 
 def test_distinct_keeps_order():
