@@ -102,6 +102,10 @@ class TrialRun:
         """Write the sample rows of one evaluation, a row for each problem and arm."""
         write_frame(self._samples_path(evaluator, split, step), frame)
 
+    def write_conditioning(self, evaluator: str, frame: pd.DataFrame) -> None:
+        """Write what the soft tokens of the best checkpoint look like from inside (raybridge.diagnostics says the rows)."""
+        write_frame(self.path / "samples" / evaluator / "conditioning.parquet", frame)
+
     def samples(self, evaluator: str, split: str, step: int, *, text: bool = True) -> pd.DataFrame | None:
         """The sample rows of one evaluation, or None; without `text` the completions stay on disk."""
         path = self._samples_path(evaluator, split, step)

@@ -19,16 +19,18 @@ from torch import Tensor
 
 from raybridge import checkpoint
 from raybridge.data import Split
-from raybridge.evaluation import TRIAL_ARMS_DEV, TRIAL_ARMS_TEST, summarise
+from raybridge.diagnostics import attention_of, conditioning_of
+from raybridge.evaluation import TRIAL_ARMS_DEV, TRIAL_ARMS_TEST, problems_of, summarise
 from raybridge.lm import FrozenLM
 from raybridge.measure import Meter, soft_token_rank, soft_token_rms
 from raybridge.results import TrialRun
-from raybridge.step import Step, build_trainer
+from raybridge.step import Step, Trainer, build_trainer
 from raybridge.stopping import Decision, Score, best, decide
 from raybridge.trial import Trial
 from raybridge.world import World
 
 LOG_EVERY = 10  # steps between two lines of metrics.jsonl
+LOOKED_AT = 64  # dev problems whose soft tokens are looked at from inside
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +120,8 @@ def train(
     Rank 0 writes everything; `report` is called on every rank at the same steps, `interrupted` on rank 0 only.
     """
     torch.use_deterministic_algorithms(True, warn_only=world.device.type == "cuda")
+    # To fill every new tensor takes 100 of 550 ms a step on a GPU, and nothing here reads one before it is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     trainer = build_trainer(trial, source=source, target=target, world=world)
     steps = run.checkpoints()
     step = steps[-1] if steps else 0
@@ -170,16 +174,18 @@ def train(
 
     if first:
         judge.take_up_to(step)
-        finish(trial, run, judge, ended, step=step, seconds=seconds())
+        finish(trainer, run, judge, ended, step=step, seconds=seconds())
     return "complete"
 
 
-def finish(trial: Trial, run: TrialRun, judge: Judge, ended: Decision | None, *, step: int, seconds: float) -> None:
+def finish(trainer: Trainer, run: TrialRun, judge: Judge, ended: Decision | None, *, step: int, seconds: float) -> None:
     """Keep the best and the last checkpoint, read the test split once with the best, and write result.json."""
+    trial = trainer.trial
     peak = best(judge.scores)
     judge.keep(step)
     weights = checkpoint.read_weights(run.checkpoint_path(peak.step))
     judge.evaluations.submit(step=peak.step, split="test", arms=TRIAL_ARMS_TEST, weights=weights)
+    look_inside(trainer, run, weights)
     judge.take(peak.step, "test")
     final = judge.scores[-1]
     log.info("step %d: ended, %s", step, ended.reason if ended else f"all {trial.steps} steps")
@@ -216,6 +222,18 @@ def finish(trial: Trial, run: TrialRun, judge: Judge, ended: Decision | None, *,
             "eval_wait_seconds": judge.waited,
         }
     )
+
+
+@torch.no_grad()
+def look_inside(trainer: Trainer, run: TrialRun, weights: Mapping[str, Tensor]) -> None:
+    """Write where the translator of these weights looks and what its soft tokens resemble, on dev problems."""
+    trial, module = trainer.trial, trainer.module.eval()
+    module.load_state_dict(dict(weights))
+    batch = trainer.batches.tokens(problems_of(trial, "dev")[:LOOKED_AT])
+    states, mask = trainer.source.hidden_states(trainer.batches.source.before, batch.source_questions, trial.translator.layers)
+    embeddings = trainer.target.model.get_input_embeddings().weight
+    rows = conditioning_of(module(states, mask), embeddings, attention_of(module, states, mask), mask)
+    run.write_conditioning(trial.evaluator.name, pd.DataFrame(rows))
 
 
 def flops_per_token(source: FrozenLM, target: FrozenLM) -> float:

@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
-from raybridge import lm
-from raybridge.evaluation import LocalEvaluations, Models
+from raybridge import checkpoint, lm
+from raybridge.evaluation import LocalEvaluations, Models, problems_of
 from raybridge.losses.contrastive import InfoNCE
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
+from raybridge.prompts import frame
 from raybridge.results import Results
 from raybridge.step import align, build_trainer, check_finite, learning_rate_share
 from raybridge.stopping import Stopping
-from raybridge.train import points, train
+from raybridge.train import LOOKED_AT, points, train
 from raybridge.world import World
 
 
@@ -58,9 +59,31 @@ def test_a_trial_ends_with_everything_on_disk(trial, tmp_path, models):
     assert result["steps"] == 12
     assert result["stopped"] == "finished"
     assert run.checkpoints() == sorted({result["best_step"], 12})
+
     assert result["test"].keys() == {"bridged", "shuffled", "bridged_with_text"}
     for term in ("answer", "reconstruction", "info_nce"):
         assert metrics[f"gradient/{term}"].dropna().gt(0).all()
+
+
+def test_what_the_best_soft_tokens_look_like_is_written_with_the_result(trial, tmp_path, models):
+    _, run = run_trial(trial, tmp_path, models)
+    rows = pd.read_parquet(run.path / "samples" / "pocket" / "conditioning.parquet")
+    assert set(rows["n"]) == {min(LOOKED_AT, trial.dev_problems)}
+    nearest = rows[rows["kind"] == "nearest"]
+    assert nearest["index"].tolist() == list(range(trial.translator.soft_tokens))
+    attention = rows[rows["kind"] == "attention"]["value"].to_numpy().reshape(trial.translator.soft_tokens, -1)
+    assert attention.sum(1) == pytest.approx(1)
+    # By hand: the best checkpoint's soft tokens of the same problems, each against the nearest embedding.
+    target, source = models.load(trial.target), models.load(trial.source)
+    module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms).eval()
+    module.load_state_dict(checkpoint.read_weights(run.checkpoint_path(run.result()["best_step"])))
+    around = frame(source, trial.evaluator)
+    asked = [around.question(problem.question) for problem in problems_of(trial, "dev")[:LOOKED_AT]]
+    with torch.no_grad():
+        soft = module(*source.hidden_states(around.before, asked, trial.translator.layers))
+    embeddings = target.model.get_input_embeddings().weight
+    cosines = torch.nn.functional.cosine_similarity(soft[:, :, None], embeddings[None, None], dim=-1).amax(-1).mean(0)
+    assert nearest["value"].tolist() == pytest.approx(cosines.tolist(), abs=1e-5)
 
 
 def test_interrupted_anywhere_and_resumed_equals_undisturbed(trial, tmp_path, models):
