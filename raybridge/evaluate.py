@@ -113,7 +113,7 @@ def evaluate_trial(
         said = _too_few(len(question.setting.problems), difference)
         if said and not as_json:
             console.print(said, highlight=False, soft_wrap=True)
-        with _shown(chosen, len(question.setting.problems), quiet=as_json) as tell:
+        with _resumable(), _shown(chosen, len(question.setting.problems), quiet=as_json) as tell:
             card = judging.judge(
                 question, kept, Models(device or _device(), cached_states=0), chosen, batch=batch, alone=timed, tell=tell
             )
@@ -248,6 +248,16 @@ class _Rate(ProgressColumn):
         """The rate, or a dash while it is not known."""
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.1f} problems/s" if speed else "-")
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Ctrl-C ends at once, for every batch that is done is kept; says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("stopped; the batches that are done are kept, and the same command goes on from there")
+        raise typer.Exit(130) from None
 
 
 @contextmanager

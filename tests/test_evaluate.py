@@ -149,6 +149,16 @@ def test_hardened_rows_stand_beside_plain_ones(finished):
     }
 
 
+def test_ctrl_c_says_how_to_go_on(finished, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(assess, "answer", interrupted)
+    code, said = call(finished().path, "--problems", "4")
+    assert code == 130
+    assert "the same command goes on from there" in said
+
+
 def test_an_answer_that_never_changes_is_flagged(finished, monkeypatch):
     def same(request, models, weights=None):
         return [row | {"answer_strict": "7"} if row["arm"] == "bridged" else row for row in answer(request, models, weights)]
