@@ -23,7 +23,7 @@ ARMS = 3  # bridged and two controls: the same question's place, other soft toke
 
 def ours(lm: FrozenLM, rows: list[list[int]], length: int) -> int:
     """Tokens written by raybridge."""
-    return sum(c.tokens for c in greedy(lm, [lm.text_piece(rows)], max_new_tokens=length))
+    return sum(c.tokens for c in greedy(lm, [lm.text_piece(rows, side="left")], max_new_tokens=length))
 
 
 def theirs(lm: FrozenLM, rows: list[list[int]], length: int) -> int:
@@ -41,7 +41,7 @@ def theirs(lm: FrozenLM, rows: list[list[int]], length: int) -> int:
 
 def arms(lm: FrozenLM, rows: list[list[int]]) -> list[list[Piece]]:
     """The prompts of several arms on the same problems: the text, and soft tokens of two lengths beside it."""
-    text = lm.text_piece(rows)
+    text = lm.text_piece(rows, side="left")
     soft = [lm.soft_piece(lm.embed(torch.full((len(rows), 4 * i), i, device=lm.device))) for i in range(1, ARMS)]
     return [[text], *([piece, text] for piece in soft)]
 
