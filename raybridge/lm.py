@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from raybridge import byte_lm
 from raybridge.errors import unknown
 
 POCKET = Path(__file__).parent / "pocket"
@@ -269,7 +270,7 @@ def place(name: str) -> str:
         raise unknown(
             "model",
             mapped,
-            [*POCKET_MODELS, *dict(_mapped_models())],
+            [*POCKET_MODELS, byte_lm.NAME, *dict(_mapped_models())],
             where="a model is a hub id (org/name), a directory, a .gguf file",
         )
     return mapped
@@ -286,6 +287,8 @@ def _mapped_models() -> list[tuple[str, str]]:
 
 def check(name: str) -> None:
     """Refuse a model that is not there, without loading its weights."""
+    if name == byte_lm.NAME:
+        return
     where = place(name)
     if not where.endswith(".gguf"):
         try:
@@ -298,9 +301,23 @@ def check(name: str) -> None:
             ) from error
 
 
+def width_of(name: str) -> int:
+    """Size of an embedding of a model, without loading its weights."""
+    where = Path(place(name))
+    gguf = {"gguf_file": where.name} if where.suffix == ".gguf" else {}
+    config = AutoConfig.from_pretrained(str(where.parent if gguf else place(name)), **gguf)
+    return int(config.get_text_config().hidden_size)
+
+
 def load(name: str, *, device: torch.device | str, dtype: torch.dtype | None = None) -> FrozenLM:
-    """Load a model by hub id, directory, GGUF file or `pocket:` name; fp32 on CPU and bf16 on GPUs unless told."""
-    where, device = place(name), torch.device(device)
+    """Load a model by hub id, directory, GGUF file or `pocket:` name; fp32 on CPU and bf16 on GPUs unless told.
+
+    `bytes` is a source that reads UTF-8 (see `byte_lm`).
+    """
+    device = torch.device(device)
+    if name == byte_lm.NAME:
+        return FrozenLM(name, byte_lm.model().to(device), byte_lm.tokenizer())
+    where = place(name)
     check(name)
     # cuDNN plans each new shape of attention anew, milliseconds a call, and batches of text have a new shape at every step.
     torch.backends.cuda.enable_cudnn_sdp(False)

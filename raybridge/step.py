@@ -7,69 +7,25 @@ the sum of the workers' gradients is the gradient of the global batch.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from raybridge.data import Problem
+from raybridge import lm
+from raybridge.batches import Batches, align, tokens_of
 from raybridge.evaluation import autocast
 from raybridge.lm import FrozenLM
 from raybridge.losses import Batch, Bridge, Loss, active, period
-from raybridge.losses.next_token import REPEAT_CUE
-from raybridge.prompts import frame
+from raybridge.losses.other_target import OtherTarget
 from raybridge.translators import TranslatorModule
+from raybridge.translators.interlingua import Interlingua, InterlinguaModule
+from raybridge.translators.options import Option
 from raybridge.trial import Trial
 from raybridge.world import World
 
 PROVING_STEPS = 3  # a term must have moved the translator by its third active step
-
-
-class Batches:
-    """The token batches of a trial: which problems a step sees depends on the seed and the step alone."""
-
-    def __init__(self, trial: Trial, source: FrozenLM, target: FrozenLM) -> None:
-        self.problems = trial.evaluator.problems("train")
-        if len(self.problems) < trial.batch:
-            raise ValueError(
-                f"trial {trial.name}: batch {trial.batch} is larger than the {len(self.problems)} problems of train"
-            )
-        self.trial = trial
-        self.source = frame(source, trial.evaluator)
-        self.target = frame(target, trial.evaluator)
-        self.repeat = frame(target, trial.evaluator, after=REPEAT_CUE)
-        self._rows: dict[str, tuple[list[int], list[int], list[int], list[int]]] = {}
-
-    def at(self, step: int, world: World) -> Batch:
-        """This worker's share of the batch of a step (from 0)."""
-        per_epoch = len(self.problems) // self.trial.batch
-        epoch, number = divmod(step, per_epoch)
-        generator = torch.Generator().manual_seed(self.trial.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.problems), generator=generator)
-        mine = world.share(order[number * self.trial.batch : (number + 1) * self.trial.batch].tolist())
-        return self.tokens([self.problems[i] for i in mine], offset=world.rank * len(mine))
-
-    def tokens(self, problems: Sequence[Problem], *, offset: int = 0) -> Batch:
-        """Problems as token rows; each problem is tokenized once. offset: place of the first in the global batch."""
-        for problem in problems:
-            if problem.id not in self._rows:
-                self._rows[problem.id] = (
-                    self.source.question(problem.question),
-                    self.target.question(problem.question),
-                    self.target.answer(problem.rationale),
-                    self.repeat.answer(problem.question),
-                )
-        source_questions, target_questions, answers, repeats = zip(*(self._rows[p.id] for p in problems), strict=True)
-        return Batch(
-            source_questions=source_questions,
-            target_questions=target_questions,
-            answers=answers,
-            answer_pieces=[self.target.lm.tokenizer.convert_ids_to_tokens(row) for row in answers],
-            repeats=repeats,
-            offset=offset,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,20 +78,30 @@ class Trainer:
         )
         with autocast(self.world.device):
             soft_BKD = self.module(states_BTLS, mask_BT)
-        return Bridge(
-            module=self.module,
-            states_BTLS=states_BTLS,
-            mask_BT=mask_BT,
-            soft_BKD=soft_BKD,
-            target=self.target,
-            before=self.batches.target.before,
-            after=self.batches.target.after,
-            after_repeat=self.batches.repeat.after,
-            batch=batch,
-            world=self.world,
-            seed=self.trial.seed,
-            step=step,
-        )
+            also = {
+                name: written_for(self.module, name, states_BTLS, mask_BT, rms=other.target.lm.embedding_rms)
+                for name, other in self.batches.others.items()
+            }
+
+        def in_place(batches: Batches, batch: Batch, soft_BKD: Tensor, others: Mapping[str, Bridge]) -> Bridge:
+            return Bridge(
+                module=self.module,
+                states_BTLS=states_BTLS,
+                mask_BT=mask_BT,
+                soft_BKD=soft_BKD,
+                target=batches.target.lm,
+                before=batches.target.before,
+                after=batches.target.after,
+                after_repeat=batches.repeat.after,
+                batch=batch,
+                world=self.world,
+                seed=self.trial.seed,
+                step=step,
+                others=others,
+            )
+
+        others = {name: in_place(self.batches.others[name], batch.others[name], soft, {}) for name, soft in also.items()}
+        return in_place(self.batches, batch, soft_BKD, others)
 
     def fit_anchor(self, *, problems: int = 512) -> None:
         """Fit the translator's closed-form start, where it has one, on the first problems of train; same on every worker."""
@@ -220,21 +186,11 @@ def _flat(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> T
     )
 
 
-def align(source_ends: Sequence[int], target_ends: Sequence[int]) -> list[int]:
-    """For each source token, the target token that covers its last character. Ends are offsets in the same text."""
-    return [bisect_left(target_ends, end) for end in source_ends]
-
-
 def learning_rate_share(step: int, *, warmup: int, steps: int) -> float:
     """Share of the peak learning rate at a step (from 0): linear up over warm-up, linear down to zero at the end."""
     if step < warmup:
         return (step + 1) / warmup
     return (steps - step) / (steps - warmup)
-
-
-def tokens_of(batch: Batch) -> int:
-    """Tokens that a worker's share shows to the source and asks of the target, soft tokens not counted."""
-    return sum(len(row) for rows in (batch.source_questions, batch.answers, batch.repeats) for row in rows)
 
 
 def attached(value: Tensor, bridge: Bridge) -> Tensor:
@@ -273,11 +229,33 @@ def check_moves(terms: Sequence[Term], step: int, *, warmup: int) -> None:
             )
 
 
+def other_targets(trial: Trial) -> list[str]:
+    """Targets beside the trial's own; each needs an adapter and a loss that trains it."""
+    translator = trial.translator
+    while isinstance(translator, Option):
+        translator = translator.translator
+    adapters = list(translator.also) if isinstance(translator, Interlingua) else []
+    trained = [loss.target for loss in trial.losses if isinstance(loss, OtherTarget)]
+    if trained != adapters:
+        raise ValueError(
+            f"trial {trial.name}: its translator has adapters for the other targets {adapters} and its losses other_target "
+            f"train {trained}; each needs the other"
+        )
+    return adapters
+
+
+def written_for(module: TranslatorModule, name: str, states_BTLS: Tensor, mask_BT: Tensor, *, rms: float) -> Tensor:
+    """Soft tokens that an interlingua writes for one of its other targets."""
+    assert isinstance(module.core, InterlinguaModule)
+    return module.core.for_target(name, module.core_states(states_BTLS), mask_BT, rms=rms)
+
+
 def build_trainer(trial: Trial, *, source: FrozenLM, target: FrozenLM, world: World) -> Trainer:
     """The trainer at step 0: the same weights on every worker."""
     if trial.batch % world.size:
         raise ValueError(f"trial {trial.name}: batch {trial.batch} cannot be shared evenly by {world.size} workers")
-    batches = Batches(trial, source, target)
+    others = {name: source if name == trial.source else lm.load(name, device=world.device) for name in other_targets(trial)}
+    batches = Batches(trial, source, target, others)
     torch.manual_seed(trial.seed)
     module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms).to(world.device).train()
     groups = module.parameter_groups(learning_rate=trial.learning_rate, weight_decay=trial.weight_decay)

@@ -16,9 +16,9 @@ FLOORS = {
     name: floor
     for floor, names in {
         0: "errors config files results statistics lm decode data wire translators losses stopping pocket prompts measure"
-        " world checkpoint command runlog recorded imports paired hardening shown",
+        " world checkpoint command runlog recorded imports paired hardening shown byte_lm",
         1: "trial answers naming findings outcomes cautions runs progress provenance",
-        2: "scales step train evaluation requests models arms rescoring scoring latency assess"
+        2: "scales batches step train evaluation requests models arms rescoring scoring latency assess"
         " scorecard judging matrix summary style latex report diagnostics",
         3: "cluster",
         4: "sweep evaluate plots",

@@ -14,6 +14,7 @@ from raybridge.translators.attention_pooling import AttentionPooling
 from raybridge.translators.bottlenecked import Bottlenecked
 from raybridge.translators.dit import DiT, DiTModule
 from raybridge.translators.hybrid_dit import HybridDiT
+from raybridge.translators.interlingua import Interlingua, InterlinguaModule
 from raybridge.translators.linear import Linear, LinearModule, windows
 from raybridge.translators.options import LayerMix, LayerMixModule, Projected
 from raybridge.translators.prompt_tuning import PromptTuning
@@ -36,6 +37,7 @@ CONFIGS = [
     LayerMix(translator=Linear(soft_tokens=4, layers=(1,)), layers=(0, 1, 3)),
     Projected(translator=HybridDiT(soft_tokens=3, layers=(0, 2), width=32, depth=1, heads=2)),
     Projected(translator=LayerMix(translator=BOTTLENECKED[0], layers=(2, 1, 0))),
+    Interlingua(soft_tokens=6, layers=(0, 2), latent_width=24, width=32, depth=2, heads=2, also=("pocket:source",)),
     AttentionPooling(soft_tokens=6, layers=(0, 2), width=32, heads=4),
 ]
 all_translators = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{type(config).__name__}{config.soft_tokens}")
@@ -88,6 +90,8 @@ def test_gradient_reaches_every_parameter(config):
         condition = module.core.condition(module.core_states(x), mask)
         condition = module.core.dropped(condition, torch.tensor([True, False, True, False]))
         module.core.velocity(torch.randn_like(soft), torch.rand(B), condition).pow(2).sum().backward()
+    if isinstance(module, InterlinguaModule):
+        module.for_target("pocket:source", *states(config), rms=1.0).pow(3).sum().backward()
     without = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     single = config.soft_tokens == 1  # attention over one key is constant in its query and key
     assert [name for name in without if not (single and "self_attention" in name)] == []

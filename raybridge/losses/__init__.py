@@ -6,8 +6,8 @@ A answer tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -31,13 +31,19 @@ class Batch:
     answer_pieces: Sequence[Sequence[str]]  # the answers' tokens as the tokenizer writes them
     repeats: Sequence[Sequence[int]]  # the question as an answer to the repeat cue, with its end token
     offset: int  # place of the first one in the global batch
+    others: Mapping[str, Batch] = field(default_factory=dict)  # the same problems in the tokens of other targets
 
     def only(self, rows: Sequence[int]) -> Batch:
         """Some consecutive rows of it."""
-        kept = {
-            field.name: [getattr(self, field.name)[row] for row in rows] for field in fields(self) if field.name != "offset"
-        }
-        return Batch(**kept, offset=self.offset + rows[0])
+        return Batch(
+            source_questions=[self.source_questions[row] for row in rows],
+            target_questions=[self.target_questions[row] for row in rows],
+            answers=[self.answers[row] for row in rows],
+            answer_pieces=[self.answer_pieces[row] for row in rows],
+            repeats=[self.repeats[row] for row in rows],
+            offset=self.offset + rows[0],
+            others={name: other.only(rows) for name, other in self.others.items()},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +80,7 @@ class Bridge:
     world: World
     seed: int
     step: int
+    others: Mapping[str, Bridge] = field(default_factory=dict)  # the same latents before other targets
 
     def prompt(self, *place: Piece, after: Sequence[int]) -> list[Piece]:
         """The target's prompt with these pieces in the question's place."""
@@ -94,6 +101,7 @@ class Bridge:
             mask_BT=self.mask_BT[part],
             soft_BKD=self.soft_BKD[part],
             batch=self.batch.only(rows),
+            others={name: other.only(rows) for name, other in self.others.items()},
         )
 
     @cached_property
@@ -125,9 +133,9 @@ def cut(rows: Sequence[Sequence[int]], length: int) -> list[Sequence[int]]:
 
 def check_positive(loss: Loss, *fields: str) -> None:
     """Refuse a field of a loss that is not above 0."""
-    for field in fields:
-        if not getattr(loss, field) > 0:
-            raise ValueError(f"loss {loss.name}: {field} must be above 0, not {getattr(loss, field)}")
+    for name in fields:
+        if not getattr(loss, name) > 0:
+            raise ValueError(f"loss {loss.name}: {name} must be above 0, not {getattr(loss, name)}")
 
 
 def check_shared(loss: Loss, tokens: int) -> None:
