@@ -23,7 +23,7 @@ from raybridge.plots import (
     seeds_of,
 )
 
-NEEDS = "python -m raybridge.sweep sweeps/compression.py"
+NEEDS = "python -m raybridge.sweep sweeps/swap.py"
 ARMS = ("bridged", "shuffled", "target")
 PANEL = ["models", "evaluator"]
 

@@ -69,13 +69,11 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
     resume = f"python -m raybridge.sweep {shlex.join(sys.argv[1:])}"
     with locked(folder), stoppable(folder, resume) as stop_file:
         launch(trials, folder=folder, chosen=chosen, results=results, stop_file=stop_file)
-        if sweep.follow_up is not None and not stop_file.exists():
-            further = sweep.follow_up(results)
-            further = [chosen.smoke(trial) for trial in further] if smoke else further
-            trials = matrix.distinct([*trials, *further], str(file))
-            if further:
-                console.print(plan_table(further, results))
-                launch(further, folder=folder, chosen=chosen, results=results, stop_file=stop_file)
+        if not stop_file.exists() and (further := sweep.further(trials, results)):
+            console.print("what was found asks for more:")
+            console.print(plan_table(further, results))
+            trials = [*trials, *further]
+            launch(trials, folder=folder, chosen=chosen, results=results, stop_file=stop_file)
         if stop_file.exists():
             console.print(
                 f"stopped; every trial has its checkpoint. To go on: {resume}", soft_wrap=True, highlight=False, markup=False

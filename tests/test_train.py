@@ -59,7 +59,6 @@ def test_a_trial_ends_with_everything_on_disk(trial, tmp_path, models):
     assert result["steps"] == 12
     assert result["stopped"] == "finished"
     assert run.checkpoints() == sorted({result["best_step"], 12})
-
     assert result["test"].keys() == {"bridged", "shuffled", "bridged_with_text"}
     for term in ("answer", "reconstruction", "info_nce"):
         assert metrics[f"gradient/{term}"].dropna().gt(0).all()
