@@ -1,9 +1,12 @@
+import math
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
 from raybridge import checkpoint
+from raybridge.answers import summarised
 from raybridge.data import Problem
 from raybridge.evaluation import (
     BASELINE_ARMS,
@@ -150,3 +153,39 @@ def test_a_missing_row_is_a_fault_and_never_a_zero(trial, models, weights):
 def test_an_arm_that_is_none_is_named_with_its_nearest(trial):
     with pytest.raises(ValueError, match="did you mean 'bridged'"):
         requests_for(trial, step=1, split="dev", arms=("bridge",))
+
+
+def test_a_summary_by_hand_and_missing_is_not_zero():
+    table = pd.DataFrame(
+        {
+            "problem": ["a", "b", "c", "d"],
+            "arm": "bridged",
+            "score_strict": [1.0, 0.0, 0.0, 1.0],
+            "answer_strict": ["1", "1", None, "2"],
+            "truncated": [False, True, False, False],
+            "no_stop": [False, True, True, False],
+            "first_token": [5, 5, 6, 6],
+            "first_token_correct": [True, True, True, False],
+            "nll": [1.0, 2.0, 3.0, 4.0],
+            "nll_tokens": [1, 2, 3, 4],
+            "generated_tokens": [1, 2, 3, 4],
+            "soft_tokens": 8,
+            "seconds": 0.5,
+            "latency_1": [0.2, 0.4, None, None],
+            "kv_bytes": [None] * 4,
+        }
+    )
+    (row,) = summarised(table, step=1, split="test", evaluator="made")
+    assert (row["n"], row["correct"], row["accuracy"], row["invalid"], row["truncated"]) == (4, 2, 0.5, 1, 1)
+    assert row["unique_answers"] == 3 / 4  # none is one of them
+    assert row["first_token_entropy"] == 1.0
+    assert (row["no_stop_rate"], row["first_token_correct_rate"]) == (0.5, 0.75)
+    assert row["nll"] == 1.0
+    assert row["latency_1"] == pytest.approx(0.3)  # over the problems it was measured on
+    assert "kv_bytes" not in row
+    assert "wire_bytes" not in row
+    blank = table.assign(nll=float("nan"), nll_tokens=float("nan"), truncated=float("nan"), first_token=float("nan"))
+    (row,) = summarised(blank, step=1, split="test", evaluator="made")
+    assert math.isnan(row["nll"])
+    assert (row["nll_tokens"], row["truncated"]) == (None, None)
+    assert "first_token_entropy" not in row
