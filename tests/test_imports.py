@@ -215,9 +215,7 @@ def test_an_empty_completion_is_invalid_and_told(made) -> None:
     bridged = recorded.evaluations[0].samples.query("arm == 'bridged'")
     assert bridged["answer_strict"].isna().tolist() == [True, False]
     assert bridged["score_strict"].tolist() == [0, 0]
-    assert any(
-        "1 empty completion counts as invalid for bridged (the first: gsm8k/test/0)" in note for note in recorded.notes
-    )
+    assert any("1 empty completion counts as invalid for bridged (the first: gsm8k/test/0)" in note for note in recorded.notes)
 
 
 def test_run_on_completions_are_counted(made, tmp_path) -> None:
