@@ -1,0 +1,210 @@
+"""What carries a question? Translators trained for the same number of seconds, each beside its shuffled control.
+
+python bench/carry.py [--scale pocket] [--seconds 60] [--only anchored --only attention] [--tokens 16]
+
+Half of every batch are the scale's own problems (answer and reconstruction), the other half sentences of SQuAD and worked
+answers, which are only repeated. All figures are of test problems, from the soft tokens alone.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import torch
+import typer
+
+from evaluators.squad import ASK, Squad
+from raybridge import checkpoint
+from raybridge.arms import ask
+from raybridge.batches import Batches
+from raybridge.data import data_folder
+from raybridge.decode import greedy
+from raybridge.errors import unknown
+from raybridge.losses import Batch, Loss
+from raybridge.losses.flow import Flow
+from raybridge.losses.next_token import REPEAT_CUE, AnswerNLL, Reconstruction
+from raybridge.models import Models
+from raybridge.prompts import frame
+from raybridge.requests import Request, problems_of, requests_for
+from raybridge.scales import SCALES
+from raybridge.scoring import continuation_nll
+from raybridge.step import Trainer, build_trainer
+from raybridge.translators import Translator
+from raybridge.translators.attention_pooling import AttentionPooling
+from raybridge.translators.bottlenecked import Bottlenecked
+from raybridge.translators.dit import DiT
+from raybridge.translators.linear import Linear
+from raybridge.translators.prompt_tuning import PromptTuning
+from raybridge.trial import Trial
+from raybridge.world import World
+
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+SENTENCE = re.compile(r"(?<=[.?!])\s+")
+SENTENCES = 20_000
+EVERY = 20  # steps between two looks at how many the seconds will hold
+CARRIED = (AnswerNLL(), Reconstruction())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A translator and what trains it."""
+
+    name: str
+    translator: Translator
+    losses: tuple[Loss, ...] = CARRIED
+
+
+def candidates(base: Trial, K: int) -> list[Candidate]:
+    """What is compared, all reading the same layers."""
+    assert isinstance(base.translator, Bottlenecked)
+    layers, width, depth, heads = (getattr(base.translator, name) for name in ("layers", "width", "depth", "heads"))
+    shape = dict(soft_tokens=K, layers=layers)
+    return [
+        Candidate(name="anchored", translator=replace(base.translator, soft_tokens=K)),
+        Candidate(name="queries", translator=replace(base.translator, soft_tokens=K, anchored=False)),
+        Candidate(name="attention", translator=AttentionPooling(**shape, width=width, heads=heads)),
+        Candidate(name="linear", translator=Linear(**shape)),
+        Candidate(name="linear_mean", translator=Linear(**shape, pooling="mean")),
+        Candidate(name="dit", translator=DiT(**shape, width=width, depth=depth, heads=heads), losses=(*CARRIED, Flow())),
+        Candidate(name="constant", translator=PromptTuning(**shape)),
+    ]
+
+
+def further_texts(trial: Trial) -> list[str]:
+    """Texts to repeat besides the questions: sentences of SQuAD's training paragraphs, and the worked answers."""
+    texts = [problem.rationale for problem in trial.evaluator.problems("train")]
+    if trial.source.startswith("pocket:") or data_folder() is None:  # the pocket models know no prose
+        return texts
+    contexts = dict.fromkeys(problem.question.partition(ASK)[0] for problem in Squad().problems("train"))
+    sentences = [part for context in contexts for part in SENTENCE.split(context) if 30 <= len(part) <= 400]
+    return texts + sentences[:SENTENCES]
+
+
+class WithTexts(Batches):
+    """Batches whose second half is texts that have no answer."""
+
+    def __init__(self, trial: Trial, trainer: Trainer, texts: Sequence[str]) -> None:
+        super().__init__(replace(trial, batch=trial.batch // 2), trainer.source, trainer.target)
+        self.texts = texts
+
+    def at(self, step: int, world: World) -> Batch:
+        """Half a batch of problems and as many texts, drawn by the step."""
+        problems = super().at(step, world)
+        generator = torch.Generator().manual_seed(step)
+        texts = [self.texts[i] for i in torch.randint(len(self.texts), (len(problems.answers),), generator=generator).tolist()]
+        return replace(
+            problems,
+            source_questions=[*problems.source_questions, *map(self.source.question, texts)],
+            target_questions=[*problems.target_questions, *map(self.target.question, texts)],
+            answers=[*problems.answers, *([] for _ in texts)],
+            answer_pieces=[*problems.answer_pieces, *([] for _ in texts)],
+            repeats=[*problems.repeats, *map(self.repeat.answer, texts)],
+        )
+
+
+def train(trial: Trial, models: Models, seconds: float) -> Trainer:
+    """Train for so many seconds; the length of the schedule follows the clock."""
+    source, target = models.load(trial.source), models.load(trial.target)
+    trainer = build_trainer(trial, source=source, target=target, world=World(device=models.device))
+    trainer = replace(trainer, batches=WithTexts(trial, trainer, further_texts(trial)))
+    trainer.fit_anchor()
+    started = time.perf_counter()
+    step, spent = 0, 0.0
+    while spent < seconds:
+        trainer.step(step, measure=False, interrupt=False)
+        step += 1
+        spent = time.perf_counter() - started
+        if step % EVERY == 0:
+            steps = max(round(step * seconds / spent), step + 1, trial.warmup + 1)
+            trainer = replace(trainer, trial=replace(trainer.trial, steps=steps))
+    print(f"  {step} steps in {spent:.0f} s", flush=True)
+    return trainer
+
+
+@torch.no_grad()
+def nll_of(requests: Sequence[Request], models: Models, arm: str, weights: dict[str, torch.Tensor]) -> tuple[float, float]:
+    """NLL a token of the worked answers and of the questions, as an arm finds them."""
+    sums = [0.0, 0.0]
+    counts = [0, 0]
+    for request in requests:
+        soft = models.soft_tokens(request, weights)
+        asked = ask(request, models, arm, soft, shots=False)
+        repeat = frame(asked.lm, request.evaluator, after=REPEAT_CUE)
+        answers = [asked.around.answer(problem.rationale) for problem in request.problems]
+        questions = [repeat.answer(problem.question) for problem in request.problems]
+        for number, (around, rows) in enumerate([(asked.around, answers), (repeat, questions)]):
+            sums[number] += sum(continuation_nll(asked, around, rows)[0])
+            counts[number] += sum(map(len, rows))
+    return sums[0] / counts[0], sums[1] / counts[1]
+
+
+@torch.no_grad()
+def numbers_found(requests: Sequence[Request], models: Models, weights: dict[str, torch.Tensor]) -> tuple[float, list[str]]:
+    """Share of the numbers of the questions that stand in their greedy repetitions, and some repetitions."""
+    found = asked_for = 0
+    examples = []
+    for request in requests:
+        asked = ask(request, models, "bridged", models.soft_tokens(request, weights), shots=False)
+        repeat = frame(asked.lm, request.evaluator, after=REPEAT_CUE)
+        completions = greedy(asked.lm, asked.pieces(repeat.after), max_new_tokens=128, shared=asked.shared)
+        for problem, completion in zip(request.problems, completions, strict=True):
+            wanted, written = (Counter(NUMBER.findall(text)) for text in (problem.question, completion.text))
+            found += (wanted & written).total()
+            asked_for += wanted.total()
+        examples.append(f"{request.problems[0].question!r}\n    -> {completions[0].text!r}")
+    return found / asked_for, examples
+
+
+def main(
+    scale: str = "pocket",
+    seconds: float = 60.0,
+    tokens: int = 16,
+    only: Annotated[list[str] | None, typer.Option(help="candidates; default: all")] = None,
+    problems: int = 256,
+    batch: int | None = None,
+    rate: float | None = None,
+    compiled: Annotated[bool, typer.Option("--compiled", help="compile the layers of the frozen models")] = False,
+) -> None:
+    """Print one line a translator."""
+    known = {one.name: one for one in SCALES}
+    if scale not in known:
+        raise unknown("scale", scale, known)
+    base = replace(known[scale].trial, steps=10**6, test_problems=problems)
+    base = replace(base, batch=batch or base.batch, learning_rate=rate or base.learning_rate)
+    chosen = candidates(base, tokens)
+    if only and (wrong := set(only) - {one.name for one in chosen}):
+        raise unknown("candidate", wrong.pop(), [one.name for one in chosen])
+    models = Models("cuda" if torch.cuda.is_available() else "cpu")
+    if compiled:
+        for name in {base.source, base.target}:
+            for layer in models.load(name).model.base_model.layers:
+                layer.compile(dynamic=True)
+    print(f"{base.source} to {base.target}, K = {tokens}, {seconds:g} s each, batch {base.batch}, {problems} test problems")
+    for one in chosen:
+        if only and one.name not in only:
+            continue
+        print(one.name, flush=True)
+        trial = replace(base, name="t", translator=one.translator, losses=one.losses)
+        trainer = train(trial, models, seconds)
+        weights = checkpoint.copy_of(trainer.module)
+        requests = requests_for(trial, step=0, split="test", arms=("bridged", "shuffled"))
+        assert sum(len(request.problems) for request in requests) == len(problems_of(trial, "test"))
+        nll = {arm: nll_of(requests, models, arm, weights) for arm in ("bridged", "shuffled", "no_context", "target")}
+        for number, what in enumerate(("answer", "reconstruction")):
+            ours, wrong_one, floor, text = (nll[arm][number] for arm in ("bridged", "shuffled", "no_context", "target"))
+            print(
+                f"  {what:14} NLL bridged {ours:.3f}  shuffled {wrong_one:.3f}  floor {floor:.3f}  text {text:.3f}  "
+                f"gap recovered {(floor - ours) / (floor - text):.2f}  shuffled minus bridged {wrong_one - ours:+.3f}"
+            )
+        share, examples = numbers_found(requests[:1], models, weights)
+        print(f"  numbers of the question in its repetition: {share:.2f} of {len(requests[0].problems)} problems")
+        print("   ", examples[0], flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
