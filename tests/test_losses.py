@@ -14,10 +14,11 @@ from raybridge.losses import SHARED_TOKENS, Bridge, active, period
 from raybridge.losses.alignment import PromptAlignment, SourceProbe, alignment, left_out_errors
 from raybridge.losses.contrastive import InfoNCE, PromptContrast, info_nce
 from raybridge.losses.distillation import HiddenStates, TextKL, kl
-from raybridge.losses.next_token import AnswerNLL, FadingText, FirstTokens, Format, Reconstruction, mark_places
+from raybridge.losses.next_token import AnswerNLL, FadingText, FirstTokens, Format, Reconstruction, ResidualAnswer, mark_places
 from raybridge.losses.on_policy import DecodeAware, decoded
 from raybridge.step import Batches
 from raybridge.translators.prompt_tuning import PromptTuning
+from raybridge.translators.residual import Residual
 from raybridge.world import World
 
 ALONE = [  # terms that do not compare problems with each other
@@ -30,6 +31,7 @@ ALONE = [  # terms that do not compare problems with each other
     HiddenStates(),
     PromptAlignment(),
     DecodeAware(tokens=6),
+    ResidualAnswer(),
 ]
 ACROSS = [InfoNCE(), PromptContrast(), SourceProbe()]
 LOSSES = [*ALONE, *ACROSS]
@@ -45,7 +47,7 @@ def bridge_of(batches, target, problems, soft, *, step: int = 1) -> Bridge:
     batch = batches.tokens(problems)
     states, mask = batches.source.lm.hidden_states(batches.source.before, batch.source_questions, (0, 2))
     return Bridge(
-        module=PromptTuning(soft_tokens=5).build(1, target.width, target_rms=1.0),
+        module=Residual(translator=PromptTuning(soft_tokens=5)).build(1, target.width, target_rms=1.0),
         states_BTLS=states,
         mask_BT=mask,
         target=target,
@@ -402,3 +404,18 @@ def test_decode_aware_at_256_soft_tokens(batches, target):
     soft = (torch.randn(2, 256, target.width) * target.embedding_rms).requires_grad_()
     DecodeAware(problems=1, tokens=4).total(bridge_of(batches, target, batches.problems[:2], soft)).backward()
     assert soft.grad[0].norm(dim=1).min() > 0
+
+
+def test_residual_answer_equals_the_naive_formula_and_needs_its_translator(batches, target):
+    soft = soft_of(target, 3)
+    module = Residual(translator=PromptTuning(soft_tokens=5), scale=3.0).build(1, target.width, target_rms=1.0)
+    bridge = replace(bridge_of(batches, target, batches.problems[:3], soft), module=module)
+    naive = 0.0
+    for i, (question, row) in enumerate(zip(bridge.batch.target_questions, bridge.batch.answers, strict=True)):
+        embeds = target.embed(torch.tensor(question)).clone()
+        for k in range(5):
+            embeds[int(k * (len(question) - 1) / 4 + 0.5)] += 3 * soft[i, k].detach()
+        naive += naive_nll(target, embeds, bridge.before, bridge.after, row)
+    assert ResidualAnswer().total(bridge).item() == pytest.approx(naive, rel=1e-4)
+    with pytest.raises(ValueError, match="loss residual_answer needs the translator Residual, not PromptTuningModule"):
+        ResidualAnswer().total(replace(bridge, module=bridge.module.core))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from raybridge import checkpoint
 from raybridge.config import rebuild, resolve
+from raybridge.lm import Piece
 from raybridge.translators.anchor import picks, ridge
 from raybridge.translators.attention_pooling import AttentionPooling
 from raybridge.translators.bottlenecked import Bottlenecked
@@ -18,6 +19,7 @@ from raybridge.translators.interlingua import Interlingua, InterlinguaModule
 from raybridge.translators.linear import Linear, LinearModule, windows
 from raybridge.translators.options import LayerMix, LayerMixModule, Projected
 from raybridge.translators.prompt_tuning import PromptTuning
+from raybridge.translators.residual import Residual, added
 
 B, T, S, D, RMS = 4, 11, 24, 40, 0.37
 BOTTLENECKED = [
@@ -38,6 +40,7 @@ CONFIGS = [
     Projected(translator=HybridDiT(soft_tokens=3, layers=(0, 2), width=32, depth=1, heads=2)),
     Projected(translator=LayerMix(translator=BOTTLENECKED[0], layers=(2, 1, 0))),
     Interlingua(soft_tokens=6, layers=(0, 2), latent_width=24, width=32, depth=2, heads=2, also=("pocket:source",)),
+    Residual(translator=Linear(soft_tokens=4, layers=(0, 1), pooling="mean")),
     AttentionPooling(soft_tokens=6, layers=(0, 2), width=32, heads=4),
 ]
 all_translators = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{type(config).__name__}{config.soft_tokens}")
@@ -298,3 +301,16 @@ def test_soft_tokens_of_an_option_are_those_of_its_translator():
     assert replace(option, soft_tokens=9).translator.translator.soft_tokens == 9
     with pytest.raises(ValueError, match=r"must hold those that its translator starts from; \[0\] are missing"):
         LayerMix(translator=inner, layers=(1, 2))
+
+
+def test_a_residual_is_added_to_the_tokens_that_soft_tokens_stand_for():
+    torch.manual_seed(0)
+    embeds, soft = torch.randn(2, 5, 8), torch.randn(2, 3, 8)
+    mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    place = added(Piece(embeds_BTD=embeds, mask_BT=mask), soft, scale=0.5)
+    expected = embeds.clone()
+    for k, t in ((0, 0), (1, 2), (2, 4)):
+        expected[0, t] += 0.5 * soft[0, k]
+    expected[1, :2] += 0.5 * soft[1, :2]
+    torch.testing.assert_close(place.embeds_BTD, expected)
+    assert torch.equal(place.mask_BT, mask)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from raybridge.losses import SHARED_TOKENS, Batch, Bridge, check_positive, check_shared, cut
+from raybridge.translators.residual import ResidualModule, added
 
 REPEAT_CUE = "\nRepeat:"  # what asks the target to write its question again
 
@@ -179,4 +180,31 @@ class FadingText:
             return answer_nll(bridge, SHARED_TOKENS).sum()
         text = bridge.target.text_piece(self.kept(bridge.batch.target_questions, bridge.step))
         pieces = bridge.prompt(bridge.soft, text, after=bridge.after)
+        return bridge.read(pieces, cut(bridge.batch.answers, SHARED_TOKENS)).nll.sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualAnswer:
+    """NLL of the answer given the question as text with the soft tokens added onto it; needs the translator `Residual`."""
+
+    name: ClassVar[str] = "residual_answer"
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive(self, "weight")
+
+    def starts(self, *, warmup: int) -> int:
+        """From the first step."""
+        return 0
+
+    def count(self, batch: Batch) -> int:
+        """Answer tokens."""
+        return sum(len(row) for row in cut(batch.answers, SHARED_TOKENS))
+
+    def total(self, bridge: Bridge) -> Tensor:
+        """Summed NLL."""
+        if not isinstance(bridge.module, ResidualModule):
+            raise ValueError(f"loss residual_answer needs the translator Residual, not {type(bridge.module).__name__}")
+        place = added(bridge.question, bridge.soft_BKD, scale=bridge.module.scale)
+        pieces = bridge.prompt(place, after=bridge.after)
         return bridge.read(pieces, cut(bridge.batch.answers, SHARED_TOKENS)).nll.sum()
