@@ -189,8 +189,8 @@ class Runs:
         if config.get("imported"):
             return {}
         evaluator, named = name_of(config["evaluator"]), fingerprint_of(config["evaluator"])
-        asked = (split, named, config.get(f"{split}_problems"))
-        step = self._last_step.get((fingerprint, evaluator, split))
+        step, n = self._last_evaluated.get((fingerprint, evaluator, split), (None, 0))
+        asked = (split, named, config.get(f"{split}_problems"), n)  # n: a trial may have been evaluated on more than it asks
         if asked not in self._problems and step is not None:
             samples = self.runs[fingerprint].samples(evaluator, split, step, text=False)
             if samples is not None:
@@ -202,10 +202,11 @@ class Runs:
         return {arm: key for arm, key in keys.items() if isinstance(self._baselines.get(key), pd.DataFrame)}
 
     @cached_property
-    def _last_step(self) -> dict[tuple[Any, ...], int]:
-        """Step of each (fingerprint, evaluator, split) at which a translator was evaluated last."""
+    def _last_evaluated(self) -> dict[tuple[Any, ...], tuple[int, int]]:
+        """Step and n of each (fingerprint, evaluator, split) at which a translator was evaluated last."""
         evals = self.evals[self.evals["arm"].isin(TRANSLATOR_ARMS)]
-        return dict(evals.groupby(["fingerprint", "evaluator", "split"])["step"].max().items())  # type: ignore[arg-type]
+        last = evals.sort_values("step", kind="stable").groupby(["fingerprint", "evaluator", "split"])[["step", "n"]].last()
+        return {key: (step, n) for key, step, n in zip(last.index, last["step"], last["n"], strict=True)}
 
     @cached_property
     def _problems(self) -> dict[tuple[Any, ...], list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.evaluation import BASELINE_ARMS, baseline_requests, summarise
+from raybridge.evaluation import BASELINE_ARMS, TRIAL_ARMS_TEST, baseline_requests, problems_of, summarise
 from raybridge.files import read_json
 from raybridge.results import Results, TrialRun
 from raybridge.statistics import Comparison, compare, corrected, minimum_detectable_effect
@@ -76,6 +76,8 @@ def _finding(trial: Trial, run: TrialRun, result: dict[str, Any], results: Resul
         raise ValueError(
             f"{run.path} has a result and no test samples; restore them, or move the directory away to run it again"
         )
+    asked = {problem.id for problem in problems_of(trial, "test")}  # `evaluate` may have added problems and arms
+    samples = samples[samples["problem"].isin(asked) & samples["arm"].isin(TRIAL_ARMS_TEST)]
     tables = [samples]
     for _, key, _ in baseline_requests(trial, "test"):
         table = results.baseline(key)

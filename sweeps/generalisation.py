@@ -1,7 +1,7 @@
 """Does the same recipe carry other questions than grade-school ones?
 
 Each trial is then evaluated on the others' benchmarks, and on MATH-500, which has no train split:
-`python -m raybridge.evaluate TRIAL --on math500`.
+`python -m raybridge.evaluate TRIAL --on math`.
 """
 
 from dataclasses import replace

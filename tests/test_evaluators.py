@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from evaluators.gsm8k import GSM8K
 from evaluators.hotpotqa import HotpotQA
-from evaluators.math500 import Math500
+from evaluators.math import Math500
 from evaluators.squad import Squad
 from evaluators.svamp import Svamp
 from raybridge.config import fingerprint, rebuild, resolve

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from raybridge.evaluation import LocalEvaluations, Models, answer, baseline_requests, in_order, problems_of
@@ -79,6 +81,18 @@ def test_transfer_is_bridged_against_shuffled_holm_corrected_over_the_sweep(fini
         raw.append(compare(arms["shuffled"], arms["bridged"]))
     assert [finding.transfer.p for finding in findings] == holm([one.p for one in raw])
     assert [finding.transfer.difference for finding in findings] == [one.difference for one in raw]
+
+
+def test_what_evaluate_added_to_a_trial_moves_nothing(finished, tmp_path):
+    trials, results = finished
+    before = [plain(finding) for finding in find(trials, results)]
+    copy = Results(shutil.copytree(results.root, tmp_path / "copy"))
+    for finding in find(trials, copy):
+        samples = finding.run.samples("pocket", "test", finding.result["best_step"])
+        more = samples.assign(problem=samples["problem"] + "/more", score_strict=1.0, score_flexible=1.0)
+        quantised = samples[samples["arm"] == "bridged"].assign(arm="bridged_int4")
+        finding.run.write_samples("pocket", "test", finding.result["best_step"], pd.concat([more, samples, quantised]))
+    assert [plain(finding) for finding in find(trials, copy)] == before
 
 
 def test_the_trap_compression_in_name_only_is_flagged(finished):

@@ -26,7 +26,7 @@ class Math500:
     """MATH-500, zero-shot; it has a test split only."""
 
     VERSION: ClassVar[int] = 1
-    name: ClassVar[str] = "math500"
+    name: ClassVar[str] = "math"
     readings: ClassVar[tuple[str, ...]] = ("strict", "flexible")
     instruction: ClassVar[str] = "Solve the problem step by step. Put the final answer into \\boxed{}."
     before: ClassVar[str] = "Problem: "
@@ -40,7 +40,7 @@ class Math500:
         found = rows("math500/test.jsonl", ("HuggingFaceH4/MATH-500", None, "test"), ("problem", "solution", "answer"))
         return [
             Problem(
-                id=f"math500/{number}",
+                id=f"math/{number}",
                 question=text(row, "problem", where),
                 gold=text(row, "answer", where),
                 rationale=text(row, "solution", where),
