@@ -407,15 +407,15 @@ def test_decode_aware_at_256_soft_tokens(batches, target):
 
 
 def test_residual_answer_equals_the_naive_formula_and_needs_its_translator(batches, target):
-    soft = soft_of(target, 3)
-    module = Residual(translator=PromptTuning(soft_tokens=5), scale=100.0).build(1, target.width, target_rms=1.0)
+    torch.manual_seed(0)
+    soft = torch.randn(3, 50, target.width)  # one for every token of a question, and some that stand for none
+    module = Residual(translator=PromptTuning(soft_tokens=5), scale=0.5).build(1, target.width, target_rms=1.0)
     bridge = replace(bridge_of(batches, target, batches.problems[:3], soft), module=module)
     naive = 0.0
     for i, (question, row) in enumerate(zip(bridge.batch.target_questions, bridge.batch.answers, strict=True)):
-        embeds = target.embed(torch.tensor(question)).clone()
-        for k in range(5):
-            embeds[int(k * (len(question) - 1) / 4 + 0.5)] += 100 * soft[i, k].detach()
-        naive += naive_nll(target, embeds, bridge.before, bridge.after, row)
+        embeds = target.embed(torch.tensor(question))
+        naive += naive_nll(target, embeds + 0.5 * soft[i, : len(question)], bridge.before, bridge.after, row)
     assert ResidualAnswer().total(bridge).item() == pytest.approx(naive, rel=1e-4)
+    assert naive > 1
     with pytest.raises(ValueError, match="loss residual_answer needs the translator Residual, not PromptTuningModule"):
         ResidualAnswer().total(replace(bridge, module=bridge.module.core))
