@@ -89,9 +89,18 @@ def data_folder() -> Path | None:
 
 
 def read_jsonl(path: Path, needs: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a JSON-lines file; a broken line or a missing field is an error that names file and line."""
+    """Yield the rows of a JSON-lines file; a broken line or a missing field is an error that names file and line.
+
+    Blank lines at the end are no rows.
+    """
+    blank = 0
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                blank = blank or number
+                continue
+            if blank:
+                raise ValueError(f"{path}, line {blank}: blank, and rows follow")
             try:
                 row = json.loads(line.decode())
             except json.JSONDecodeError as error:

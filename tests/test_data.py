@@ -102,3 +102,12 @@ def test_equal_numbers(answer: str, gold: str) -> None:
 )
 def test_what_is_no_number_equals_nothing(answer, gold) -> None:
     assert not same_number(answer, gold)
+
+
+def test_blank_lines_end_a_file_and_stand_nowhere_else(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "a"}\n{"question": "b"}\n\n  \n', encoding="utf8")
+    assert [row["question"] for row in read_jsonl(path, ["question"])] == ["a", "b"]
+    path.write_text('{"question": "a"}\n\n{"question": "b"}\n', encoding="utf8")
+    with pytest.raises(ValueError, match=r"rows.jsonl, line 2: blank, and rows follow"):
+        list(read_jsonl(path, ["question"]))
