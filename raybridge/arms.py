@@ -10,7 +10,7 @@ Shapes: B batch, K soft tokens, D target width.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -23,6 +23,7 @@ from raybridge.lm import FrozenLM, Piece
 from raybridge.models import Models
 from raybridge.prompts import Frame, frame
 from raybridge.requests import Request
+from raybridge.translators.residual import Residual, added
 from raybridge.wire import FORMATS, WireFormat, through_wire
 
 READS_TEXT = frozenset(["source", "target", "token_budget", "no_context", "cascade", "source_answer_as_text"])
@@ -62,25 +63,31 @@ def ask(request: Request, models: Models, arm: str, soft_BKD: Tensor | None, *, 
     if arm == "token_budget":
         rows = [row[: request.soft_tokens] for row in rows]
         texts = [lm.text(row).strip() for row in rows]
-    place: list[Piece] = []
     soft = _soft(request, lm, arm, soft_BKD)
-    if soft is not None:
-        place.append(lm.soft_piece(soft))
-        if request.hardening.bos:
-            if lm.tokenizer.bos_token_id is None:
-                raise ValueError(f"model {lm.name!r} has no BOS to put behind the soft tokens")
-            place.append(lm.text_piece([[lm.tokenizer.bos_token_id]] * len(rows)))
-    if any(rows):
-        place.append(lm.text_piece(rows))
     return Asked(
         lm=lm,
         shared=around.before,
-        place=tuple(place),
+        place=tuple(_place(request, lm, soft, rows)),
         around=around,
         texts=tuple(texts),
         prompt_rows=[[*around.before, *row, *around.after] for row in rows],
         soft_tokens=0 if soft is None else soft.shape[1],
     )
+
+
+def _place(request: Request, lm: FrozenLM, soft: Tensor | None, rows: list[list[int]]) -> Iterator[Piece]:
+    """What stands in the question's place: soft tokens, then text; a residual's soft tokens are added onto the text."""
+    if soft is not None and any(rows) and isinstance(request.translator, Residual):
+        yield added(lm.text_piece(rows), soft, scale=request.translator.scale)
+        return
+    if soft is not None:
+        yield lm.soft_piece(soft)
+        if request.hardening.bos:
+            if lm.tokenizer.bos_token_id is None:
+                raise ValueError(f"model {lm.name!r} has no BOS to put behind the soft tokens")
+            yield lm.text_piece([[lm.tokenizer.bos_token_id]] * len(rows))
+    if any(rows):
+        yield lm.text_piece(rows)
 
 
 def wire_format(arm: str) -> WireFormat:

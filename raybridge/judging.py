@@ -13,11 +13,11 @@ from raybridge import checkpoint
 from raybridge.answers import FROZEN_ARMS, MORE_FROZEN_ARMS, OF_K, QUANTISED_ARMS, TRANSLATOR_ARMS, stacked
 from raybridge.arms import ask, exemplars_of
 from raybridge.assess import Assessment, Trained
-from raybridge.config import rebuild
+from raybridge.config import rebuild, resolve
 from raybridge.data import Evaluator, Problem, Split, draw
 from raybridge.hardening import PLAIN, Hardening
 from raybridge.models import Models
-from raybridge.provenance import prompt_identity
+from raybridge.provenance import conditions, prompt_identity
 from raybridge.requests import BATCH, Setting, check_arms, setting_of
 from raybridge.results import Results, TrialRun
 from raybridge.scorecard import ARMS, Scorecard, scorecard
@@ -167,9 +167,12 @@ def judge(
         also={arm: question.own.key(arm) for arm in FROZEN_ARMS} if question.own and setting.hardening == PLAIN else {},
         tell=tell,
     )
-    if assessment.lacks([arm for arm in arms if arm != CONSTANT]):
+    computed = [arm for arm in arms if arm != CONSTANT and assessment.lacks([arm])]
+    if computed:
         check_start(question, models)
     tables = [assessment.rows([arm for arm in arms if arm != CONSTANT])]
+    if computed:
+        results.note_evaluation(record(question, computed, models))
     if CONSTANT in arms:
         run = constant_prompt(question, results)
         assert run is not None
@@ -188,6 +191,25 @@ def judge(
         title=question.title,
         notes=notes,
     )
+
+
+def record(question: Question, arms: Sequence[str], models: Models) -> dict[str, Any]:
+    """What is noted of rows that were computed: what was asked, and where the numbers come from."""
+    setting = question.setting
+    return {
+        "trial": setting.trial or None,
+        "step": question.trained.step if question.trained else None,
+        "source": setting.source,
+        "target": setting.target,
+        "evaluator": resolve(setting.evaluator),
+        "split": setting.split,
+        "problems": len(setting.problems),
+        "arms": list(arms),
+        "decoding": resolve(setting.hardening) if setting.hardening != PLAIN else None,
+        "prompt": prompt_of(setting.evaluator),
+        "device": str(models.device),
+        **conditions(setting.source, setting.target),
+    }
 
 
 def prompt_of(evaluator: Evaluator) -> dict[str, Any]:

@@ -22,11 +22,15 @@ PACKAGES = ("raybridge", "torch", "transformers", "ray", "datasets", "numpy", "p
 
 def provenance_of(trial: Trial) -> dict[str, Any]:
     """What provenance.json holds."""
+    return conditions(trial.source, trial.target) | {"prompt": prompt_identity(trial.evaluator)}
+
+
+def conditions(*models: str) -> dict[str, Any]:
+    """What a number comes from besides its question: commit, versions, the models' files, where the data are, the machine."""
     return {
         "commit": commit(),
         "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
-        "models": {name: model_identity(name) for name in sorted({trial.source, trial.target})},
-        "prompt": prompt_identity(trial.evaluator),
+        "models": {name: model_identity(name) for name in sorted(set(models))},
         "data": os.environ.get("RAYBRIDGE_DATA") and "RAYBRIDGE_DATA",
         "hardware": hardware(),
     }

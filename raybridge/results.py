@@ -278,6 +278,11 @@ class Results:
         assert Path(key).name == key, f"baseline key {key!r} is no file name"
         return self.root / "baselines" / f"{key}.parquet"
 
+    def note_evaluation(self, row: Mapping[str, Any]) -> None:
+        """Add a line to evaluations.jsonl: what was computed outside a sweep, by which commit, on what."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        append_line(self.root / "evaluations.jsonl", row)
+
     def sweep(self, name: str) -> SweepFolder:
         """The folder of a sweep, launched or not."""
         return SweepFolder(self.root / "sweeps" / name)

@@ -14,6 +14,7 @@ from raybridge.lm import FrozenLM
 from raybridge.prompts import frame, prompt_hash
 from raybridge.requests import requests_for, setting_of
 from raybridge.scoring import check_alignment, continuation_nll
+from raybridge.translators.residual import Residual
 from raybridge.wire import FORMATS, through_wire, wire_bytes
 
 
@@ -50,6 +51,23 @@ def test_arms_together_answer_as_they_do_alone(trial, models, weights, request_)
         alone = answer(replace(request_, arms=(arm,)), models, weights)
         for one, other in zip(alone, [row for row in together if row["arm"] == arm], strict=True):
             assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+
+
+@pytest.mark.parametrize("scale", [1e-6, 0.5])
+def test_a_residuals_soft_tokens_are_added_onto_the_text(trial, models, request_, scale):
+    source, target = models.load(trial.source), models.load(trial.target)
+    residual = Residual(translator=trial.translator, scale=scale)
+    torch.manual_seed(0)
+    weights = checkpoint.copy_of(residual.build(source.width, target.width, target_rms=target.embedding_rms))
+    asked_with = replace(request_, translator=residual)
+    rows = answer(replace(asked_with, arms=("bridged_with_text", "bridged")), models, weights)
+    (plain, added_on, alone) = (
+        [row["nll"] for row in answer(replace(request_, arms=("target",)), models)],
+        [row["nll"] for row in rows if row["arm"] == "bridged_with_text"],
+        [row["nll"] for row in rows if row["arm"] == "bridged"],
+    )
+    assert (added_on == pytest.approx(plain, rel=1e-3, abs=1e-3)) == (scale < 1e-3)
+    assert alone != pytest.approx(plain, rel=0.1)  # `bridged` is still soft tokens only
 
 
 def test_a_batch_of_many_arms_is_cut(trial, models, weights, request_, monkeypatch):

@@ -250,3 +250,17 @@ def test_compare_calls_a_difference_inside_the_band_a_tie(trial, finished, tmp_p
 def test_comparing_does_not_wait_for_torch():
     code = "import sys, raybridge.evaluate; assert not {'torch', 'transformers', 'ray', 'datasets'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_was_computed_is_noted_with_where_it_comes_from_and_reuse_is_not(finished):
+    run = finished()
+    notes = run.path.parents[1] / "evaluations.jsonl"
+    card(run.path, *QUICK, "--arms", "bridged,shuffled")
+    card(run.path, *QUICK, "--arms", "bridged,shuffled")
+    card(run.path, *QUICK, "--arms", "bridged,zero")
+    first, second = [json.loads(line) for line in notes.read_text(encoding="utf8").splitlines()]
+    assert (first["arms"], second["arms"]) == (["bridged", "shuffled"], ["zero"])
+    assert (first["trial"], first["step"], first["problems"]) == (run.fingerprint, 4, 4)
+    assert first["commit"].keys() == {"id", "dirty"}
+    assert first["hardware"]["cores"]
+    assert first["evaluator"]["class"].endswith(":Pocket")
