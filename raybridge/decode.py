@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import DynamicCache
 
 from raybridge.hardening import PLAIN, Hardening
+from raybridge.kv_cache import growing_cache
 from raybridge.lm import FrozenLM, Piece, join, positions
 
 BLOCK = 8  # tokens between two looks of the host
@@ -63,7 +63,7 @@ def greedy(
     """
     prompt = join(pieces)
     rows = prompt.mask_BT.shape[0]
-    cache = DynamicCache(config=lm.model.config)
+    cache = growing_cache(lm.model.config)
     mask_BT = prompt.mask_BT
     if shared:
         ids = torch.tensor([list(shared)], device=lm.device)
