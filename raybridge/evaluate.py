@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 from typer.core import TyperGroup
 
 from raybridge.command import guarded
 from raybridge.paired import Asked, band_of, compare_readings, default_arm, find_trial, findings, sentence
 from raybridge.results import Results
 from raybridge.statistics import minimum_detectable_effect
-
-if TYPE_CHECKING:
-    from raybridge.judging import Tell
+from raybridge.terminal import print_table, progress_of
 
 console = Console(width=None if sys.stdout.isatty() else 160)  # a log file has no width of its own
 # torch, transformers and the benchmarks take seconds to import: the commands that need them import them.
@@ -94,7 +90,7 @@ def evaluate_trial(
             anchor=anchor.strip(),
             bos=bos,
         )
-        kept = Results(results)
+        kept, place = Results(results), _device(device)
         if trial is not None:
             if source or target:
                 raise ValueError("give a trial, or --source and --target, not both: a trial has its own models")
@@ -113,17 +109,15 @@ def evaluate_trial(
         said = _too_few(len(question.setting.problems), difference)
         if said and not as_json:
             console.print(said, highlight=False, soft_wrap=True)
-        with _resumable(), _shown(chosen, len(question.setting.problems), quiet=as_json) as tell:
-            card = judging.judge(
-                question, kept, Models(device or _device(), cached_states=0), chosen, batch=batch, alone=timed, tell=tell
-            )
+        with _resumable(), progress_of(console, chosen, len(question.setting.problems), quiet=as_json) as tell:
+            card = judging.judge(question, kept, Models(place, cached_states=0), chosen, batch=batch, alone=timed, tell=tell)
         if as_json:
             prompt = judging.prompt_of(question.setting.evaluator)
             told = {**card.plain(), "arms": chosen, "prompt": prompt, "shows": said}
             typer.echo(json.dumps(told, ensure_ascii=False, allow_nan=False))
             return
         for table in tables(card):
-            console.print(table)
+            print_table(console, table)
         for note in card.notes:
             console.print(note, highlight=False, soft_wrap=True, markup=False)
 
@@ -176,7 +170,7 @@ def summarize(
         if as_json:
             typer.echo(json.dumps({"rows": rows, "examples": examples_}, ensure_ascii=False))
             return
-        console.print(shown.table_of(rows, ""))
+        print_table(console, shown.table_of(rows, ""))
         for one in examples_:
             console.print(f"[bold]{one['kind']}[/bold] {one['arm']} {one['problem']}: {one['answer']!r}", highlight=False)
             console.print(shown.shorten(one["completion"]), markup=False, highlight=False, style="dim")
@@ -203,7 +197,7 @@ def import_runs(
             rows = [row for part in one.evaluations for row in shown.summarise_samples(part.samples, {"step": part.label})]
             first, last = evaluator.readings[0], rows[-1]["step"]
             told = [row for row in rows if row["reading"] == first and (row["arm"] == one.bridge or row["step"] == last)]
-            console.print(shown.table_of(told, f"{run.path.name} (imported), {on} test, {first} reading"))
+            print_table(console, shown.table_of(told, f"{run.path.name} (imported), {on} test, {first} reading"))
             for note in one.notes:
                 console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
             for compared in findings(run, on, one.bridge):
@@ -223,10 +217,18 @@ def _numbers(listed: str) -> list[int]:
     return [int(word) for word in _words(listed)]
 
 
-def _device() -> str:
+def _device(asked: str | None) -> str:
+    """The device asked for, which must be there; else a GPU if there is one."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=asked)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a build of torch without CUDA
+        there = ", ".join(["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))])
+        raise ValueError(f"--device: no device {asked!r} here; valid: {there}") from error
+    return asked
 
 
 def _too_few(n: int, difference: float) -> str:
@@ -241,15 +243,6 @@ def _too_few(n: int, difference: float) -> str:
     )
 
 
-class _Rate(ProgressColumn):
-    """Problems a second."""
-
-    def render(self, task: Task) -> Text:
-        """The rate, or a dash while it is not known."""
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.1f} problems/s" if speed else "-")
-
-
 @contextmanager
 def _resumable() -> Iterator[None]:
     """Ctrl-C ends at once, for every batch that is done is kept; says how to go on."""
@@ -258,21 +251,6 @@ def _resumable() -> Iterator[None]:
     except KeyboardInterrupt:
         console.print("stopped; the batches that are done are kept, and the same command goes on from there")
         raise typer.Exit(130) from None
-
-
-@contextmanager
-def _shown(arms: Sequence[str], count: int, *, quiet: bool) -> Iterator[Tell]:
-    """A progress bar for each arm."""
-    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()]
-    with Progress(*columns, console=console, disable=quiet) as progress:
-        tasks = {arm: progress.add_task(arm, total=count, start=False) for arm in arms}
-
-        def tell(arm: str, done: int) -> None:
-            if arm in tasks:
-                progress.start_task(tasks[arm])
-                progress.advance(tasks[arm], done)
-
-        yield tell
 
 
 if __name__ == "__main__":

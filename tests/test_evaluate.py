@@ -264,3 +264,10 @@ def test_what_was_computed_is_noted_with_where_it_comes_from_and_reuse_is_not(fi
     assert first["commit"].keys() == {"id", "dirty"}
     assert first["hardware"]["cores"]
     assert first["evaluator"]["class"].endswith(":Pocket")
+
+
+@pytest.mark.parametrize("device", ["gpuu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(device, finished):
+    code, told = call(finished().path, *QUICK, "--device", device)
+    assert code == 2
+    assert f"no device '{device}' here; valid: cpu" in told
