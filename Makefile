@@ -7,7 +7,7 @@ sweep: .venv/installed
 	$(BIN)/python -m raybridge.sweep sweeps/compression.py
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: .venv/installed
 	$(BIN)/ruff check .
