@@ -1,6 +1,6 @@
 """What carries a question? Translators trained for the same number of seconds, each beside its shuffled control.
 
-python bench/carry.py [--scale pocket] [--seconds 60] [--only anchored --only attention] [--tokens 16]
+python bench/carry.py [--scale pocket] [--seconds 20] [--only anchored --only attention] [--tokens 16]
 
 Half of every batch are the scale's own problems (answer and reconstruction), the other half sentences of SQuAD and worked
 answers, which are only repeated. All figures are of test problems, from the soft tokens alone.
@@ -162,7 +162,7 @@ def numbers_found(request: Request, models: Models, arm: str, weights: dict[str,
 
 def main(
     scale: str = "pocket",
-    seconds: float = 60.0,
+    seconds: float = 20.0,
     tokens: int = 16,
     only: Annotated[list[str] | None, typer.Option(help="candidates; default: all")] = None,
     problems: int = 256,
