@@ -200,7 +200,10 @@ def import_runs(
             print_table(console, shown.table_of(told, f"{run.path.name} (imported), {on} test, {first} reading"))
             for note in one.notes:
                 console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
-            for compared in findings(run, on, one.bridge):
+            told_of = findings(run, on, one.bridge)
+            if told_of[0].a.arm != one.bridge:
+                console.print("the last evaluation is the peak: there is no fall to test")
+            for compared in told_of:
                 console.print(sentence(compared), soft_wrap=True, highlight=False, markup=False)
 
 

@@ -83,13 +83,17 @@ def band_of(results: Results, on: str, split: str, arm: str) -> dict[str, float]
 
 
 def findings(run: TrialRun, on: str, bridge: str) -> list[Compared]:
-    """An imported run by its first reading: final against peak, and bridge against both models; p corrected over these."""
+    """An imported run by its first reading: final against peak, and bridge against both models; p corrected over these.
+
+    A final that is the peak itself is not compared with it.
+    """
     result = run.result()
     assert result is not None
     final = Asked(run=run, arm=bridge, on=on)
     peak = Asked(run=run, arm=bridge, on=on, step=result["peak_step"])
     others = [Asked(run=run, arm=arm, on=on) for arm in ("target", "source")]
-    return _corrected([_sides(one, final, shared=True)[0] for one in (peak, *others)])
+    earlier = [] if result["peak_step"] == final.scores()[0] else [peak]
+    return _corrected([_sides(one, final, shared=True)[0] for one in (*earlier, *others)])
 
 
 def sentence(one: Compared) -> str:
@@ -123,6 +127,8 @@ Pair = tuple[Side, Side, list[float], list[float]]
 def _sides(a: Asked, b: Asked, *, shared: bool) -> list[Pair]:
     """Both sides by each reading that both have, with their scores on the same problems."""
     (step_a, scores_a), (step_b, scores_b) = a.scores(), b.scores()
+    if (a.run.path.resolve(), a.arm, step_a) == (b.run.path.resolve(), b.arm, step_b):
+        raise ValueError(f"{a} at step {step_a} on both sides; --arm-b, --step-a or --step-b chooses another")
     left, right = paired(scores_a, scores_b, shared=shared, names=(str(a), str(b)))
     return [
         (
@@ -178,6 +184,9 @@ def samples_of(run: TrialRun, evaluator: str, split: str, step: int | None = Non
     if not steps:
         others = sorted({part for _, part in sampled})
         there = f"; it was on {', '.join(others)} (--split)" if others else ""
+        elsewhere = sorted({f"{name} ({part})" for name, part, _ in run.sampled()})
+        if not others:
+            there = f"; it was on {', '.join(elsewhere)}" if elsewhere else ", nor on anything yet"
         raise ValueError(f"{run.path.name} was not evaluated on {evaluator}, split {split}{there}")
     chosen = steps[-1] if step is None else step
     if chosen not in steps:

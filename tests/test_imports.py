@@ -227,6 +227,14 @@ def test_run_on_completions_are_counted(made, tmp_path) -> None:
     assert evals.loc[("bridged", "flexible"), "correct"] == 0
 
 
+def test_a_run_that_ends_at_its_peak_is_not_compared_with_itself(made, tmp_path) -> None:
+    folder = made({"20": run_of("20", {0}), "40": run_of("40", {0, 1})})
+    result = CliRunner().invoke(app, ["import-runs", str(folder), "--results", str(tmp_path / "results")])
+    assert result.exit_code == 0
+    assert "the last evaluation is the peak: there is no fall to test" in said(result)
+    assert "against step" not in said(result)
+
+
 def test_problems_that_are_not_the_official_ones_keep_apart(made) -> None:
     official = {"gsm8k/test/0": "Bo has 0 nuts and buys 10. How many?", "gsm8k/test/1": "Something else?"}
     recorded = read_run(made({"40": [line("40", 0), line("40", 1)]}), GSM8K(), official=official)
@@ -338,10 +346,12 @@ def test_arms_of_one_trial_are_compared(two) -> None:
         (["better", "worse", "--arm", "bridge"], "unknown arm 'bridge'; valid: .* did you mean 'bridged'"),
         (["better", "worse", "--split", "dev"], r"was not evaluated on gsm8k, split dev; it was on test \(--split\)"),
         (["better", "worse", "--step-a", "7"], "was not evaluated at step 7; valid: 40"),
+        (["better", "worse", "--on", "svamp"], r"was not evaluated on svamp, split test; it was on gsm8k \(test\)"),
+        (["better", "better"], r"better-\w+ \(bridged\) at step 40 on both sides; --arm-b, --step-a or --step-b"),
     ],
 )
 def test_bad_comparisons_are_one_sentence(two, args: list[str], message: str) -> None:
-    result = CliRunner().invoke(app, ["compare", *args, "--on", "gsm8k", "--results", str(two)])
+    result = CliRunner().invoke(app, ["compare", "--on", "gsm8k", *args, "--results", str(two)])
     assert result.exit_code == 2
     assert re.search(message, said(result)), said(result)
 
@@ -349,8 +359,9 @@ def test_bad_comparisons_are_one_sentence(two, args: list[str], message: str) ->
 def test_a_trial_is_found_by_its_directory_and_its_fingerprint(two) -> None:
     (run,) = [run for run in Results(two).trials() if run.name == "better"]
     for named in (str(run.path), run.fingerprint[:8], run.path.name):
-        args = ["compare", named, named, "--on", "gsm8k", "--results", str(two), "--json"]
-        assert json.loads(CliRunner().invoke(app, args, catch_exceptions=False).output)[0]["result"]["verdict"] == "tie"
+        args = ["compare", named, named, "--arm-b", "source", "--on", "gsm8k", "--results", str(two), "--json"]
+        told = json.loads(CliRunner().invoke(app, args, catch_exceptions=False).output)
+        assert told[0]["a"]["trial"] == told[0]["b"]["trial"] == run.path.name
 
 
 def test_summarize_counts_and_shows_examples(two, made) -> None:
