@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import ARMS, CONTROLS, Figure, Runs, arm_look, n_of, over_seeds, points, seeds_of, words
+from raybridge.plots import ARMS, CONTROLS, Figure, Runs, arm_look, n_by_arm, over_seeds, points, seeds_of, words
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PANEL = ["evaluator", "imported"]
@@ -67,7 +67,7 @@ def caption(arms: pd.DataFrame) -> str:
     shown = pd.concat(panels(arms))
     readings = list(dict.fromkeys(shown["reading"]))
     sentences = [
-        f"{n_of(shown['n'])} test problems, {seeds_of(shown['seeds'])}.",
+        f"{n_by_arm(shown)} test problems, {seeds_of(shown['seeds'])}.",
         f"Bars: 95% Wilson intervals. Filled: {readings[0]} reading"
         + (f"; hollow, below: {readings[1]}." if len(readings) > 1 else "."),
     ]

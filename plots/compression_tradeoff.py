@@ -21,7 +21,7 @@ from raybridge.plots import (
     band_of,
     legend,
     mean_gap,
-    n_of,
+    n_by_arm,
     of_first_reading,
     over_seeds,
     points,
@@ -163,7 +163,7 @@ def caption(rows: pd.DataFrame) -> str:
     where = [f"{pair} on {evaluator}:" for pair, evaluator in shown[PANEL].drop_duplicates().to_numpy()]
     sentences = [
         where[0] if len(where) == 1 else "",
-        f"{n_of(shown['n'])} test problems, {seeds_of(own['seeds'] if len(own) else shown['seeds'])}. Bars: 95%, Wilson for",
+        f"{n_by_arm(shown)} test problems, {seeds_of(own['seeds'] if len(own) else shown['seeds'])}. Bars: 95%, Wilson for",
         "accuracy, delta method over problems for the gap. Gap recovered: 0 is no question, 1 is the question as text.",
         "Token budget: the first K tokens of the question as text.",
         f"Grey: A/A band of the seeds ({band.iloc[0]:.3f})." if len(band) else "No replicate seeds, so no A/A band.",

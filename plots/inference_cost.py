@@ -54,7 +54,7 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
     left.set_ylabel("test accuracy")
     left.set_ylim(bottom=-0.03)
     for ax in (left, right):
-        ax.set_xlim(left=0)
+        ax.set_xlim(left=0, right=1.08 * max(line.get_xdata().max() for line in ax.lines if len(line.get_xdata())))
         ax.xaxis.set_major_locator(MaxNLocator(4))
     legend(figure, [left], ncols=3)
 

@@ -43,6 +43,7 @@ from raybridge.style import (
     arm_look,
     folded,
     legend,
+    n_by_arm,
     n_of,
     pictures,
     points,
@@ -71,6 +72,7 @@ __all__ = [
     "folded",
     "legend",
     "mean_gap",
+    "n_by_arm",
     "n_of",
     "of_first_reading",
     "over_seeds",
@@ -103,9 +105,11 @@ class Plot:
 
 
 def load(path: Path) -> Plot:
-    """Read a plot file; says what it lacks."""
+    """Read a plot file, or the one of this name in plots/; says what it lacks."""
+    if not path.is_file() and str(path.parent) in (".", FOLDER.name):
+        path = FOLDER / f"{path.stem}.py"
     if path.suffix != ".py" or not path.is_file():
-        raise unknown("plot file", path, [str(file) for file in plot_files()])
+        raise unknown("plot", path.stem, [file.stem for file in plot_files()], where=str(path))
     spec = spec_from_file_location(f"plots.{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -151,6 +152,21 @@ def n_of(numbers: Iterable[Any]) -> str:
     """How many problems, for a caption: "n = 200" or "n = 200 to 1319"."""
     counts = sorted(int(number) for number in numbers)
     return f"n = {counts[0]}" if counts[0] == counts[-1] else f"n = {counts[0]} to {counts[-1]}"
+
+
+def n_by_arm(rows: pd.DataFrame) -> str:
+    """How many problems, for a caption; arms with another number than most are named: "n = 200 (mean: 32)"."""
+    told = {str(evaluator): _n_of_one(part) for evaluator, part in rows.groupby("evaluator")}
+    if len(set(told.values())) == 1:
+        return next(iter(told.values()))
+    return "; ".join(f"{evaluator}: {n}" for evaluator, n in told.items())
+
+
+def _n_of_one(rows: pd.DataFrame) -> str:
+    usual = int(rows["n"].mode().max())
+    others = {int(part["n"].iloc[0]): part["arm"].unique() for _, part in rows[rows["n"] != usual].groupby("n")}
+    told = [f"{', '.join(words(str(arm)) for arm in arms)}: {count}" for count, arms in others.items()]
+    return f"n = {usual}" + (f" ({'; '.join(told)})" if told else "")
 
 
 def seeds_of(numbers: Iterable[Any]) -> str:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from raybridge import plots
 from raybridge.answers import FROZEN_ARMS, OF_K, baseline_key, gaps_recovered, summarised
 from raybridge.files import write_frame
-from raybridge.plots import ATTENTION_BINS, Plot, Runs, app, load, make
+from raybridge.plots import ATTENTION_BINS, Figure, Plot, Runs, app, load, make, n_by_arm
 from raybridge.results import Results, TrialRun
 
 HOUSE = Path(__file__).parents[1]
@@ -428,7 +428,7 @@ def test_formats_and_sweep_are_chosen(results):
         (["--format", "pfd"], "unknown format 'pfd'; valid: pdf, png; did you mean 'pdf'"),
         (
             ["plots/training_curve.py"],
-            r"unknown plot file 'plots/training_curve\.py'.*did you mean '.*plots/training_curves\.py'",
+            r"plots/training_curve\.py: unknown plot 'training_curve'; valid: ablations, .*did you mean 'training_curves'",
         ),
         (["--results", "/nowhere"], "there is no folder /nowhere"),
     ],
@@ -438,6 +438,29 @@ def test_bad_input_is_one_sentence_and_exit_code_2(results, args, says):
     assert done.exit_code == 2
     assert re.search(says, done.output), done.output
     assert "Traceback" not in done.output
+
+
+def test_a_plot_is_found_by_its_name_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [load(Path(named)).name for named in ("arms", "arms.py", "plots/arms.py")] == ["arms"] * 3
+
+
+def test_a_caption_names_the_arms_that_answered_fewer_problems():
+    rows = pd.DataFrame({"evaluator": "pocket", "arm": ["target", "bridged", "mean", "bridged_int8"], "n": [200, 200, 32, 32]})
+    assert n_by_arm(rows) == "n = 200 (mean, bridged int8: 32)"
+    assert n_by_arm(rows.head(2)) == "n = 200"
+    assert n_by_arm(pd.concat([rows.head(2), rows.head(2).assign(evaluator="gsm8k")])) == "n = 200"
+    other = rows.head(2).assign(evaluator="gsm8k", n=1319)
+    assert n_by_arm(pd.concat([rows, other])) == "gsm8k: n = 1319; pocket: n = 200 (mean, bridged int8: 32)"
+
+
+def test_no_point_of_a_cost_figure_lies_on_its_edge(results):
+    plot = load(HOUSE / "plots/inference_cost.py")
+    figure = Figure()
+    plot.draw(figure, plot.table(Runs(results)))
+    for ax in figure.axes:
+        ends = [max(line.get_xdata()) for line in ax.lines if len(line.get_xdata())]
+        assert ax.get_xlim()[1] > 1.05 * max(ends)
 
 
 def plot_file(folder: Path, name: str, body: str) -> Path:
