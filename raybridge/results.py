@@ -222,12 +222,17 @@ class Results:
     def __init__(self, root: Path | str = "ray_results") -> None:
         self.root = Path(root)
 
-    def trials(self) -> list[TrialRun]:
-        """Every trial, by directory name."""
-        folder = self.root / "trials"
-        if not folder.is_dir():
-            return []
-        return [_open(path) for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    def trials(self, broken: dict[str, str] | None = None) -> list[TrialRun]:
+        """Every trial, by directory name. One whose trial.json cannot be read is refused, or told in `broken` if given."""
+        found = []
+        for path in sorted((self.root / "trials").glob("[!.]*/")):
+            try:
+                found.append(_open(path))
+            except ValueError as error:
+                if broken is None:
+                    raise
+                broken[path.name] = str(error)
+        return found
 
     def find(self, fingerprint: str) -> TrialRun | None:
         """The trial with this fingerprint, whatever its name."""

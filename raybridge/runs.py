@@ -59,15 +59,21 @@ class Runs:
     @cached_property
     def left_out(self) -> dict[str, str]:
         """What cannot be read and therefore is in no figure, and why: trials by fingerprint, baselines by key."""
-        broken = {fingerprint: read for fingerprint, (_, read) in self._read.items()} | self._baselines
+        broken = {fingerprint: read for fingerprint, (_, read) in self._read.items()} | self._opened[1] | self._baselines
         return {name: read for name, read in broken.items() if isinstance(read, str)}
+
+    @cached_property
+    def _opened(self) -> tuple[list[TrialRun], dict[str, str]]:
+        """The trials on disk, and what is wrong with those that cannot be opened, by directory name."""
+        broken: dict[str, str] = {}
+        return self.results.trials(broken), broken
 
     @cached_property
     def _read(self) -> dict[str, tuple[TrialRun, pd.DataFrame | str]]:
         """Every trial that was asked for with its evaluations, or with what is wrong with its files."""
         if self.sweep is not None and self.sweep not in self.plans:
             raise unknown("sweep", self.sweep, self.plans, where=str(self.results.root))
-        found = {run.fingerprint: run for run in self.results.trials()}
+        found = {run.fingerprint: run for run in self._opened[0]}
         asked = found if self.sweep is None else self.plans[self.sweep]
         read: dict[str, tuple[TrialRun, pd.DataFrame | str]] = {}
         for run in (found[fingerprint] for fingerprint in asked if fingerprint in found):

@@ -497,7 +497,7 @@ def one_broken(tmp_path: Path, *names: str) -> list[Path]:
     return paths
 
 
-@pytest.mark.parametrize("name", ["evals.parquet", "result.json", "provenance.json"])
+@pytest.mark.parametrize("name", ["evals.parquet", "result.json", "provenance.json", "trial.json"])
 def test_a_trial_that_cannot_be_read_is_left_out_and_said_so(tmp_path, name):
     (path,) = one_broken(tmp_path, name)
     done = command("--results", tmp_path, "--format", "png", "--report")
