@@ -53,8 +53,8 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
     right.set_xlabel("KV bytes" if space == "kv_bytes" else "target's context, tokens")
     left.set_ylabel("test accuracy")
     left.set_ylim(bottom=-0.03)
-    for ax in (left, right):
-        ax.set_xlim(left=0, right=1.08 * max(line.get_xdata().max() for line in ax.lines if len(line.get_xdata())))
+    for ax, cost in ((left, time), (right, space)):
+        ax.set_xlim(0, 1.08 * part[cost].max())
         ax.xaxis.set_major_locator(MaxNLocator(4))
     legend(figure, [left], ncols=3)
 

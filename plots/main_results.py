@@ -1,13 +1,24 @@
 """Main results: every arm of the configuration that was best on dev, and the bridge against each of them.
 
-The same test problems for every arm; p of the paired tests Holm-corrected within a benchmark.
+Each pair on the problems that both answered; p of the paired tests Holm-corrected within a benchmark.
 """
 
 from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import ARMS, CONTROLS, Column, Runs, mean_gap, n_of, of_first_reading, over_seeds, per_problem, seeds_of
+from raybridge.plots import (
+    ARMS,
+    CONTROLS,
+    Column,
+    Runs,
+    mean_gap,
+    n_by_arm,
+    of_first_reading,
+    over_seeds,
+    per_problem,
+    seeds_of,
+)
 from raybridge.statistics import compare, corrected, marks
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
@@ -29,12 +40,18 @@ def of_configuration(runs: Runs, rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each arm of one configuration on one benchmark."""
     arms = over_seeds(rows)
     arms = arms.sort_values("arm", key=lambda arm: arm.map(list(ARMS).index), ignore_index=True)
-    scores = {str(arm): next(iter(per_problem(runs, part, str(arm)).values())) for arm, part in rows.groupby("arm")}
+    scores = pd.DataFrame(
+        {str(arm): next(iter(per_problem(runs, part, str(arm)).values())) for arm, part in rows.groupby("arm")}
+    )
     bridge = "bridged" if "bridged" in scores else "bridged_with_text"
-    shared = pd.DataFrame(scores).dropna()
-    bold = marks({arm: shared[arm] for arm in scores if arm not in CONTROLS})
+    whole = [arm for arm, n in scores.count().items() if n == scores.count().max() and arm not in CONTROLS]
+    shared = scores[whole].dropna()
+    bold = marks(
+        {str(arm): shared[arm] for arm in whole}
+    )  # an arm that answered fewer problems must not shrink the others' tests
     others = [arm for arm in arms["arm"] if arm != bridge] if bridge in scores else []
-    found = dict(zip(others, corrected([compare(shared[arm], shared[bridge]) for arm in others]), strict=True))
+    pairs = [scores[[arm, bridge]].dropna() for arm in others]
+    found = dict(zip(others, corrected([compare(pair.iloc[:, 0], pair.iloc[:, 1]) for pair in pairs]), strict=True))
     gaps = [mean_gap(runs, row)[0] for row in arms.to_dict("records")]
     arms["gap"] = pd.Series(gaps, dtype=float).mask(arms["arm"] == "source")  # another model's NLL closes no gap
     arms["mark"] = [bold.get(arm, "") for arm in arms["arm"]]
@@ -63,10 +80,10 @@ def caption(rows: pd.DataFrame) -> str:
     uncontrolled = ", ".join(label for label in rows["label"].unique() if label not in controlled)
     return " ".join(
         [
-            f"Every arm on {n_of(rows['n'])} test problems, {seeds_of(rows['seeds'])}; of several configurations, the one that",
+            f"Every arm on {n_by_arm(rows)} test problems, {seeds_of(rows['seeds'])}; of several configurations, the one that",
             "was best on dev. Accuracy with its 95% Wilson interval, NLL per answer token, gap to the text recovered. Bold:",
             "better than every other arm that is no control (paired, Holm-corrected); †: the best and all that do not differ",
-            "from it. The last columns compare the bridge with each arm on the same problems.",
+            "from it. The last columns compare the bridge with each arm on the problems that both answered.",
             *([f"No control was run for {uncontrolled}."] if uncontrolled else []),
         ]
     )

@@ -53,6 +53,19 @@ def test_main_results_compare_the_bridge_with_every_arm(results):
     assert pd.isna(rows.loc["source", "gap"])  # another model's NLL closes no gap
 
 
+def test_an_arm_that_answered_fewer_problems_does_not_shrink_the_tests_of_the_others(tmp_path):
+    run = synthetic.trial(tmp_path, "t", points=2, n=120)
+    evaluator, split, step = next(one for one in run.sampled() if one[1:] == ("test", run.result()["best_step"]))
+    samples = run.samples(evaluator, split, step)
+    late = (samples["arm"] == "shuffled") & ~samples["problem"].isin(samples["problem"].unique()[:20])
+    whole = table_of("main_results", Results(tmp_path)).set_index("arm")
+    run.write_samples(evaluator, split, step, samples[~late])
+    rows = table_of("main_results", Results(tmp_path)).set_index("arm")
+    for arm in ("source", "target", "zero"):
+        assert rows.loc[arm, "bridge_minus_arm"] == pytest.approx(whole.loc[arm, "bridge_minus_arm"])
+    assert rows["mark"].to_dict() == whole["mark"].to_dict()
+
+
 def test_bold_only_where_it_is_significant(results):
     rows = table_of("main_results", results).set_index("arm")
     assert set(rows.loc[["target", "bridged_with_text", "token_budget"], "mark"]) == {"tie"}  # all read the whole text
