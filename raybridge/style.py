@@ -156,16 +156,14 @@ def n_of(numbers: Iterable[Any]) -> str:
 
 def n_by_arm(rows: pd.DataFrame) -> str:
     """How many problems, for a caption; arms with another number than most are named: "n = 200 (mean: 32)"."""
-    told = {str(evaluator): _n_of_one(part) for evaluator, part in rows.groupby("evaluator")}
-    if len(set(told.values())) == 1:
-        return next(iter(told.values()))
-    return "; ".join(f"{evaluator}: {n}" for evaluator, n in told.items())
+    told = {_n_of_one(part): _n_of_one(part, str(evaluator)) for evaluator, part in rows.groupby("evaluator")}
+    return next(iter(told)) if len(told) == 1 else ", ".join(told.values())
 
 
-def _n_of_one(rows: pd.DataFrame) -> str:
+def _n_of_one(rows: pd.DataFrame, *notes: str) -> str:
     usual = int(rows["n"].mode().max())
     others = {int(part["n"].iloc[0]): part["arm"].unique() for _, part in rows[rows["n"] != usual].groupby("n")}
-    told = [f"{', '.join(words(str(arm)) for arm in arms)}: {count}" for count, arms in others.items()]
+    told = [*notes, *(f"{', '.join(words(str(arm)) for arm in arms)}: {count}" for count, arms in others.items())]
     return f"n = {usual}" + (f" ({'; '.join(told)})" if told else "")
 
 

@@ -451,7 +451,7 @@ def test_a_caption_names_the_arms_that_answered_fewer_problems():
     assert n_by_arm(rows.head(2)) == "n = 200"
     assert n_by_arm(pd.concat([rows.head(2), rows.head(2).assign(evaluator="gsm8k")])) == "n = 200"
     other = rows.head(2).assign(evaluator="gsm8k", n=1319)
-    assert n_by_arm(pd.concat([rows, other])) == "gsm8k: n = 1319; pocket: n = 200 (mean, bridged int8: 32)"
+    assert n_by_arm(pd.concat([rows, other])) == "n = 1319 (gsm8k), n = 200 (pocket; mean, bridged int8: 32)"
 
 
 def test_no_point_of_a_cost_figure_lies_on_its_edge(results):
