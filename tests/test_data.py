@@ -87,8 +87,8 @@ def test_a_draw_of_too_many_is_refused() -> None:
 
 
 def test_an_unknown_split_lists_the_valid_ones() -> None:
-    with pytest.raises(ValueError, match=r"math500 has no split 'train'; valid: test \(it was published as a test set\)"):
-        check_split("train", ["test"], "math500", "it was published as a test set")
+    with pytest.raises(ValueError, match=r"math has no split 'train'; valid: test \(it was published as a test set\)"):
+        check_split("train", ["test"], "math", "it was published as a test set")
 
 
 @pytest.mark.parametrize(("answer", "gold"), [("18", "18"), ("18.0", "18"), ("18.", "18"), ("-3", "-3.00"), ("0", "-0")])
