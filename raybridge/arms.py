@@ -10,7 +10,7 @@ Shapes: B batch, K soft tokens, D target width.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -23,7 +23,7 @@ from raybridge.lm import FrozenLM, Piece
 from raybridge.models import Models
 from raybridge.prompts import Frame, frame
 from raybridge.requests import Request
-from raybridge.translators.residual import Residual, added
+from raybridge.translators.options import OntoText, OntoTextModule
 from raybridge.wire import FORMATS, WireFormat, through_wire
 
 READS_TEXT = frozenset(["source", "target", "token_budget", "no_context", "cascade", "source_answer_as_text"])
@@ -53,8 +53,19 @@ class Asked:
         return len(f"{self.around.before_text}{between}{self.around.after_text}".encode())
 
 
-def ask(request: Request, models: Models, arm: str, soft_BKD: Tensor | None, *, shots: bool) -> Asked:
-    """Build one arm's prompts. Exemplars are text: only arms that read text get them, and never when NLL is measured."""
+def ask(
+    request: Request,
+    models: Models,
+    arm: str,
+    soft_BKD: Tensor | None,
+    *,
+    shots: bool,
+    weights: Mapping[str, Tensor] | None = None,
+) -> Asked:
+    """Build one arm's prompts. Exemplars are text: only arms that read text get them, and never when NLL is measured.
+
+    weights: the translator's, needed where it adds its soft tokens onto text.
+    """
     lm = models.load(request.source if arm == "source" else request.target)
     exemplars = exemplars_of(request.evaluator) if shots and arm in READS_TEXT else ()
     around = frame(lm, request.evaluator, exemplars=exemplars).anchored(request.hardening.anchor)
@@ -67,7 +78,7 @@ def ask(request: Request, models: Models, arm: str, soft_BKD: Tensor | None, *, 
     return Asked(
         lm=lm,
         shared=around.before,
-        place=tuple(_place(request, lm, soft, rows)),
+        place=tuple(_place(request, models, lm, soft, rows, weights)),
         around=around,
         texts=tuple(texts),
         prompt_rows=[[*around.before, *row, *around.after] for row in rows],
@@ -75,10 +86,21 @@ def ask(request: Request, models: Models, arm: str, soft_BKD: Tensor | None, *, 
     )
 
 
-def _place(request: Request, lm: FrozenLM, soft: Tensor | None, rows: list[list[int]]) -> Iterator[Piece]:
-    """What stands in the question's place: soft tokens, then text; a residual's soft tokens are added onto the text."""
-    if soft is not None and any(rows) and isinstance(request.translator, Residual):
-        yield added(lm.text_piece(rows), soft, scale=request.translator.scale)
+def _place(
+    request: Request,
+    models: Models,
+    lm: FrozenLM,
+    soft: Tensor | None,
+    rows: list[list[int]],
+    weights: Mapping[str, Tensor] | None,
+) -> Iterator[Piece]:
+    """What stands in the question's place: soft tokens, then text; where the translator adds them onto text, as trained."""
+    if soft is not None and any(rows) and isinstance(request.translator, OntoText):
+        assert weights is not None, "soft tokens are added onto text by the translator, whose weights are missing"
+        module = models.module(request, weights)
+        assert isinstance(module, OntoTextModule)
+        with torch.no_grad():
+            yield module.onto(lm.text_piece(rows), soft)
         return
     if soft is not None:
         yield lm.soft_piece(soft)

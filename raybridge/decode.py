@@ -18,7 +18,7 @@ from torch import Tensor
 
 from raybridge.hardening import PLAIN, Hardening
 from raybridge.kv_cache import growing_cache
-from raybridge.lm import FrozenLM, Piece, join, positions
+from raybridge.lm import FrozenLM, Piece, join, joined_injections, positions
 
 BLOCK = 8  # tokens between two looks of the host
 
@@ -39,9 +39,18 @@ def stack(prompts: Sequence[Sequence[Piece]]) -> Piece:
     joined = [join(pieces) for pieces in prompts]
     longest = max(piece.mask_BT.shape[1] for piece in joined)
     gaps = [longest - piece.mask_BT.shape[1] for piece in joined]
+    filled = [
+        Piece(
+            embeds_BTD=F.pad(piece.embeds_BTD, (0, 0, gap, 0)),
+            mask_BT=F.pad(piece.mask_BT, (gap, 0)),
+            injected={layer: F.pad(addend, (0, 0, gap, 0)) for layer, addend in piece.injected.items()},
+        )
+        for piece, gap in zip(joined, gaps, strict=True)
+    ]
     return Piece(
-        embeds_BTD=torch.cat([F.pad(piece.embeds_BTD, (0, 0, gap, 0)) for piece, gap in zip(joined, gaps, strict=True)]),
-        mask_BT=torch.cat([F.pad(piece.mask_BT, (gap, 0)) for piece, gap in zip(joined, gaps, strict=True)]),
+        embeds_BTD=torch.cat([piece.embeds_BTD for piece in filled]),
+        mask_BT=torch.cat([piece.mask_BT for piece in filled]),
+        injected=joined_injections(filled, dim=0),
     )
 
 
@@ -70,7 +79,7 @@ def greedy(
         lm.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache.batch_repeat_interleave(rows)
         mask_BT = torch.cat([mask_BT.new_ones(rows, len(shared)), mask_BT], dim=1)
-    embeds_BTD = prompt.embeds_BTD
+    embeds_BTD, injected = prompt.embeds_BTD, prompt.injected
     position_BT = positions(mask_BT)[:, -embeds_BTD.shape[1] :]
 
     choose = _Choice(lm, hardening, names if names else [""] * rows)
@@ -79,14 +88,16 @@ def greedy(
     while running:
         block: list[Tensor] = []
         for _ in range(min(BLOCK, max_new_tokens - len(written[running[0]]))):
-            logits_BV = lm.model(
-                inputs_embeds=embeds_BTD,
-                attention_mask=mask_BT,
-                position_ids=position_BT,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
+            with lm.injecting(injected):
+                logits_BV = lm.model(
+                    inputs_embeds=embeds_BTD,
+                    attention_mask=mask_BT,
+                    position_ids=position_BT,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                ).logits[:, -1]
+            injected = {}  # the cache holds the prompt as it was changed
             token_B = choose.tokens(logits_BV)
             block.append(token_B)
             embeds_BTD = lm.embed(token_B[:, None])

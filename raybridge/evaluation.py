@@ -52,12 +52,12 @@ def answer(request: Request, models: Models, weights: Mapping[str, Tensor] | Non
         return joint_rows(request, models)
     assert "joint" not in request.arms, "joint rescoring asks both models and stands in no batch with another arm"
     soft_BKD = models.soft_tokens(request, weights) if weights is not None else None
-    asked = {arm: ask(request, models, arm, soft_BKD, shots=True) for arm in request.arms}
+    asked = {arm: ask(request, models, arm, soft_BKD, shots=True, weights=weights) for arm in request.arms}
     rows = []
     for group in _alike(asked, size=len(request.problems)):
         completions, seconds = complete(request, [asked[arm] for arm in group])
         for arm, part in zip(group, completions, strict=True):
-            rows += _rows(request, models, arm, asked[arm], part, soft_BKD, seconds)
+            rows += _rows(request, models, arm, asked[arm], part, soft_BKD, weights, seconds)
     return rows
 
 
@@ -100,11 +100,12 @@ def _rows(
     asked: Asked,
     completions: Sequence[Completion],
     soft_BKD: Tensor | None,
+    weights: Mapping[str, Tensor] | None,
     seconds: float,
 ) -> list[dict[str, Any]]:
     """One arm's sample rows. NLL is measured without exemplars."""
     evaluator, problems = request.evaluator, request.problems
-    bare = ask(request, models, arm, soft_BKD, shots=False)
+    bare = ask(request, models, arm, soft_BKD, shots=False, weights=weights)
     answers = [bare.around.answer(problem.rationale) for problem in problems]
     nll, first_correct = continuation_nll(bare, bare.around, answers)
     repeat = frame(bare.lm, evaluator, after=REPEAT_CUE).anchored(request.hardening.anchor)

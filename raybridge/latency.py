@@ -67,7 +67,7 @@ def _whole(
         joint_rows(replace(asked, target_answers=_answers(asked, models, "target")), models)
     else:
         soft_BKD = models.soft_tokens(asked, weights, fresh=True) if weights is not None else None
-        complete(asked, [ask(asked, models, arm, soft_BKD, shots=True)])
+        complete(asked, [ask(asked, models, arm, soft_BKD, shots=True, weights=weights)])
     _wait(models.device)
     return time.perf_counter() - started
 

@@ -9,8 +9,9 @@ pad inside a sequence takes no position and receives no attention, whichever sid
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -34,14 +35,19 @@ PASS = {"cpu": 256, "cuda": 8192}  # positions that take as long as starting one
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Part of a batch of sequences: embeddings (B, T, D) and which of them are real (B, T)."""
+    """Part of a batch of sequences: embeddings (B, T, D) and which of them are real (B, T).
+
+    injected: by number of a hidden state, what is added to it (B, T, D), in units of its own RMS at each position.
+    """
 
     embeds_BTD: Tensor
     mask_BT: Tensor
+    injected: Mapping[int, Tensor] = field(default_factory=dict)
 
     def rows(self, rows: Sequence[int]) -> Piece:
         """Some of the sequences."""
-        return Piece(embeds_BTD=self.embeds_BTD[rows], mask_BT=self.mask_BT[rows])
+        injected = {layer: addend[rows] for layer, addend in self.injected.items()}
+        return Piece(embeds_BTD=self.embeds_BTD[rows], mask_BT=self.mask_BT[rows], injected=injected)
 
 
 def join(pieces: Sequence[Piece]) -> Piece:
@@ -49,7 +55,17 @@ def join(pieces: Sequence[Piece]) -> Piece:
     return Piece(
         embeds_BTD=torch.cat([piece.embeds_BTD for piece in pieces], dim=1),
         mask_BT=torch.cat([piece.mask_BT for piece in pieces], dim=1),
+        injected=joined_injections(pieces, dim=1),
     )
+
+
+def joined_injections(pieces: Sequence[Piece], *, dim: int) -> dict[int, Tensor]:
+    """What is injected into pieces that are joined along `dim`; zero where a piece has nothing for a layer."""
+    layers = sorted({layer for piece in pieces for layer in piece.injected})
+    return {
+        layer: torch.cat([piece.injected.get(layer, torch.zeros_like(piece.embeds_BTD)) for piece in pieces], dim=dim)
+        for layer in layers
+    }
 
 
 def positions(mask_BT: Tensor) -> Tensor:
@@ -229,13 +245,27 @@ class FrozenLM:
 
     def _last_states(self, whole: Piece) -> Tensor:
         """Last hidden states (B, T, D) of whole sequences."""
-        states: Tensor = self.model.base_model(
-            inputs_embeds=whole.embeds_BTD,
-            attention_mask=whole.mask_BT,
-            position_ids=positions(whole.mask_BT),
-            use_cache=False,
-        ).last_hidden_state
+        with self.injecting(whole.injected):
+            states: Tensor = self.model.base_model(
+                inputs_embeds=whole.embeds_BTD,
+                attention_mask=whole.mask_BT,
+                position_ids=positions(whole.mask_BT),
+                use_cache=False,
+            ).last_hidden_state
         return states
+
+    @contextmanager
+    def injecting(self, injected: Mapping[int, Tensor]) -> Iterator[None]:
+        """A pass within it adds these to the hidden states that enter the layers; the model itself stays as it is."""
+        layers = getattr(self.model.get_decoder(), "layers", ()) if injected else ()
+        with ExitStack() as hooks:
+            for number, addend_BTD in injected.items():
+                if not 0 <= number < len(layers):
+                    raise ValueError(
+                        f"model {self.name!r} has no layer that reads hidden state {number}; valid are 0..{len(layers) - 1}"
+                    )
+                hooks.enter_context(layers[number].register_forward_pre_hook(_adding(addend_BTD)))
+            yield
 
     def states_nll(self, hidden_BAD: Tensor, ids_BA: Tensor, mask_BA: Tensor) -> Tensor:
         """NLL (B, A) of tokens from the states that predict them; zero where the mask is."""
@@ -253,6 +283,17 @@ class FrozenLM:
         The last column of the last piece must be real in every row: the first answer token is predicted from it.
         """
         return self.states_nll(*self.continuation_states(pieces, answer_rows))
+
+
+def _adding(addend_BTD: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    """A hook that adds to a layer's input, in units of the input's RMS at each position."""
+
+    def hook(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden_BTD = args[0].float()
+        rms_BT1 = (hidden_BTD.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()
+        return (hidden_BTD + rms_BT1 * addend_BTD).to(args[0].dtype), *args[1:]
+
+    return hook
 
 
 def place(name: str) -> str:

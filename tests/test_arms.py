@@ -8,14 +8,20 @@ import torch
 from raybridge import checkpoint
 from raybridge.answers import OF_K, QUANTISED_ARMS, TRANSLATOR_ARMS
 from raybridge.arms import CASCADE, ask, derange, noise
+from raybridge.decode import greedy, stack
 from raybridge.evaluation import Models, answer, in_order
 from raybridge.hardening import Hardening
 from raybridge.lm import FrozenLM
+from raybridge.losses import Bridge
+from raybridge.losses.next_token import ResidualAnswer
 from raybridge.prompts import frame, prompt_hash
 from raybridge.requests import requests_for, setting_of
 from raybridge.scoring import check_alignment, continuation_nll
+from raybridge.step import Batches
+from raybridge.translators.injection import Injection
 from raybridge.translators.residual import Residual
 from raybridge.wire import FORMATS, through_wire, wire_bytes
+from raybridge.world import World
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +74,67 @@ def test_a_residuals_soft_tokens_are_added_onto_the_text(trial, models, request_
     )
     assert (added_on == pytest.approx(plain, rel=1e-3, abs=1e-3)) == (scale < 1e-3)
     assert alone != pytest.approx(plain, rel=0.1)  # `bridged` is still soft tokens only
+
+
+@pytest.fixture
+def injected(trial, models, request_):
+    """A request with a translator that injects, and its weights with open gates."""
+    source, target = models.load(trial.source), models.load(trial.target)
+    injection = Injection(translator=trial.translator, target_layers=(1, 3), rank=4)
+    torch.manual_seed(0)
+    module = injection.build(source.width, target.width, target_rms=target.embedding_rms)
+    for adapter in module.adapters:
+        torch.nn.init.constant_(adapter.gate, 3.0)
+    return replace(request_, translator=injection), checkpoint.copy_of(module)
+
+
+def test_an_injection_is_judged_as_it_was_trained(trial, models, injected):
+    request, weights = injected
+    rows = answer(replace(request, arms=("bridged", "bridged_with_text")), models, weights)
+    source, target = models.load(trial.source), models.load(trial.target)
+    batches = Batches(trial, source, target)
+    batch = batches.tokens(request.problems)
+    bridge = Bridge(
+        module=models.module(request, weights),
+        states_BTLS=torch.empty(0),
+        mask_BT=torch.empty(0),
+        soft_BKD=models.soft_tokens(request, weights),
+        target=target,
+        before=batches.target.before,
+        after=batches.target.after,
+        after_repeat=batches.repeat.after,
+        batch=batch,
+        world=World(),
+        seed=0,
+        step=0,
+    )
+    judged = [row["nll"] for row in rows if row["arm"] == "bridged_with_text"]
+    with torch.no_grad():
+        assert sum(judged) == pytest.approx(ResidualAnswer().total(bridge).item(), rel=1e-4)
+    assert sum(judged) > 1
+    text = [row["nll"] for row in answer(replace(request, arms=("target",), translator=None), models)]
+    assert judged != pytest.approx(text, rel=1e-2)
+
+
+def test_decoding_sees_an_injected_prompt_as_training_does(models, injected):
+    request, weights = injected
+    soft = models.soft_tokens(request, weights)
+    asked = {arm: ask(request, models, arm, soft, shots=False, weights=weights) for arm in ("bridged", "bridged_with_text")}
+    check_alignment(asked["bridged_with_text"])
+    lm, pieces = asked["bridged"].lm, {arm: one.pieces(one.around.after) for arm, one in asked.items()}
+    together = greedy(lm, [stack(list(pieces.values()))], max_new_tokens=12, shared=asked["bridged"].shared)
+    alone = [one for part in pieces.values() for one in greedy(lm, part, max_new_tokens=12, shared=asked["bridged"].shared)]
+    assert together == alone  # what is injected into one arm does not reach the other
+    before = lm.text_piece([asked["bridged"].shared] * len(soft))
+    injected_pieces = [before, *pieces["bridged_with_text"]]
+    rows, length = [[] for _ in soft], 6
+    for _ in range(length):  # without a cache, the whole prompt at every token
+        hidden, _, _ = lm.continuation_states(injected_pieces, [[*row, 0] for row in rows])
+        for row, token in zip(rows, lm.model.get_output_embeddings()(hidden[:, -1]).argmax(-1).tolist(), strict=True):
+            row.append(token)
+    short = greedy(lm, pieces["bridged_with_text"], max_new_tokens=length, shared=asked["bridged"].shared)
+    ends = [next((i for i, token in enumerate(row) if token in lm.end_ids), length) for row in rows]
+    assert [one.text for one in short] == [lm.text(row[:end]) for row, end in zip(rows, ends, strict=True)]
 
 
 def test_a_batch_of_many_arms_is_cut(trial, models, weights, request_, monkeypatch):

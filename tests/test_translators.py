@@ -1,5 +1,6 @@
 """Every translator: shapes, RMS, gradients, padding, determinism, checkpoints; then what is particular to each."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -15,11 +16,12 @@ from raybridge.translators.attention_pooling import AttentionPooling
 from raybridge.translators.bottlenecked import Bottlenecked
 from raybridge.translators.dit import DiT, DiTModule
 from raybridge.translators.hybrid_dit import HybridDiT
+from raybridge.translators.injection import Injection
 from raybridge.translators.interlingua import Interlingua, InterlinguaModule
 from raybridge.translators.linear import Linear, LinearModule, windows
-from raybridge.translators.options import LayerMix, LayerMixModule, Projected
+from raybridge.translators.options import LayerMix, LayerMixModule, OntoTextModule, Projected
 from raybridge.translators.prompt_tuning import PromptTuning
-from raybridge.translators.residual import Residual, added
+from raybridge.translators.residual import Residual
 
 B, T, S, D, RMS = 4, 11, 24, 40, 0.37
 BOTTLENECKED = [
@@ -41,6 +43,7 @@ CONFIGS = [
     Projected(translator=LayerMix(translator=BOTTLENECKED[0], layers=(2, 1, 0))),
     Interlingua(soft_tokens=6, layers=(0, 2), latent_width=24, width=32, depth=2, heads=2, also=("pocket:source",)),
     Residual(translator=Linear(soft_tokens=4, layers=(0, 1), pooling="mean")),
+    Injection(translator=Linear(soft_tokens=4, layers=(0, 1), pooling="mean"), target_layers=(2, 0), rank=3),
     AttentionPooling(soft_tokens=6, layers=(0, 2), width=32, heads=4),
 ]
 all_translators = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{type(config).__name__}{config.soft_tokens}")
@@ -95,6 +98,10 @@ def test_gradient_reaches_every_parameter(config):
         module.core.velocity(torch.randn_like(soft), torch.rand(B), condition).pow(2).sum().backward()
     if isinstance(module, InterlinguaModule):
         module.for_target("pocket:source", *states(config), rms=1.0).pow(3).sum().backward()
+    if isinstance(module, OntoTextModule):
+        question = Piece(embeds_BTD=torch.randn(B, 7, D), mask_BT=torch.ones(B, 7).bool())
+        for addend in module.onto(question, module(*states(config))).injected.values():
+            addend.pow(3).sum().backward(retain_graph=True)
     without = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     single = config.soft_tokens == 1  # attention over one key is constant in its query and key
     assert [name for name in without if not (single and "self_attention" in name)] == []
@@ -307,10 +314,38 @@ def test_a_residual_is_added_to_the_tokens_that_soft_tokens_stand_for():
     torch.manual_seed(0)
     embeds, soft = torch.randn(2, 5, 8), torch.randn(2, 3, 8)
     mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
-    place = added(Piece(embeds_BTD=embeds, mask_BT=mask), soft, scale=0.5)
+    module = Residual(translator=Linear(soft_tokens=3, layers=(0,)), scale=0.5).build(S, 8, target_rms=RMS)
+    place = module.onto(Piece(embeds_BTD=embeds, mask_BT=mask), soft)
     expected = embeds.clone()
     for k, t in ((0, 0), (1, 2), (2, 4)):
         expected[0, t] += 0.5 * soft[0, k]
     expected[1, :2] += 0.5 * soft[1, :2]
     torch.testing.assert_close(place.embeds_BTD, expected)
     assert torch.equal(place.mask_BT, mask)
+
+
+def test_an_injection_starts_closed_and_reaches_the_tokens_that_soft_tokens_stand_for():
+    torch.manual_seed(0)
+    soft = torch.randn(2, 3, 8)
+    mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    question = Piece(embeds_BTD=torch.randn(2, 5, 8), mask_BT=mask)
+    config = Injection(translator=Linear(soft_tokens=3, layers=(0,)), target_layers=(1, 3), rank=2)
+    module = config.build(S, 8, target_rms=RMS)
+    place = module.onto(question, soft)
+    assert sorted(place.injected) == [1, 3]
+    assert not any(addend.any() for addend in place.injected.values())
+    module.adapters[1].gate.data.fill_(-0.7)
+    place = module.onto(question, soft)
+    assert place.embeds_BTD is question.embeds_BTD
+    assert not place.injected[1].any()
+    rms = place.injected[3].pow(2).mean(-1).sqrt()
+    expected = torch.zeros(2, 5)
+    expected[0, [0, 2, 4]] = expected[1, :2] = math.tanh(0.7)
+    torch.testing.assert_close(rms, expected, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(place.injected[3][0, 2], module.adapters[1](soft[0, 1]))
+
+
+@pytest.mark.parametrize(("layers", "rank"), [((), 4), ((1, 1), 4), ((-1,), 4), ((1,), 0)])
+def test_an_injection_refuses_what_is_none(layers, rank):
+    with pytest.raises(ValueError, match=r"translator Injection: (target_layers|rank) must"):
+        Injection(translator=Linear(soft_tokens=3, layers=(0,)), target_layers=layers, rank=rank)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from raybridge.losses import SHARED_TOKENS, Batch, Bridge, check_positive, check_shared, cut
-from raybridge.translators.residual import ResidualModule, added
+from raybridge.translators.options import OntoTextModule
 
 REPEAT_CUE = "\nRepeat:"  # what asks the target to write its question again
 
@@ -185,7 +185,7 @@ class FadingText:
 
 @dataclass(frozen=True, kw_only=True)
 class ResidualAnswer:
-    """NLL of the answer given the question as text with the soft tokens added onto it; needs the translator `Residual`."""
+    """NLL of the answer given the question as text with the soft tokens added onto it, by `Residual` or `Injection`."""
 
     name: ClassVar[str] = "residual_answer"
     weight: float = 1.0
@@ -203,8 +203,10 @@ class ResidualAnswer:
 
     def total(self, bridge: Bridge) -> Tensor:
         """Summed NLL."""
-        if not isinstance(bridge.module, ResidualModule):
-            raise ValueError(f"loss residual_answer needs the translator Residual, not {type(bridge.module).__name__}")
-        place = added(bridge.question, bridge.soft_BKD, scale=bridge.module.scale)
+        if not isinstance(bridge.module, OntoTextModule):
+            raise ValueError(
+                f"loss residual_answer needs the translator Residual or Injection, not {type(bridge.module).__name__}"
+            )
+        place = bridge.module.onto(bridge.question, bridge.soft_BKD)
         pieces = bridge.prompt(place, after=bridge.after)
         return bridge.read(pieces, cut(bridge.batch.answers, SHARED_TOKENS)).nll.sum()

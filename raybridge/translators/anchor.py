@@ -33,6 +33,14 @@ def picks(lengths_B: Tensor, soft_tokens: int) -> tuple[Tensor, Tensor]:
     return chosen_BK, (k <= last_B1) | (last_B1 >= soft_tokens)
 
 
+def placed(values_BKD: Tensor, mask_BT: Tensor) -> Tensor:
+    """Values of soft tokens at the tokens (B, T, D) they stand for (see `picks`); zero elsewhere."""
+    chosen_BK, real_BK = picks(mask_BT.sum(1), values_BKD.shape[1])
+    values_BKD = values_BKD * real_BK.unsqueeze(-1)
+    zeros_BTD = values_BKD.new_zeros(*mask_BT.shape, values_BKD.shape[-1])
+    return zeros_BTD.scatter_add(1, chosen_BK.unsqueeze(-1).expand_as(values_BKD), values_BKD)
+
+
 class Anchor(nn.Module):
     """Linear map of evenly picked source positions; zero until it is fitted."""
 

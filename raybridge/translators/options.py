@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raybridge.lm import Piece
 from raybridge.translators import Translator, TranslatorModule
 from raybridge.translators.parts import zero_linear
 
@@ -91,6 +92,31 @@ class OptionModule(TranslatorModule):
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
         """Soft tokens (B, K, D)."""
         return self.inner(self.changed(states_BTLS), mask_BT)
+
+
+class OntoText(Option):
+    """Hybrid conditioning: the question stays as text, and what the translator wrote is added onto it.
+
+    It must be the outermost option. The loss `residual_answer` trains it so and the arm `bridged_with_text` judges it so; the
+    arm `bridged` still shows what the soft tokens carry without the text.
+    """
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Those of the translator."""
+        return self.translator.layers
+
+
+class OntoTextModule(OptionModule):
+    """The translator itself; it knows how its soft tokens are added onto the question's text."""
+
+    def changed(self, states_BTLS: Tensor) -> Tensor:
+        """The states as they are."""
+        return states_BTLS
+
+    def onto(self, question: Piece, soft_BKD: Tensor) -> Piece:
+        """The question with each soft token added at the token it stands for (see `anchor.picks`)."""
+        raise NotImplementedError  # an option defines it
 
 
 class LayerMixModule(OptionModule):
