@@ -113,7 +113,7 @@ class Assessment:
         return self.trained.run.samples(self.setting.evaluator.name, self.setting.split, self.trained.step)
 
     def _label(self, arm: str) -> str:
-        return arm + self.setting.hardening.label
+        return self.setting.label(arm)
 
     def _todo(self, arms: Sequence[str]) -> Iterator[tuple[list[str], list[Problem]]]:
         """Arms that are computed together, with the problems that they lack. Arms with exemplars of their own go alone."""
@@ -135,7 +135,7 @@ class Assessment:
         """Answer these problems with these arms, batch by batch, and keep the rows."""
         part = replace(self.setting, problems=tuple(problems))
         step = self.trained.step if self.trained else 0
-        prefix = f"{part.trial}/{step}/{part.evaluator.name}/{part.split}/{'+'.join(arms)}{part.hardening.label}"
+        prefix = f"{part.trial}/{step}/{part.evaluator.name}/{part.split}/{'+'.join(map(part.label, arms))}"
         written = []
         for request in part.requests(tuple(arms), prefix=prefix, size=self.batch):
             written.append(self._spooled(request, found))

@@ -52,11 +52,13 @@ def evaluate_trial(
     trial: Annotated[str | None, typer.Argument(help="its directory, name or fingerprint")] = None,
     on: Annotated[str | None, typer.Option("--on", help="a file of evaluators/; default: the trial's own")] = None,
     source: Annotated[str | None, typer.Option(help="without a trial: the source model")] = None,
-    target: Annotated[str | None, typer.Option(help="without a trial: the target model")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="without a trial: the target model; with one: another target of its interlingua")
+    ] = None,
     split: Annotated[Literal["dev", "test"], typer.Option(help="test or dev")] = "test",
     problems: Annotated[int | None, typer.Option(min=2, help="how many, drawn by seed 0; default: the trial's or all")] = None,
     arms: Annotated[str | None, typer.Option(help="arms to evaluate, with commas; default: all")] = None,
-    bits: Annotated[str, typer.Option(help="of quantised soft tokens to answer with, with commas")] = "8,6,4",
+    bits: Annotated[str, typer.Option(help="of quantised soft tokens to answer with, with commas")] = "16,8,6,4",
     batch: Annotated[int, typer.Option(min=2, help="problems at a time")] = 128,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")] = None,
     timed: Annotated[int, typer.Option(min=0, help="problems timed one by one; 0 measures no costs")] = 2,
@@ -92,12 +94,14 @@ def evaluate_trial(
         )
         kept, place = Results(results), _device(device)
         if trial is not None:
-            if source or target:
-                raise ValueError("give a trial, or --source and --target, not both: a trial has its own models")
+            if source:
+                raise ValueError("give a trial, or --source and --target, not both: a trial has its own source")
             run = find_trial(trial, kept)
             kept = Results(run.path.resolve().parents[1])
             evaluator = load_evaluator(on) if on else None
-            question = judging.of_trial(run, evaluator=evaluator, split=split, count=problems, hardening=hardening)
+            question = judging.of_trial(
+                run, evaluator=evaluator, split=split, count=problems, hardening=hardening, target=target
+            )
         elif source and target and on:
             evaluator = load_evaluator(on)
             question = judging.of_models(source, target, evaluator=evaluator, split=split, count=problems, hardening=hardening)
@@ -216,7 +220,7 @@ def _numbers(listed: str) -> list[int]:
     """The numbers of a list with commas."""
     for word in _words(listed):
         if not word.isdecimal():
-            raise ValueError(f"--bits: {word!r} is no number; give numbers with commas between them, such as 8,6,4")
+            raise ValueError(f"--bits: {word!r} is no number; give numbers with commas between them, such as 16,8,6,4")
     return [int(word) for word in _words(listed)]
 
 

@@ -115,7 +115,7 @@ def _rows(
     return [
         {
             "problem": problem.id,
-            "arm": arm + request.hardening.label,
+            "arm": request.label(arm),
             "prompt_hash": prompt_hash(asked.prompt_rows[i]),
             "template_hash": template,
             "completion": completions[i].text,

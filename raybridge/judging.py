@@ -22,6 +22,7 @@ from raybridge.requests import BATCH, Setting, check_arms, setting_of
 from raybridge.results import Results, TrialRun
 from raybridge.scorecard import ARMS, Scorecard, scorecard
 from raybridge.scoring import check_alignment
+from raybridge.translators.interlingua import turned_to
 from raybridge.trial import Trial
 from raybridge.wire import FORMATS
 
@@ -43,33 +44,49 @@ class Question:
     def title(self) -> str:
         """What is evaluated on what."""
         setting, trained = self.setting, self.trained
-        what = f"{trained.run.path.name} at step {trained.step}" if trained else f"{setting.source} and {setting.target}"
+        before = f" before {setting.at}" if setting.at else ""
+        what = (
+            f"{trained.run.path.name} at step {trained.step}{before}" if trained else f"{setting.source} and {setting.target}"
+        )
         on = f"{setting.evaluator.name} ({setting.split}, {len(setting.problems)} problems)"
         return f"{what} on {on}" + (f", decoding {setting.hardening.label}" if setting.hardening != PLAIN else "")
 
 
 def of_trial(
-    run: TrialRun, *, evaluator: Evaluator | None, split: Split, count: int | None, hardening: Hardening = PLAIN
+    run: TrialRun,
+    *,
+    evaluator: Evaluator | None,
+    split: Split,
+    count: int | None,
+    hardening: Hardening = PLAIN,
+    target: str | None = None,
 ) -> Question:
-    """A trained translator at its best step on dev; `evaluator` None is the trial's own benchmark."""
+    """A trained translator at its best step on dev; `evaluator` None is the trial's own benchmark.
+
+    target: None or another target of an interlingua, before which it is judged on the same problems.
+    """
     trial, step = trial_of(run), best_step(run)
     judge = evaluator if evaluator is not None and evaluator.name != trial.evaluator.name else trial.evaluator
     own = setting_of(trial, split) if judge is trial.evaluator else None
     problems = own.problems if own is not None and count is None else chosen(judge, split, count)
+    translator, weights = trial.translator, checkpoint.read_weights(run.checkpoint_path(step))
+    at = "" if target in (None, trial.target) else str(target)
+    if at:
+        translator, weights = turned_to(at, translator, weights, own=trial.target)
     setting = Setting(
         source=trial.source,
-        target=trial.target,
+        target=at or trial.target,
         evaluator=judge,
         split=split,
         problems=problems,
-        translator=trial.translator,
+        translator=translator,
         soft_tokens=trial.translator.soft_tokens,
         seed=trial.seed,
         trial=trial.fingerprint,
         hardening=hardening,
+        at=at,
     )
-    weights = checkpoint.read_weights(run.checkpoint_path(step))
-    return Question(setting=setting, trained=Trained(run=run, step=step, weights=weights), own=own)
+    return Question(setting=setting, trained=Trained(run=run, step=step, weights=weights), own=None if at else own)
 
 
 def of_models(
@@ -178,7 +195,8 @@ def judge(
         assert run is not None
         tables.append(_constant(run, assessment))
         notes.append(f"{CONSTANT}: the soft tokens that {run.path.name} learned, the same for every problem")
-    rows = stacked(*tables).assign(arm=lambda table: table["arm"].str.removesuffix(setting.hardening.label))
+    names = {setting.label(arm): arm for arm in arms}
+    rows = stacked(*tables).assign(arm=lambda table: table["arm"].map(names))
     rows = pd.concat([rows[rows["arm"] == arm] for arm in arms], ignore_index=True)
     step = question.trained.step if question.trained else 0
     return scorecard(
@@ -198,6 +216,7 @@ def record(question: Question, arms: Sequence[str], models: Models) -> dict[str,
     setting = question.setting
     return {
         "trial": setting.trial or None,
+        "at": setting.at or None,
         "step": question.trained.step if question.trained else None,
         "source": setting.source,
         "target": setting.target,
@@ -237,9 +256,10 @@ def _constant(run: TrialRun, like: Assessment) -> pd.DataFrame:
         soft_tokens=trial.translator.soft_tokens,
         seed=trial.seed,
         trial=trial.fingerprint,
+        at="",
     )
     trained = Trained(run=run, step=step, weights=checkpoint.read_weights(run.checkpoint_path(step)))
     rows = replace(like, setting=setting, trained=trained, also={}, tell=lambda _, done: like.tell(CONSTANT, done)).rows(
         ["bridged"]
     )
-    return rows.assign(arm=CONSTANT + like.setting.hardening.label)
+    return rows.assign(arm=like.setting.label(CONSTANT))

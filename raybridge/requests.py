@@ -29,6 +29,7 @@ class Request:
     """One batch of work. The same key always stands for the same rows.
 
     source_answers, target_answers: completions of these models, one a problem, for the arms that pass them on.
+    at: another target than the trial's own; empty for that.
     """
 
     key: str
@@ -43,11 +44,19 @@ class Request:
     hardening: Hardening = PLAIN
     source_answers: tuple[str, ...] = ()
     target_answers: tuple[str, ...] = ()
+    at: str = ""
+
+    def label(self, arm: str) -> str:
+        """The name under which an arm's rows are kept."""
+        return label(arm, self.hardening, self.at)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Which models are asked which problems, and how they decode. trial: the fingerprint of the translator's trial."""
+    """Which models are asked which problems, and how they decode.
+
+    trial: the fingerprint of the translator's trial. at: the target, where it is another than that trial's own.
+    """
 
     source: str
     target: str
@@ -59,6 +68,11 @@ class Setting:
     seed: int = 0
     trial: str = ""
     hardening: Hardening = PLAIN
+    at: str = ""
+
+    def label(self, arm: str) -> str:
+        """The name under which an arm's rows are kept."""
+        return label(arm, self.hardening, self.at)
 
     @property
     def _decoding(self) -> Json:
@@ -96,9 +110,15 @@ class Setting:
                 soft_tokens=self.soft_tokens if translated or not K_ARMS.isdisjoint(arms) else 0,
                 seed=self.seed if translated else 0,
                 hardening=self.hardening,
+                at=self.at,
             )
             for number, problems in enumerate(batches(self.problems, size))
         ]
+
+
+def label(arm: str, hardening: Hardening, at: str) -> str:
+    """An arm's name with its hardening; an arm of a translator tells as well which other target answered."""
+    return arm + hardening.label + (f"@{at}" if at and arm in TRIAL_ARMS else "")
 
 
 def setting_of(trial: Trial, split: Split) -> Setting:

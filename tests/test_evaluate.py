@@ -15,10 +15,14 @@ from raybridge import assess, checkpoint, lm
 from raybridge.answers import FROZEN_ARMS, MORE_FROZEN_ARMS, OF_K
 from raybridge.evaluate import app
 from raybridge.evaluation import answer
+from raybridge.judging import of_trial
+from raybridge.losses.other_target import OtherTarget
+from raybridge.models import Models
 from raybridge.paired import band_of
 from raybridge.results import Results
 from raybridge.scorecard import COLLAPSED, control_of
 from raybridge.statistics import aa_band
+from raybridge.translators.interlingua import Interlingua
 from raybridge.translators.prompt_tuning import PromptTuning
 
 QUICK = ["--problems", "4", "--timed", "0", "--json"]
@@ -62,7 +66,7 @@ def test_a_trial_is_evaluated_with_every_arm_beside_its_control(finished):
     assert set(arms) == {
         *FROZEN_ARMS,
         *MORE_FROZEN_ARMS,
-        *("bridged", "bridged_with_text", "shuffled", "mean", "bridged_int8", "bridged_int6", "bridged_int4"),
+        *("bridged", "bridged_with_text", "shuffled", "mean", "bridged_fp16", "bridged_int8", "bridged_int6", "bridged_int4"),
     }
     assert list(arms) == told["arms"]
     assert {row["n"] for row in told["rows"]} == {4}
@@ -80,6 +84,29 @@ def test_a_trial_is_evaluated_with_every_arm_beside_its_control(finished):
     assert gaps["joint"] is None  # it has no likelihood: missing, not zero
     assert "4 problems" in told["shows"]
     assert {"template_sha256", "exemplars", "exemplars_sha256"} <= told["prompt"].keys()
+
+
+def test_an_interlingua_is_judged_before_its_other_target(finished, trial):
+    two = Interlingua(soft_tokens=4, layers=(0,), latent_width=8, width=16, depth=1, heads=2, also=("pocket:source",))
+    both = replace(trial, translator=two, losses=(*trial.losses, OtherTarget(target="pocket:source")))
+    run = finished(both)
+    arms = ["--arms", "bridged,shuffled,zero,target", *QUICK, "--split", "dev"]
+    other, own = card(run.path, "--target", "pocket:source", *arms), card(run.path, *arms)
+    nll = {name: {row["arm"]: row["nll"] for row in told["rows"]} for name, told in (("other", other), ("own", own))}
+    assert list(nll["other"]) == list(nll["own"]) == other["arms"]
+    assert all(nll["other"][arm] != nll["own"][arm] for arm in nll["own"])
+    samples = run.samples(both.evaluator.name, "dev", 4)
+    assert set(samples["arm"]) == {"bridged", "shuffled", "bridged@pocket:source", "shuffled@pocket:source"}
+    assert card(run.path, "--target", "pocket:source", *arms) == other
+    models = Models("cpu")
+    question = of_trial(run, evaluator=None, split="dev", count=4, target="pocket:source")
+    (request,) = question.setting.requests(("bridged",), prefix="")
+    module = two.build(models.load(both.source).width, models.load(both.target).width, target_rms=1.0).eval()
+    module.load_state_dict(checkpoint.read_weights(run.checkpoint_path(4)))
+    wanted = module.for_target(
+        "pocket:source", *models.states(request, two.layers), rms=models.load("pocket:source").embedding_rms
+    )
+    torch.testing.assert_close(models.soft_tokens(request, question.trained.weights), wanted.detach())
 
 
 def test_a_second_call_prints_the_same_from_disk(finished, monkeypatch):
@@ -182,6 +209,7 @@ def test_an_answer_that_never_changes_is_flagged(finished, monkeypatch):
         (["PATH", "--problems", "401"], "asked for 401 problems where there are 400"),
         (["PATH", "--top-p", "2"], "top_p must lie above 0"),
         (["PATH", "--source", "pocket:source"], "give a trial, or --source and --target, not both"),
+        (["PATH", "--target", "pocket:sauce"], "unknown other target of this translator 'pocket:sauce'; valid: none"),
         (["--source", "pocket:source", "--on", "pocket"], "give a trial, or --source, --target and --on"),
         (["--source", "pocket:sauce", "--target", "pocket:target", "--on", "pocket"], "unknown pocket model 'pocket:sauce'"),
     ],

@@ -10,9 +10,10 @@ from raybridge.losses.next_token import AnswerNLL, Reconstruction
 from raybridge.losses.other_target import OtherTarget
 from raybridge.prompts import frame
 from raybridge.step import build_trainer
-from raybridge.translators.interlingua import Interlingua
+from raybridge.translators.interlingua import Interlingua, turned_to
 from raybridge.translators.linear import Linear
-from raybridge.translators.options import Projected
+from raybridge.translators.options import LayerMix, Projected
+from raybridge.translators.residual import Residual
 from raybridge.world import World
 
 TWO = Interlingua(soft_tokens=6, layers=(0, 2), latent_width=24, width=32, depth=1, heads=2, also=("pocket:source",))
@@ -60,6 +61,30 @@ def test_the_other_targets_loss_is_the_same_loss_on_that_target(trial, source, t
 def test_an_adapter_without_a_loss_and_a_loss_without_an_adapter_are_refused(trial, source, target, translator, losses):
     with pytest.raises(ValueError, match=r"each needs the other"):
         build_trainer(replace(trial, translator=translator, losses=losses), source=source, target=target, world=World())
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda inner: inner, lambda inner: Projected(translator=LayerMix(translator=inner, layers=(0, 2)))]
+)
+def test_turned_to_its_other_target_it_writes_what_it_writes_for_it(source, target, wrap):
+    torch.manual_seed(0)
+    config = wrap(TWO)
+    module = config.build(source.width, target.width, target_rms=target.embedding_rms).eval()
+    turned, weights = turned_to("pocket:source", config, module.state_dict(), own="pocket:target")
+    again = turned.build(source.width, source.width, target_rms=source.embedding_rms).eval()
+    again.load_state_dict(weights)
+    states, mask = torch.randn(3, 7, len(config.layers), source.width), torch.ones(3, 7).bool()
+    wanted = module.core.for_target("pocket:source", module.core_states(states), mask, rms=source.embedding_rms)
+    assert torch.equal(again(states, mask), wanted)
+    back, _ = turned_to("pocket:target", turned, weights, own="pocket:source")
+    assert back == config
+
+
+@pytest.mark.parametrize("translator", [TWO, Linear(soft_tokens=4, layers=(0,)), Residual(translator=TWO)])
+def test_a_target_that_no_adapter_writes_for_is_refused(translator):
+    name = "pocket:source" if translator is not TWO else "pocket:sauce"
+    with pytest.raises(ValueError, match="unknown other target of this translator"):
+        turned_to(name, translator, {}, own="pocket:target")
 
 
 def test_width_is_known_without_loading(source, target):

@@ -10,14 +10,17 @@ Z latent width, D target width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from raybridge import lm
-from raybridge.translators import TranslatorModule
+from raybridge.errors import unknown
+from raybridge.translators import Translator, TranslatorModule
 from raybridge.translators.bottlenecked import Block
+from raybridge.translators.options import OntoText, Option
 from raybridge.translators.parts import Norm, Reader, at_rms, check, check_heads
 
 
@@ -94,3 +97,28 @@ class InterlinguaModule(TranslatorModule):
         """Soft tokens (B, M, D') of one of the other targets."""
         adapter = self.others[self.config.also.index(name)]
         return at_rms(adapter(self.latents(states_BTLS, mask_BT)), rms)
+
+
+def turned_to(
+    name: str, translator: Translator, weights: Mapping[str, Tensor], *, own: str, inside: str = ""
+) -> tuple[Translator, dict[str, Tensor]]:
+    """The same translator as one whose own target is its other target `name`: the two adapters change places.
+
+    inside: what the names of the translator's weights start with, where options are around it.
+    """
+    if isinstance(translator, Option) and not isinstance(translator, OntoText):
+        inner, weights = turned_to(name, translator.translator, weights, own=own, inside=f"{inside}inner.")
+        return replace(translator, translator=inner), weights
+    also = translator.also if isinstance(translator, Interlingua) else ()
+    if name not in also:
+        raise unknown("other target of this translator", name, also, where="an Interlingua names them in `also`")
+    here, there = f"{inside}adapter.", f"{inside}others.{also.index(name)}."
+    swapped = {
+        there + key.removeprefix(here)
+        if key.startswith(here)
+        else here + key.removeprefix(there)
+        if key.startswith(there)
+        else key: weight
+        for key, weight in weights.items()
+    }
+    return replace(translator, also=tuple(own if other == name else other for other in also)), swapped
