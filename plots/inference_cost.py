@@ -50,7 +50,9 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
             points(ax, mine[cost], mine["accuracy"], mine["low"], mine["high"], look=look, hollow=frozen)
             ax.plot(mine[cost], mine["accuracy"], color=look["color"], linewidth=0.5)
     left.set_xlabel("seconds per problem")
-    right.set_xlabel("KV bytes" if space == "kv_bytes" else "target's context, tokens")
+    right.set_xlabel("KV cache, kB" if space == "kv_bytes" else "target's context, tokens")
+    if space == "kv_bytes":
+        right.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}")
     left.set_ylabel("test accuracy")
     left.set_ylim(bottom=-0.03)
     for ax, cost in ((left, time), (right, space)):
