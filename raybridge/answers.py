@@ -120,11 +120,12 @@ def _ratio(part: pd.DataFrame, above: str, below: str) -> float:
 def gaps_recovered(answers: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
     """(gap recovered, low, high) of each arm, on the problems that text and floor answered too.
 
-    (floor NLL - arm NLL) / (floor NLL - text NLL); nothing where text does not help or where an NLL was not measured.
+    (floor NLL - arm NLL) / (floor NLL - text NLL); nothing where text does not help or where an NLL was not measured,
+    nor for an arm that another target answered (`bridged@...`), whose floor is another.
     """
     if not {"target", "no_context"}.issubset(answers["arm"]):
         return {}
-    table = answers.pivot(index="problem", columns="arm", values="nll")
+    table = answers[~answers["arm"].str.contains("@", regex=False)].pivot(index="problem", columns="arm", values="nll")
     nll = table.to_numpy(dtype=float)
     floor, text = (nll[:, table.columns.get_loc(arm)] for arm in ("no_context", "target"))
     found = {}

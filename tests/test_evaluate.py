@@ -6,13 +6,14 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save
 from typer.testing import CliRunner
 
 from raybridge import assess, checkpoint, lm
-from raybridge.answers import FROZEN_ARMS, MORE_FROZEN_ARMS, OF_K
+from raybridge.answers import FROZEN_ARMS, MORE_FROZEN_ARMS, OF_K, gaps_recovered
 from raybridge.evaluate import app
 from raybridge.evaluation import answer
 from raybridge.judging import of_trial
@@ -98,6 +99,9 @@ def test_an_interlingua_is_judged_before_its_other_target(finished, trial):
     samples = run.samples(both.evaluator.name, "dev", 4)
     assert set(samples["arm"]) == {"bridged", "shuffled", "bridged@pocket:source", "shuffled@pocket:source"}
     assert card(run.path, "--target", "pocket:source", *arms) == other
+    texts = pd.DataFrame({"problem": samples["problem"], "nll": samples["nll"], "arm": samples["arm"]})
+    frozen = [texts[texts["arm"] == "bridged"].assign(arm=arm, nll=nll) for arm, nll in (("target", 1.0), ("no_context", 9.0))]
+    assert set(gaps_recovered(pd.concat([texts, *frozen]))) == {"target", "no_context", "bridged", "shuffled"}
     models = Models("cpu")
     question = of_trial(run, evaluator=None, split="dev", count=4, target="pocket:source")
     (request,) = question.setting.requests(("bridged",), prefix="")
