@@ -15,7 +15,8 @@ import typer
 from evaluators.pocket import Pocket
 from raybridge import lm as lms
 from raybridge.decode import greedy, stack
-from raybridge.lm import FrozenLM, Piece
+from raybridge.lm import FrozenLM
+from raybridge.pieces import Piece
 from raybridge.prompts import frame
 
 ARMS = 3  # bridged and two controls: the same question's place, other soft tokens

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from raybridge.answers import QUANTISED_ARMS
 from raybridge.data import Evaluator, Problem
-from raybridge.lm import FrozenLM, Piece
+from raybridge.lm import FrozenLM
 from raybridge.models import Models
+from raybridge.pieces import Piece
 from raybridge.prompts import Frame, frame
 from raybridge.requests import Request
 from raybridge.translators.options import OntoText, OntoTextModule

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from raybridge.hardening import PLAIN, Hardening
 from raybridge.kv_cache import growing_cache
-from raybridge.lm import FrozenLM, Piece, join, joined_injections, positions
+from raybridge.lm import FrozenLM
+from raybridge.pieces import Piece, join, joined_injections, positions
 
 BLOCK = 8  # tokens between two looks of the host
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raybridge import lm as lms
-from raybridge.lm import Piece, by_length, pad, positions
+from raybridge.pieces import Piece, by_length, join, pad, positions
 from raybridge.prompts import frame
 from raybridge.scales import POCKET
 
@@ -178,7 +178,7 @@ def test_hub_ids_can_be_mapped_to_directories(monkeypatch, source):
 def test_join_keeps_the_order_of_pieces():
     a = Piece(embeds_BTD=torch.zeros(1, 2, 3), mask_BT=torch.ones(1, 2).bool())
     b = Piece(embeds_BTD=torch.ones(1, 1, 3), mask_BT=torch.zeros(1, 1).bool())
-    joined = lms.join([a, b])
+    joined = join([a, b])
     assert joined.embeds_BTD[0, :, 0].tolist() == [0, 0, 1]
     assert joined.mask_BT.tolist() == [[True, True, False]]
 

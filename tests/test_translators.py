@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from raybridge import checkpoint
 from raybridge.config import rebuild, resolve
-from raybridge.lm import Piece
+from raybridge.pieces import Piece
 from raybridge.translators.anchor import picks, ridge
 from raybridge.translators.attention_pooling import AttentionPooling
 from raybridge.translators.bottlenecked import Bottlenecked

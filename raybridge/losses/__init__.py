@@ -14,7 +14,8 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from raybridge.lm import FrozenLM, Piece
+from raybridge.lm import FrozenLM
+from raybridge.pieces import Piece
 from raybridge.translators import TranslatorModule
 from raybridge.world import World
 

@@ -26,6 +26,7 @@ from raybridge import checkpoint, files
 from raybridge import lm as lms
 from raybridge.decode import greedy
 from raybridge.losses.next_token import REPEAT_CUE
+from raybridge.pieces import pad
 from raybridge.pocket.models import Member, model, tokenizer
 from raybridge.pocket.problems import drafts
 from raybridge.prompts import frame
@@ -102,7 +103,7 @@ def train(member: Member, folder: Path, *, steps: int, device: torch.device, see
         for group in optimizer.param_groups:
             group["lr"] = PEAK * min(share, 1.0)
         picked = torch.randint(len(rows), (BATCH,), generator=torch.Generator().manual_seed(seed * 1_000_003 + step))
-        ids, mask = lms.pad([rows[i] for i in picked.tolist()], pad_id=tok.eos_token_id, side="right", device=device)
+        ids, mask = pad([rows[i] for i in picked.tolist()], pad_id=tok.eos_token_id, side="right", device=device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
             loss = lm_loss(lm, ids, mask)
         optimizer.zero_grad()
