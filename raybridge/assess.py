@@ -73,9 +73,9 @@ class Assessment:
                 found[arm] = self._with_costs(arm, found[arm], found)
         return stacked(*(found[arm] for arm in arms))
 
-    def lacks(self, arms: Sequence[str]) -> bool:
-        """Whether any of these arms has to be computed."""
-        return any(len(self.kept(arm)) < len(self.setting.problems) for arm in arms)
+    def lacks(self, arm: str) -> bool:
+        """Whether the arm has to be computed."""
+        return len(self.kept(arm)) < len(self.setting.problems)
 
     def kept(self, arm: str) -> pd.DataFrame:
         """The rows of an arm that are on disk, of the setting's problems and in their order; maybe not of all of them."""

@@ -17,17 +17,10 @@ from raybridge.arms import Asked, ask, wire_format
 from raybridge.data import Evaluator, Problem, Split
 from raybridge.decode import Completion, greedy, stack
 from raybridge.losses.next_token import REPEAT_CUE
-from raybridge.models import Models, autocast
+from raybridge.models import Models
 from raybridge.prompts import frame, prompt_hash, template_hash
 from raybridge.requests import (
-    BASELINE_ARMS,
-    K_ARMS,
-    TRIAL_ARMS,
-    TRIAL_ARMS_DEV,
-    TRIAL_ARMS_TEST,
     Request,
-    baseline_requests,
-    batches,
     problems_of,
     requests_for,
 )
@@ -35,12 +28,6 @@ from raybridge.rescoring import joint_rows
 from raybridge.scoring import continuation_nll, readings
 from raybridge.trial import Trial
 from raybridge.wire import FORMATS, kv_bytes, wire_bytes
-
-__all__ = [
-    "BASELINE_ARMS", "K_ARMS", "TRIAL_ARMS", "TRIAL_ARMS_DEV", "TRIAL_ARMS_TEST",
-    "LocalEvaluations", "Models", "Request",
-    "answer", "autocast", "baseline_requests", "batches", "in_order", "problems_of", "requests_for", "summarise",
-]  # fmt: skip
 
 ROWS_AT_ONCE = 384  # rows of several arms that are decoded together on an accelerator, which waits for the host anyway
 ROWS_AT_ONCE_ON_CPU = 64  # beyond this a wider batch is no faster (bench/decode.py)

@@ -184,7 +184,7 @@ def judge(
         also={arm: question.own.key(arm) for arm in FROZEN_ARMS} if question.own and setting.hardening == PLAIN else {},
         tell=tell,
     )
-    computed = [arm for arm in arms if arm != CONSTANT and assessment.lacks([arm])]
+    computed = [arm for arm in arms if arm != CONSTANT and assessment.lacks(arm)]
     if computed:
         check_start(question, models)
     tables = [assessment.rows([arm for arm in arms if arm != CONSTANT])]

@@ -31,23 +31,15 @@ CHUNK = 4096  # answer tokens whose logits exist at one time
 PASS = {"cpu": 256, "cuda": 8192}  # positions that take as long as starting one more pass does
 
 
-def token_nll(head: nn.Module, hidden_ND: Tensor, ids_N: Tensor, *, softcap: float | None = None) -> Tensor:
-    """Negative log-likelihood (N) of each token, in fp32, from the last hidden states.
+def in_chunks(function: Callable[..., Tensor], *rows: Tensor, size: int) -> Tensor:
+    """A function of rows (N), `size` of them at a time; each chunk is computed again in the backward pass.
 
-    Logits over a vocabulary of 100,000 are the largest tensor of a step: they are made a chunk at a time and made again in
-    the backward pass instead of being kept.
+    Logits over a vocabulary of 100,000 are the largest tensor of a step: they are made a chunk at a time and never kept.
     """
-
-    def chunk_nll(hidden_CD: Tensor, ids_C: Tensor) -> Tensor:
-        logits_CV = head(hidden_CD).float()
-        if softcap is not None:
-            logits_CV = softcap * torch.tanh(logits_CV / softcap)
-        return F.cross_entropy(logits_CV, ids_C, reduction="none")
-
-    chunks = zip(hidden_ND.split(CHUNK), ids_N.split(CHUNK), strict=True)
-    if len(ids_N) <= CHUNK:
-        return chunk_nll(hidden_ND, ids_N)
-    return torch.cat([checkpoint(chunk_nll, hidden, ids, use_reentrant=False) for hidden, ids in chunks])
+    if len(rows[0]) <= size:
+        return function(*rows)
+    chunks = zip(*(tensor.split(size) for tensor in rows), strict=True)
+    return torch.cat([checkpoint(function, *chunk, use_reentrant=False) for chunk in chunks])
 
 
 class FrozenLM:
@@ -189,8 +181,17 @@ class FrozenLM:
 
     def states_nll(self, hidden_BAD: Tensor, ids_BA: Tensor, mask_BA: Tensor) -> Tensor:
         """NLL (B, A) of tokens from the states that predict them; zero where the mask is."""
-        nll_N = token_nll(self.model.get_output_embeddings(), hidden_BAD[mask_BA], ids_BA[mask_BA], softcap=self.softcap)
+
+        def nll(hidden_CD: Tensor, ids_C: Tensor) -> Tensor:
+            return F.cross_entropy(self.logits(hidden_CD), ids_C, reduction="none")
+
+        nll_N = in_chunks(nll, hidden_BAD[mask_BA], ids_BA[mask_BA], size=CHUNK)
         return torch.zeros(ids_BA.shape, device=self.device).masked_scatter(mask_BA, nll_N)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits in fp32 from last hidden states."""
+        logits: Tensor = self.model.get_output_embeddings()(hidden).float()
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     @property
     def softcap(self) -> float | None:

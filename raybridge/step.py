@@ -15,10 +15,10 @@ from torch import Tensor
 
 from raybridge import lm
 from raybridge.batches import Batches, align, tokens_of
-from raybridge.evaluation import autocast
 from raybridge.lm import FrozenLM
 from raybridge.losses import Batch, Bridge, Loss, active, period
 from raybridge.losses.other_target import OtherTarget
+from raybridge.models import autocast
 from raybridge.translators import TranslatorModule
 from raybridge.translators.interlingua import Interlingua, InterlinguaModule
 from raybridge.translators.options import Option

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.evaluation import BASELINE_ARMS, TRIAL_ARMS_TEST, baseline_requests, problems_of, summarise
+from raybridge.evaluation import summarise
 from raybridge.files import read_json
+from raybridge.requests import BASELINE_ARMS, TRIAL_ARMS_TEST, baseline_requests, problems_of
 from raybridge.results import Results, TrialRun
 from raybridge.statistics import Comparison, compare, corrected, minimum_detectable_effect
 from raybridge.trial import Trial

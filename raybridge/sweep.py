@@ -151,7 +151,7 @@ def launch(trials: Sequence[Trial], *, folder: SweepFolder, chosen: Scale, resul
 
 def baselines_there(trials: Sequence[Trial], results: Results) -> bool:
     """Whether every arm without a translator has been computed."""
-    from raybridge.evaluation import baseline_requests
+    from raybridge.requests import baseline_requests
 
     keys = [key for trial in trials for split in ("dev", "test") for _, key, _ in baseline_requests(trial, split)]
     return all(results.baseline(key) is not None for key in keys)

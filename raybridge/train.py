@@ -20,9 +20,10 @@ from torch import Tensor
 from raybridge import checkpoint
 from raybridge.data import Split
 from raybridge.diagnostics import attention_of, conditioning_of
-from raybridge.evaluation import TRIAL_ARMS_DEV, TRIAL_ARMS_TEST, problems_of, summarise
+from raybridge.evaluation import summarise
 from raybridge.lm import FrozenLM
 from raybridge.measure import Meter, soft_token_rank, soft_token_rms
+from raybridge.requests import TRIAL_ARMS_DEV, TRIAL_ARMS_TEST, problems_of
 from raybridge.results import TrialRun
 from raybridge.step import Step, Trainer, build_trainer
 from raybridge.stopping import Decision, Score, best, decide

@@ -9,11 +9,12 @@ from raybridge import checkpoint
 from raybridge.answers import OF_K, QUANTISED_ARMS, TRANSLATOR_ARMS
 from raybridge.arms import CASCADE, ask, derange, noise
 from raybridge.decode import greedy, stack
-from raybridge.evaluation import Models, answer, in_order
+from raybridge.evaluation import answer, in_order
 from raybridge.hardening import Hardening
 from raybridge.lm import FrozenLM
 from raybridge.losses import Bridge
 from raybridge.losses.next_token import ResidualAnswer
+from raybridge.models import Models
 from raybridge.prompts import frame, prompt_hash
 from raybridge.requests import requests_for, setting_of
 from raybridge.scoring import check_alignment, continuation_nll

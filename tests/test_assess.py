@@ -9,18 +9,10 @@ import torch
 from raybridge import assess, checkpoint
 from raybridge.answers import FROZEN_ARMS
 from raybridge.assess import Assessment, Trained
-from raybridge.evaluation import (
-    TRIAL_ARMS_TEST,
-    LocalEvaluations,
-    Models,
-    answer,
-    baseline_requests,
-    in_order,
-    problems_of,
-    summarise,
-)
+from raybridge.evaluation import LocalEvaluations, answer, in_order, summarise
 from raybridge.hardening import Hardening
-from raybridge.requests import setting_of
+from raybridge.models import Models
+from raybridge.requests import TRIAL_ARMS_TEST, baseline_requests, problems_of, setting_of
 from raybridge.results import Results
 
 ARMS = ("source", "target", "no_context", "cascade", "joint", "bridged", "shuffled", "mean")

@@ -16,8 +16,10 @@ import pandas as pd
 import psutil
 import pytest
 
-from raybridge.evaluation import LocalEvaluations, Models, baseline_requests
+from raybridge.evaluation import LocalEvaluations
 from raybridge.matrix import load
+from raybridge.models import Models
+from raybridge.requests import baseline_requests
 from raybridge.results import Results, TrialRun
 from raybridge.scales import POCKET
 from raybridge.train import train

@@ -8,20 +8,10 @@ import torch
 from raybridge import checkpoint
 from raybridge.answers import summarised
 from raybridge.data import Problem
-from raybridge.evaluation import (
-    BASELINE_ARMS,
-    TRIAL_ARMS_TEST,
-    LocalEvaluations,
-    Models,
-    answer,
-    baseline_requests,
-    batches,
-    in_order,
-    problems_of,
-    requests_for,
-    summarise,
-)
+from raybridge.evaluation import LocalEvaluations, answer, in_order, summarise
+from raybridge.models import Models
 from raybridge.prompts import frame, prompt_hash
+from raybridge.requests import BASELINE_ARMS, TRIAL_ARMS_TEST, baseline_requests, batches, problems_of, requests_for
 
 
 @pytest.fixture(scope="module")

@@ -113,7 +113,7 @@ def test_arms_that_need_no_translator_come_from_the_baselines(runs):
 
 
 def test_baselines_are_found_under_the_key_that_evaluation_gives_them(trial):
-    from raybridge.evaluation import K_ARMS, baseline_requests, problems_of
+    from raybridge.requests import K_ARMS, baseline_requests, problems_of
 
     problems = [problem.id for problem in problems_of(trial, "dev")]
     for arm, key, _ in baseline_requests(trial, "dev"):

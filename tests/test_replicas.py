@@ -10,7 +10,9 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from raybridge.evaluation import Models, answer, baseline_requests
+from raybridge.evaluation import answer
+from raybridge.models import Models
+from raybridge.requests import baseline_requests
 from raybridge.scales import POCKET
 
 

@@ -9,7 +9,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from raybridge.evaluation import LocalEvaluations, Models, answer, baseline_requests, in_order, problems_of
+from raybridge.evaluation import LocalEvaluations, answer, in_order
+from raybridge.models import Models
+from raybridge.requests import baseline_requests, problems_of
 from raybridge.results import Results
 from raybridge.scales import POCKET
 from raybridge.statistics import compare, holm

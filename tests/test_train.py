@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from raybridge import checkpoint, lm
-from raybridge.evaluation import LocalEvaluations, Models, problems_of
+from raybridge.evaluation import LocalEvaluations
 from raybridge.losses.contrastive import InfoNCE
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
+from raybridge.models import Models
 from raybridge.prompts import frame
+from raybridge.requests import problems_of
 from raybridge.results import Results
 from raybridge.step import align, build_trainer, check_finite, learning_rate_share
 from raybridge.stopping import Stopping

@@ -18,8 +18,9 @@ from raybridge.cluster.replicas import ReplicaPool, start_replicas
 from raybridge.cluster.trainer import FAILURE, Job, drive
 from raybridge.config import resolve
 from raybridge.data import Split
-from raybridge.evaluation import baseline_requests, in_order, problems_of
+from raybridge.evaluation import in_order
 from raybridge.files import write_json
+from raybridge.requests import baseline_requests, problems_of
 from raybridge.results import Results
 from raybridge.scales import Resources
 from raybridge.trial import Trial

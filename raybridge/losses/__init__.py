@@ -164,6 +164,14 @@ class Loss(Protocol):
         """The sum over this worker's share; divided by the count of all workers it is the term's value."""
 
 
+class FromTheStart:
+    """What a loss inherits that is on from the first step."""
+
+    def starts(self, *, warmup: int) -> int:
+        """From the first step."""
+        return 0
+
+
 @runtime_checkable
 class Periodic(Protocol):
     """A loss that is on at each `every`-th step from its start, and off between."""

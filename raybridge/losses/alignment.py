@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raybridge.losses import Batch, Bridge, check_positive
+from raybridge.losses import Batch, Bridge, FromTheStart, check_positive
 from raybridge.translators.anchor import picks
 
 PENALTY = 0.1  # of the probe's ridge, in mean squared norms of its features
@@ -30,7 +30,7 @@ def alignment(soft_BKD: Tensor, embeds_BTD: Tensor, mask_BT: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptAlignment:
+class PromptAlignment(FromTheStart):
     """Each soft token towards the target's embedding of the question token it stands for; see `alignment`."""
 
     name: ClassVar[str] = "prompt_alignment"
@@ -38,10 +38,6 @@ class PromptAlignment:
 
     def __post_init__(self) -> None:
         check_positive(self, "weight")
-
-    def starts(self, *, warmup: int) -> int:
-        """From the first step."""
-        return 0
 
     def count(self, batch: Batch) -> int:
         """Questions."""
@@ -67,7 +63,7 @@ def left_out_errors(features_NF: Tensor, wanted_NY: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceProbe:
+class SourceProbe(FromTheStart):
     """How badly a linear probe predicts the pooled source question from the soft tokens, as a share of its variance.
 
     The probe is fitted in closed form on the other problems of the global batch, so it has no weights that could learn in
@@ -79,10 +75,6 @@ class SourceProbe:
 
     def __post_init__(self) -> None:
         check_positive(self, "weight")
-
-    def starts(self, *, warmup: int) -> int:
-        """From the first step."""
-        return 0
 
     def count(self, batch: Batch) -> int:
         """Questions."""

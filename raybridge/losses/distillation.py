@@ -12,13 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from raybridge.lm import FrozenLM
-from raybridge.losses import Batch, Bridge, check_positive, check_shared
+from raybridge.lm import FrozenLM, in_chunks
+from raybridge.losses import Batch, Bridge, FromTheStart, check_positive, check_shared
 
 CHUNK = 1024  # answer positions whose logits exist at one time, for teacher and student
 
@@ -33,17 +31,10 @@ def kl(teacher_NV: Tensor, student_NV: Tensor, *, temperature: float) -> Tensor:
 def states_kl(target: FrozenLM, teacher_ND: Tensor, student_ND: Tensor, *, temperature: float) -> Tensor:
     """KL (N) in fp32 from last hidden states; logits are made a chunk at a time, and again in the backward pass."""
 
-    def logits(hidden_CD: Tensor) -> Tensor:
-        logits_CV = target.model.get_output_embeddings()(hidden_CD).float()
-        return logits_CV if target.softcap is None else target.softcap * torch.tanh(logits_CV / target.softcap)
-
     def chunk_kl(teacher_CD: Tensor, student_CD: Tensor) -> Tensor:
-        return kl(logits(teacher_CD), logits(student_CD), temperature=temperature)
+        return kl(target.logits(teacher_CD), target.logits(student_CD), temperature=temperature)
 
-    if len(student_ND) <= CHUNK:
-        return chunk_kl(teacher_ND, student_ND)
-    chunks = zip(teacher_ND.split(CHUNK), student_ND.split(CHUNK), strict=True)
-    return torch.cat([checkpoint(chunk_kl, teacher, student, use_reentrant=False) for teacher, student in chunks])
+    return in_chunks(chunk_kl, teacher_ND, student_ND, size=CHUNK)
 
 
 def _tokens(batch: Batch, most: int) -> int:
@@ -51,7 +42,7 @@ def _tokens(batch: Batch, most: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextKL:
+class TextKL(FromTheStart):
     """KL a token from the target that reads the question as text, over the first `max_tokens` of each answer."""
 
     name: ClassVar[str] = "text_kl"
@@ -62,10 +53,6 @@ class TextKL:
     def __post_init__(self) -> None:
         check_positive(self, "weight", "temperature")
         check_shared(self, self.max_tokens)
-
-    def starts(self, *, warmup: int) -> int:
-        """From the first step."""
-        return 0
 
     def count(self, batch: Batch) -> int:
         """Answer tokens."""
@@ -80,7 +67,7 @@ class TextKL:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiddenStates:
+class HiddenStates(FromTheStart):
     """Mean squared difference of the last hidden states, each at unit RMS, at the first `tokens` answer positions."""
 
     name: ClassVar[str] = "hidden_states"
@@ -90,10 +77,6 @@ class HiddenStates:
     def __post_init__(self) -> None:
         check_positive(self, "weight")
         check_shared(self, self.tokens)
-
-    def starts(self, *, warmup: int) -> int:
-        """From the first step."""
-        return 0
 
     def count(self, batch: Batch) -> int:
         """Answer positions."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raybridge.errors import unknown
-from raybridge.losses import Batch, Bridge, check_positive
+from raybridge.losses import Batch, Bridge, FromTheStart, check_positive
 from raybridge.translators.anchor import picks
 from raybridge.translators.dit import DiTModule
 
@@ -27,7 +27,7 @@ def flow_error(velocity_BKD: Tensor, teacher_BKD: Tensor, noise_BKD: Tensor, rea
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flow:
+class Flow(FromTheStart):
     """Rectified flow towards the target's embeddings of the question (`prompt`) or of the worked answer (`answer`).
 
     A teacher longer than K is picked evenly; where it is shorter the soft tokens left over are not taught. The teacher's
@@ -46,10 +46,6 @@ class Flow:
             raise unknown("teacher", self.teacher, get_args(Teacher), where="loss flow")
         if not 0 <= self.condition_dropout < 1:
             raise ValueError(f"loss flow: condition_dropout must lie in 0..1, 1 excluded, not {self.condition_dropout}")
-
-    def starts(self, *, warmup: int) -> int:
-        """From the first step."""
-        return 0
 
     def count(self, batch: Batch) -> int:
         """Problems."""

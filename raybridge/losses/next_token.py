@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from raybridge.losses import SHARED_TOKENS, Batch, Bridge, check_positive, check_shared, cut
+from raybridge.losses import SHARED_TOKENS, Batch, Bridge, FromTheStart, check_positive, check_shared, cut
 from raybridge.translators.options import OntoTextModule
 
 REPEAT_CUE = "\nRepeat:"  # what asks the target to write its question again
@@ -29,7 +29,7 @@ def _check(name: str, weight: float, max_tokens: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerNLL:
+class AnswerNLL(FromTheStart):
     """NLL a token of the worked answer given the soft tokens; only the first `max_tokens` of each answer count."""
 
     name: ClassVar[str] = "answer"
@@ -38,10 +38,6 @@ class AnswerNLL:
 
     def __post_init__(self) -> None:
         _check(self.name, self.weight, self.max_tokens)
-
-    def starts(self, *, warmup: int) -> int:
-        """From the first step."""
-        return 0
 
     def count(self, batch: Batch) -> int:
         """Answer tokens."""
@@ -53,7 +49,7 @@ class AnswerNLL:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruction:
+class Reconstruction(FromTheStart):
     """NLL a token of the question itself: the target repeats it from the soft tokens alone."""
 
     name: ClassVar[str] = "reconstruction"
@@ -62,10 +58,6 @@ class Reconstruction:
 
     def __post_init__(self) -> None:
         _check(self.name, self.weight, self.max_tokens)
-
-    def starts(self, *, warmup: int) -> int:
-        """From the first step."""
-        return 0
 
     def count(self, batch: Batch) -> int:
         """Question tokens."""
@@ -78,7 +70,7 @@ class Reconstruction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FirstTokens:
+class FirstTokens(FromTheStart):
     """Cross-entropy of the first `tokens` answer tokens, where a bridge fails first; the very first has its own weight."""
 
     name: ClassVar[str] = "first_tokens"
@@ -89,10 +81,6 @@ class FirstTokens:
     def __post_init__(self) -> None:
         check_positive(self, "weight", "first_weight")
         check_shared(self, self.tokens)
-
-    def starts(self, *, warmup: int) -> int:
-        """From the first step."""
-        return 0
 
     def count(self, batch: Batch) -> float:
         """The weights of the tokens, added up."""
@@ -105,7 +93,7 @@ class FirstTokens:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format:
+class Format(FromTheStart):
     """NLL of the tokens of the answer's mark (`####`), each where it stands in the worked answer.
 
     A reward for completions that hold the mark would have no gradient; this is the probability of writing it in time.
@@ -119,10 +107,6 @@ class Format:
         check_positive(self, "weight")
         if not self.mark or not self.mark.isascii() or any(character.isspace() for character in self.mark):
             raise ValueError(f"loss format: the mark must be ASCII without spaces, not {self.mark!r}")
-
-    def starts(self, *, warmup: int) -> int:
-        """From the first step."""
-        return 0
 
     def count(self, batch: Batch) -> int:
         """Tokens of marks that the shared pass reaches."""
@@ -148,7 +132,7 @@ def mark_places(pieces: Sequence[str], mark: str) -> list[int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FadingText:
+class FadingText(FromTheStart):
     """A curriculum: NLL of the answer given the soft tokens and a part of the question as text that fades to nothing.
 
     The text stands behind the soft tokens, as in the arm `bridged_with_text`. Over the first `steps` steps it loses tokens
@@ -161,10 +145,6 @@ class FadingText:
 
     def __post_init__(self) -> None:
         check_positive(self, "weight", "steps")
-
-    def starts(self, *, warmup: int) -> int:
-        """From the first step."""
-        return 0
 
     def count(self, batch: Batch) -> int:
         """Answer tokens."""
@@ -184,7 +164,7 @@ class FadingText:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResidualAnswer:
+class ResidualAnswer(FromTheStart):
     """NLL of the answer given the question as text with the soft tokens added onto it, by `Residual` or `Injection`."""
 
     name: ClassVar[str] = "residual_answer"
@@ -192,10 +172,6 @@ class ResidualAnswer:
 
     def __post_init__(self) -> None:
         check_positive(self, "weight")
-
-    def starts(self, *, warmup: int) -> int:
-        """From the first step."""
-        return 0
 
     def count(self, batch: Batch) -> int:
         """Answer tokens."""
