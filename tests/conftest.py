@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from raybridge import lm
+from raybridge import checkpoint, lm
+from raybridge.models import Models
 from raybridge.scales import POCKET
 from raybridge.trial import Trial
 
@@ -41,3 +42,20 @@ def trial() -> Trial:
         dev_problems=8,
         test_problems=8,
     )
+
+
+@pytest.fixture(scope="module")
+def models() -> Models:
+    return Models("cpu")
+
+
+@pytest.fixture
+def weights(trial: Trial, models: Models) -> dict[str, torch.Tensor]:
+    """An untrained translator of the trial, its gates open, so that its soft tokens depend on the question."""
+    torch.manual_seed(0)
+    source, target = models.load(trial.source), models.load(trial.target)
+    module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms)
+    for name, p in module.named_parameters():
+        if name.endswith("gate"):
+            torch.nn.init.ones_(p)
+    return checkpoint.copy_of(module)

@@ -25,22 +25,6 @@ from raybridge.wire import FORMATS, through_wire, wire_bytes
 from raybridge.world import World
 
 
-@pytest.fixture(scope="module")
-def models():
-    return Models("cpu")
-
-
-@pytest.fixture
-def weights(trial, models):
-    torch.manual_seed(0)
-    source, target = models.load(trial.source), models.load(trial.target)
-    module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms)
-    for name, p in module.named_parameters():
-        if name.endswith("gate"):
-            torch.nn.init.ones_(p)  # open, so that the soft tokens depend on the question
-    return checkpoint.copy_of(module)
-
-
 @pytest.fixture
 def request_(trial):
     (one,) = requests_for(trial, step=1, split="dev", arms=("bridged",))

@@ -11,16 +11,10 @@ from raybridge.answers import FROZEN_ARMS
 from raybridge.assess import Assessment, Trained
 from raybridge.evaluation import LocalEvaluations, answer, in_order, summarise
 from raybridge.hardening import Hardening
-from raybridge.models import Models
 from raybridge.requests import TRIAL_ARMS_TEST, baseline_requests, problems_of, setting_of
 from raybridge.results import Results
 
 ARMS = ("source", "target", "no_context", "cascade", "joint", "bridged", "shuffled", "mean")
-
-
-@pytest.fixture(scope="module")
-def models():
-    return Models("cpu")
 
 
 @pytest.fixture

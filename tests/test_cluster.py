@@ -15,16 +15,14 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from local_runs import run_trial
 
-from raybridge.evaluation import LocalEvaluations
 from raybridge.matrix import load
 from raybridge.models import Models
 from raybridge.requests import baseline_requests
 from raybridge.results import Results, TrialRun
 from raybridge.scales import POCKET
-from raybridge.train import train
 from raybridge.trial import Trial
-from raybridge.world import World
 
 HOUSE = Path(__file__).parents[1]
 TINY = '''"""Does everything run?"""
@@ -113,23 +111,6 @@ def desk(tmp_path):
     return Desk(tmp_path, file)
 
 
-def undisturbed(trial: Trial, root: Path) -> TrialRun:
-    """The same trial in this process, without Ray."""
-    models = Models("cpu")
-    run = Results(root).open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
-    train(
-        trial,
-        run=run,
-        source=models.load(trial.source),
-        target=models.load(trial.target),
-        world=World(),
-        evaluations=LocalEvaluations(trial, models),
-        report=lambda row: None,
-        interrupted=lambda: False,
-    )
-    return run
-
-
 def numbers(run: TrialRun) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     """All that must not depend on what happened on the way."""
     result = {key: value for key, value in run.result().items() if not key.endswith("seconds")}
@@ -165,7 +146,7 @@ def test_killed_then_interrupted_then_resumed_ends_with_the_numbers_of_an_undist
     assert f"resumes at step {stopped_at}" in third.said
     assert "dashboard http://127.0.0.1:" in third.said
     assert "tiny_4tok: complete, step 120 of 120" in third.said
-    straight = undisturbed(desk.trial, tmp_path / "straight")
+    _, straight = run_trial(desk.trial, Results(tmp_path / "straight"), Models("cpu"))
     for one, other in zip(numbers(straight)[:2], numbers(desk.run)[:2], strict=True):
         pd.testing.assert_frame_equal(one, other, check_exact=True)
     assert numbers(straight)[2] == numbers(desk.run)[2]

@@ -5,29 +5,11 @@ import pandas as pd
 import pytest
 import torch
 
-from raybridge import checkpoint
 from raybridge.answers import summarised
 from raybridge.data import Problem
 from raybridge.evaluation import LocalEvaluations, answer, in_order, summarise
-from raybridge.models import Models
 from raybridge.prompts import frame, prompt_hash
 from raybridge.requests import BASELINE_ARMS, TRIAL_ARMS_TEST, baseline_requests, batches, problems_of, requests_for
-
-
-@pytest.fixture(scope="module")
-def models():
-    return Models("cpu")
-
-
-@pytest.fixture
-def weights(trial, models):
-    torch.manual_seed(0)
-    source, target = models.load(trial.source), models.load(trial.target)
-    module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms)
-    for name, p in module.named_parameters():
-        if name.endswith("gate"):
-            torch.nn.init.ones_(p)  # open, so that the soft tokens depend on the question
-    return checkpoint.copy_of(module)
 
 
 def problem(number: int, length: int) -> Problem:

@@ -8,22 +8,15 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from local_runs import run_trial
 
-from raybridge.evaluation import LocalEvaluations, answer, in_order
-from raybridge.models import Models
+from raybridge.evaluation import answer, in_order
 from raybridge.requests import baseline_requests, problems_of
 from raybridge.results import Results
 from raybridge.scales import POCKET
 from raybridge.statistics import compare, holm
 from raybridge.summary import ACCURACY, NLL, accuracy_cells, find, nll_cells, overheads, plain, write_summary
-from raybridge.train import train
 from raybridge.trial import Trial
-from raybridge.world import World
-
-
-@pytest.fixture(scope="module")
-def models():
-    return Models("cpu")
 
 
 def tiny(soft_tokens: int) -> Trial:
@@ -38,17 +31,7 @@ def finished(tmp_path_factory, models):
     results = Results(tmp_path_factory.mktemp("results"))
     trials = [tiny(2), tiny(64), tiny(4)]
     for trial in trials[:2]:
-        run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
-        train(
-            trial,
-            run=run,
-            source=models.load(trial.source),
-            target=models.load(trial.target),
-            world=World(),
-            evaluations=LocalEvaluations(trial, models),
-            report=lambda row: None,
-            interrupted=lambda: False,
-        )
+        run_trial(trial, results, models)
         for _, key, requests in baseline_requests(trial, "test"):
             if results.baseline(key) is None:
                 rows = [row for request in requests for row in answer(request, models)]

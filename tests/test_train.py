@@ -6,6 +6,7 @@ import multiprocessing
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import local_runs
 import pandas as pd
 import pytest
 import torch
@@ -14,7 +15,6 @@ from raybridge import checkpoint, lm
 from raybridge.evaluation import LocalEvaluations
 from raybridge.losses.contrastive import InfoNCE
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
-from raybridge.models import Models
 from raybridge.prompts import frame
 from raybridge.requests import problems_of
 from raybridge.results import Results
@@ -24,24 +24,8 @@ from raybridge.train import LOOKED_AT, points, train
 from raybridge.world import World
 
 
-@pytest.fixture(scope="module")
-def models():
-    return Models("cpu")
-
-
-def run_trial(trial, root, models, *, interrupted=lambda: False):
-    run = Results(root).open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
-    outcome = train(
-        trial,
-        run=run,
-        source=models.load(trial.source),
-        target=models.load(trial.target),
-        world=World(),
-        evaluations=LocalEvaluations(trial, models),
-        report=lambda row: None,
-        interrupted=interrupted,
-    )
-    return outcome, run
+def run_trial(trial, root, models, **how):
+    return local_runs.run_trial(trial, Results(root), models, **how)
 
 
 def numbers(run) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
