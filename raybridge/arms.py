@@ -1,8 +1,9 @@
 """Arms and controls: what each one puts to which model.
 
 Soft tokens stand in the question's place. The controls answer the same problems with soft tokens that know less:
-`shuffled` with another problem's, `mean` with the mean of the other problems of the batch, `random` with noise at the
-target's embedding RMS, `zero` with none of it. `token_budget` reads the first K tokens of the question as text.
+`shuffled` with those of another problem of like length, drawn by the trial's seed, `mean` with the mean of the other problems
+of the batch, `random` with noise at the target's embedding RMS, `zero` with none of it. `token_budget` reads the first K
+tokens of the question as text.
 
 Shapes: B batch, K soft tokens, D target width.
 """
@@ -29,6 +30,7 @@ from raybridge.wire import FORMATS, WireFormat, through_wire
 
 READS_TEXT = frozenset(["source", "target", "token_budget", "no_context", "cascade", "source_answer_as_text"])
 READS_QUESTION = frozenset(["source", "target", "bridged_with_text"])
+NEIGHBOURS = 8  # problems of like length among which soft tokens are shuffled
 CASCADE = "{question}\n\nA proposed answer: {answer}"  # what `cascade` puts in the question's place
 
 
@@ -149,19 +151,35 @@ def _soft(request: Request, lm: FrozenLM, arm: str, soft_BKD: Tensor | None) -> 
         return torch.stack([noise(problem.id, shape[1:]) for problem in request.problems]).to(lm.device) * lm.embedding_rms
     assert soft_BKD is not None, f"{arm} needs a translator's soft tokens"
     if arm == "shuffled":
-        return derange(soft_BKD)
+        return derange(soft_BKD, request.seed)
     if arm == "mean":
         return (soft_BKD.sum(0, keepdim=True) - soft_BKD) / (len(soft_BKD) - 1)
     return through_wire(soft_BKD, wire_format(arm)) if arm in QUANTISED_ARMS else soft_BKD
 
 
-def derange(soft_BKD: Tensor) -> Tensor:
-    """Every problem gets the soft tokens of the one before it in its batch, the first those of the last.
+def derange(soft_BKD: Tensor, seed: int) -> Tensor:
+    """Every problem gets the soft tokens of a neighbour of like length, by seed; batches are sorted by length."""
+    return soft_BKD[partners(len(soft_BKD), seed)]
 
-    Batches hold problems sorted by length and never fewer than 2 (`requests.batches`), so this is a derangement among
-    neighbours of like length. It depends on the problems alone: no draw, hence no seed.
+
+def partners(count: int, seed: int) -> list[int]:
+    """For each of a batch's problems, in their order, the one whose soft tokens it is shuffled with: a derangement.
+
+    Within windows of neighbours, a random cyclic permutation (Sattolo 1986): no problem keeps its own soft tokens.
     """
-    return soft_BKD.roll(1, dims=0)
+    assert count > 1, "the shuffled control needs another problem"
+    sizes = [min(NEIGHBOURS, count - start) for start in range(0, count, NEIGHBOURS)]
+    if sizes[-1] == 1:
+        sizes[-2:] = [NEIGHBOURS - 1, 2]
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    for size in sizes:
+        window = list(range(len(order), len(order) + size))
+        for last in range(size - 1, 0, -1):
+            other = int(torch.randint(last, (1,), generator=generator))
+            window[last], window[other] = window[other], window[last]
+        order += window
+    return order
 
 
 def noise(name: str, shape: tuple[int, ...]) -> Tensor:

@@ -28,6 +28,7 @@ BATCH = 128  # problems a request
 class Request:
     """One batch of work. The same key always stands for the same rows.
 
+    seed: the trial's, by which `shuffled` finds another problem for each.
     source_answers, target_answers: completions of these models, one a problem, for the arms that pass them on.
     at: another target than the trial's own; empty for that.
     """

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raybridge import checkpoint
 from raybridge.answers import OF_K, QUANTISED_ARMS, TRANSLATOR_ARMS
-from raybridge.arms import CASCADE, ask, derange, noise
+from raybridge.arms import CASCADE, NEIGHBOURS, ask, derange, noise, partners
 from raybridge.decode import greedy, stack
 from raybridge.evaluation import answer, in_order
 from raybridge.hardening import Hardening
@@ -130,9 +132,39 @@ def test_a_batch_of_many_arms_is_cut(trial, models, weights, request_, monkeypat
     assert [row["completion"] for row in whole] == [row["completion"] for row in cut]
 
 
-def test_shuffled_is_a_derangement_among_neighbours():
-    soft = torch.arange(5.0)[:, None, None].expand(5, 2, 3)
-    assert derange(soft)[:, 0, 0].tolist() == [4, 0, 1, 2, 3]
+SEEDS = st.integers(0, 2**31 - 1)
+
+
+@given(count=st.integers(2, 130), seed=SEEDS)
+def test_shuffled_is_a_derangement_among_neighbours_by_seed(count, seed):
+    soft = torch.arange(float(count))[:, None, None].expand(count, 2, 3)
+    moved = derange(soft, seed)[:, 0, 0].int().tolist()
+    assert sorted(moved) == list(range(count))  # everyone's soft tokens are given to one other problem
+    assert all(0 < abs(mine - other) < NEIGHBOURS for mine, other in enumerate(moved))
+    assert moved == partners(count, seed)
+
+
+@given(seeds=st.lists(SEEDS, min_size=2, max_size=2, unique=True))
+def test_shuffled_differs_between_seeds(seeds):
+    one, other = (partners(128, seed) for seed in seeds)
+    assert one != other
+    assert {partners(3, seed)[0] for seed in range(20)} == {1, 2}  # both derangements of three are drawn
+
+
+def test_shuffled_does_not_depend_on_the_arms_beside_it(models, weights, request_):
+    soft = models.soft_tokens(request_, weights)
+    for arms in (("shuffled",), ("bridged", "mean", "shuffled")):
+        for seed in (0, 7):
+            asked = replace(request_, arms=arms, seed=seed)
+            placed = ask(asked, models, "shuffled", soft, shots=False).place[0].embeds_BTD
+            assert torch.equal(placed, soft[partners(len(soft), seed)])
+
+
+def test_every_request_with_shuffled_has_the_seed_of_its_trial(trial):
+    of = replace(trial, seed=77)
+    for arms in (("shuffled",), ("bridged", "shuffled", "zero")):
+        assert {one.seed for one in setting_of(of, "dev").requests(arms, prefix="p", size=3)} == {77}
+    assert {one.seed for one in requests_for(of, step=1, split="test", arms=("shuffled",))} == {77}
 
 
 def test_mean_is_that_of_the_other_problems(models, weights, request_):

@@ -104,7 +104,8 @@ def test_an_interlingua_is_judged_before_its_other_target(finished, trial):
     assert set(gaps_recovered(pd.concat([texts, *frozen]))) == {"target", "no_context", "bridged", "shuffled"}
     models = Models("cpu")
     question = of_trial(run, evaluator=None, split="dev", count=4, target="pocket:source")
-    (request,) = question.setting.requests(("bridged",), prefix="")
+    (request,) = question.setting.requests(("bridged", "shuffled"), prefix="")
+    assert request.seed == both.seed != 0
     module = two.build(models.load(both.source).width, models.load(both.target).width, target_rms=1.0).eval()
     module.load_state_dict(checkpoint.read_weights(run.checkpoint_path(4)))
     wanted = module.for_target(

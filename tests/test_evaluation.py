@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from raybridge.answers import summarised
+from raybridge.arms import partners
 from raybridge.data import Problem
 from raybridge.evaluation import LocalEvaluations, answer, in_order, summarise
 from raybridge.prompts import frame, prompt_hash
@@ -46,15 +47,14 @@ def test_shuffled_answers_with_another_problems_soft_tokens(trial, models, weigh
     (request,) = requests_for(trial, step=1, split="dev", arms=("bridged", "shuffled"))
     rows = answer(request, models, weights)
     by_arm = {arm: [row for row in rows if row["arm"] == arm] for arm in request.arms}
-    turned = replace(request, problems=(*request.problems[1:], request.problems[0]), arms=("shuffled",))
-    moved = {row["problem"]: row for row in answer(turned, models, weights)}
-    soft = models.soft_tokens(request, weights)
-    assert not torch.allclose(soft, soft.roll(1, dims=0))
-    for i, row in enumerate(by_arm["shuffled"]):
-        neighbour = by_arm["bridged"][i - 1]
+    soft, others = models.soft_tokens(request, weights), partners(len(request.problems), trial.seed)
+    assert not torch.allclose(soft, soft[others])
+    for row, other in zip(by_arm["shuffled"], others, strict=True):
+        neighbour = by_arm["bridged"][other]
         assert row["completion"] == neighbour["completion"]
         assert row["problem"] != neighbour["problem"]
-        assert row["completion"] == moved[row["problem"]]["completion"]
+    reseeded = answer(replace(request, arms=("shuffled",), seed=trial.seed + 1), models, weights)
+    assert [row["nll"] for row in reseeded] != [row["nll"] for row in by_arm["shuffled"]]
 
 
 def test_the_trap_gold_text_reaches_an_evaluation_input(trial, models, weights):
