@@ -29,6 +29,7 @@ from raybridge.translators.options import OntoText, OntoTextModule
 from raybridge.wire import FORMATS, WireFormat, through_wire
 
 READS_TEXT = frozenset(["source", "target", "token_budget", "no_context", "cascade", "source_answer_as_text"])
+OF_THE_BATCH = frozenset(["shuffled", "mean"])  # whose rows depend on the other problems
 READS_QUESTION = frozenset(["source", "target", "bridged_with_text"])
 NEIGHBOURS = 8  # problems of like length among which soft tokens are shuffled
 CASCADE = "{question}\n\nA proposed answer: {answer}"  # what `cascade` puts in the question's place

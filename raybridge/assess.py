@@ -15,7 +15,7 @@ import pandas as pd
 from torch import Tensor
 
 from raybridge.answers import FROZEN_ARMS, MORE_FROZEN_ARMS, OF_BOTH, stacked
-from raybridge.arms import READS_TEXT
+from raybridge.arms import OF_THE_BATCH, READS_TEXT
 from raybridge.data import Problem
 from raybridge.evaluation import answer, in_order, summarise
 from raybridge.files import read_frame, write_frame
@@ -25,8 +25,6 @@ from raybridge.requests import BATCH, Request, Setting, identity_hash
 from raybridge.results import Results, TrialRun
 
 FROZEN = (*FROZEN_ARMS, *MORE_FROZEN_ARMS)
-OF_THE_BATCH = frozenset(["shuffled", "mean"])  # whose rows depend on the other problems
-UNTIMED = frozenset(["shuffled", "mean", "zero", "random", "no_context"])  # a control costs what its arm costs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +67,7 @@ class Assessment:
                 found[arm] = self.kept(arm)
                 assert len(found[arm]) == len(self.setting.problems), f"{arm} was not kept"
         for arm in arms:
-            if self.alone and arm not in UNTIMED and not _timed(found[arm]):
+            if self.alone and not _timed(found[arm]):
                 found[arm] = self._with_costs(arm, found[arm], found)
         return stacked(*(found[arm] for arm in arms))
 

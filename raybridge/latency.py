@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from raybridge.answers import OF_BOTH
-from raybridge.arms import ask
+from raybridge.arms import OF_THE_BATCH, ask
 from raybridge.data import Problem
 from raybridge.evaluation import complete
 from raybridge.models import Models
@@ -28,8 +28,8 @@ def measure(
     """Costs of an arm by column, then by problem id: of `alone` problems one by one, and of up to 32 as one batch.
 
     Seconds a problem count all that an answer needs: the source's reading of the question, the translator, and for the arms
-    that pass answers on, these answers. Peak memory is the accelerator's during the batch; on a CPU, where it cannot be
-    reset, the process's so far.
+    that pass answers on, these answers. One by one, `shuffled` and `mean` read another problem and answer with its soft tokens.
+    Peak memory is the accelerator's during the batch; on a CPU, where it cannot be reset, the process's so far.
     """
     few, many = request.problems[:alone], request.problems[:BATCHED]
     _whole(request, few[:1], models, arm, weights)  # warms up what a first call compiles or allocates
@@ -66,7 +66,11 @@ def _whole(
     if arm == "joint":
         joint_rows(replace(asked, target_answers=_answers(asked, models, "target")), models)
     else:
-        soft_BKD = models.soft_tokens(asked, weights, fresh=True) if weights is not None else None
+        read = asked
+        if arm in OF_THE_BATCH and len(problems) == 1:  # nothing to shuffle: another problem's soft tokens, put as `bridged`
+            other = next(one for one in request.problems if one is not problems[0])
+            read, arm = replace(asked, problems=(other,)), "bridged"
+        soft_BKD = models.soft_tokens(read, weights, fresh=True) if weights is not None else None
         complete(asked, [ask(asked, models, arm, soft_BKD, shots=True, weights=weights)])
     _wait(models.device)
     return time.perf_counter() - started

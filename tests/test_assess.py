@@ -11,6 +11,7 @@ from raybridge.answers import FROZEN_ARMS
 from raybridge.assess import Assessment, Trained
 from raybridge.evaluation import LocalEvaluations, answer, in_order, summarise
 from raybridge.hardening import Hardening
+from raybridge.latency import measure
 from raybridge.requests import TRIAL_ARMS_TEST, baseline_requests, problems_of, setting_of
 from raybridge.results import Results
 
@@ -167,15 +168,39 @@ def test_rows_of_another_model_or_decoding_are_not_taken_for_these(assessment, a
 
 
 def test_costs_are_measured_on_a_few_problems_and_missing_elsewhere(assessment):
-    rows = replace(assessment, alone=2).rows(["target", "bridged", "shuffled", "joint"])
-    counted = rows.groupby("arm")["latency_1"].count().to_dict()
-    assert counted == {"target": 2, "bridged": 2, "joint": 2, "shuffled": 0}
+    arms = ["target", "bridged", "joint", "shuffled", "mean", "random", "zero", "no_context"]
+    rows = replace(assessment, alone=2).rows(arms)
+    counted = rows.groupby("arm")[["latency_1", "latency_batched"]].count()
+    assert counted["latency_1"].to_dict() == dict.fromkeys(arms, 2)
+    assert counted["latency_batched"].to_dict() == dict.fromkeys(arms, 6)
     assert (rows["latency_1"].dropna() > 0).all()
     evals = assessment.trained.run.evals().query("reading == 'strict'").set_index("arm")
     mine = rows[rows["arm"] == "bridged"]
     assert evals.loc["bridged", "latency_1"] == mine["latency_1"].mean()
     assert evals.loc["bridged", "peak_bytes"] == mine["peak_bytes"].max()
-    assert pd.isna(evals.loc["shuffled", "latency_1"])
+    assert evals.loc["shuffled", "latency_1"] > 0
+
+
+@pytest.mark.parametrize("arm", ["bridged", "shuffled", "mean", "random", "zero", "no_context"])
+def test_a_timed_control_does_the_work_that_it_needs(assessment, monkeypatch, arm):
+    """A control with a translator's soft tokens reads one question a problem, another one's; the rest read none."""
+    (request,) = assessment.setting.requests((arm,), prefix="")
+    models, read = assessment.models, []
+    soft_tokens = models.soft_tokens
+
+    def watched(request, weights, *, fresh=False):
+        assert fresh
+        read.append([problem.id for problem in request.problems])
+        return soft_tokens(request, weights, fresh=fresh)
+
+    monkeypatch.setattr(models, "soft_tokens", watched)
+    weights = assessment.trained.weights if request.translator is not None else None
+    costs = measure(request, models, arm, weights, alone=2)
+    ids = [problem.id for problem in request.problems]
+    own, other = [ids[0], ids[0], ids[1]], [ids[1], ids[1], ids[0]]  # the first once more, to warm up
+    alone = {"bridged": own, "shuffled": other, "mean": other}.get(arm)
+    assert read == ([[one] for one in alone] + [ids] if alone else [])
+    assert list(costs["latency_1"]) == ids[:2]
 
 
 def test_progress_tells_every_problem_of_every_arm_once(assessment):
