@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from raybridge.command import guarded
+from raybridge.errors import unknown
 from raybridge.paired import Asked, band_of, compare_readings, default_arm, find_trial, findings, sentence
 from raybridge.results import Results
 from raybridge.statistics import minimum_detectable_effect
@@ -32,10 +33,28 @@ class Commands(TyperGroup):
     """Commands, of which `trial` may be left unnamed."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Name the command where the first word is none."""
+        """Name the command where the first word is none; a trial stands alone, so a word behind it tells a mistyped command."""
         if args and args[0] not in self.commands and args[0] != "--help":
+            with guarded(console, debug=False):
+                if len(_bare(args, self.commands["trial"].params)) > 1 and not args[0].startswith("-"):
+                    raise unknown("command", args[0], [*self.commands, "one trial alone"])
             args = ["trial", *args]
         return super().parse_args(ctx, args)
+
+
+def _bare(args: Sequence[str], params: Sequence[Any]) -> list[str]:
+    """The words that belong to no option, up to an option that is none of these."""
+    flags = {name: getattr(one, "is_flag", True) for one in params for name in (*one.opts, *one.secondary_opts)}
+    words, rest = [], iter(args)
+    for word in rest:
+        name, given, _ = word.partition("=")
+        if not word.startswith("-"):
+            words.append(word)
+        elif name not in flags:
+            break
+        elif not given and not flags[name]:
+            next(rest, None)
+    return words
 
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, cls=Commands)
@@ -44,6 +63,7 @@ RESULTS = Annotated[Path, typer.Option("--results", help="where results are")]
 ON = Annotated[str, typer.Option("--on", help="the benchmark: a file of evaluators/")]
 DEBUG = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
 JSON = Annotated[bool, typer.Option("--json", help="print JSON")]
+COMMANDS = ("compare", "summarize", "import-runs")  # what a word that is no trial may have meant
 HARDEN = "Decode hardening (off by default; told in the names of what is kept)"
 
 
@@ -96,7 +116,7 @@ def evaluate_trial(
         if trial is not None:
             if source:
                 raise ValueError("give a trial, or --source and --target, not both: a trial has its own source")
-            run = find_trial(trial, kept)
+            run = find_trial(trial, kept, commands=COMMANDS)
             kept = Results(run.path.resolve().parents[1])
             evaluator = load_evaluator(on) if on else None
             question = judging.of_trial(
@@ -143,8 +163,11 @@ def compare_trials(
 ) -> None:
     """Compare two trials problem by problem: exact McNemar p, bootstrap interval, wins and losses, Holm over readings."""
     with guarded(console, debug=debug):
+        from raybridge.shown import check_benchmark
+
         kept = Results(results)
         first, second = find_trial(a, kept), find_trial(b, kept)
+        check_benchmark(on, also=[name for run in (first, second) for name, _, _ in run.sampled()])
         left = Asked(run=first, arm=arm or default_arm(first, on, split), on=on, split=split, step=step_a)
         right = Asked(run=second, arm=arm_b or arm or default_arm(second, on, split), on=on, split=split, step=step_b)
         bands = band_of(Results(first.path.resolve().parents[1]), on, split, right.arm)
@@ -168,6 +191,7 @@ def summarize(
     with guarded(console, debug=debug):
         from raybridge import shown
 
+        shown.check_benchmark(on)
         evaluations = [one for path in paths for one in shown.evaluations_at(path, on)]
         rows = [row for where, samples in evaluations for row in shown.summarise_samples(samples, where)]
         examples_ = shown.examples_of(evaluations[-1][1], examples)

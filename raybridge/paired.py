@@ -151,8 +151,11 @@ def _corrected(pairs: Sequence[Pair], bands: Mapping[str, float] | None = None) 
     return compared
 
 
-def find_trial(named: str, results: Results) -> TrialRun:
-    """A trial by its directory, its directory's name, its name or the beginning of its fingerprint."""
+def find_trial(named: str, results: Results, *, commands: Sequence[str] = ()) -> TrialRun:
+    """A trial by its directory, its directory's name, its name or the beginning of its fingerprint.
+
+    commands: what may stand in a trial's place, and be mistyped.
+    """
     path = Path(named)
     if (path / "trial.json").is_file():
         results = Results(path.resolve().parents[1])
@@ -162,7 +165,8 @@ def find_trial(named: str, results: Results) -> TrialRun:
         run for run in trials if named in (run.path.name, run.name) or (len(named) >= 8 and run.fingerprint.startswith(named))
     ]
     if not fits:
-        raise unknown("trial", named, [run.path.name for run in trials], str(results.root))
+        kind = "trial or command" if commands else "trial"
+        raise unknown(kind, named, [*(run.path.name for run in trials), *commands], str(results.root))
     if len(fits) > 1:
         raise ValueError(
             f"{named!r} is the name of {len(fits)} trials: {', '.join(run.path.name for run in fits)}; give one of these"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,23 @@ from raybridge.results import Results
 from raybridge.statistics import wilson
 
 
-def load_evaluator(name: str) -> Evaluator:
-    """The evaluator that a file of evaluators/ offers, with its default options."""
+def benchmarks() -> list[str]:
+    """The names of the files of evaluators/."""
     package = importlib.util.find_spec("evaluators")
     assert package is not None
-    names = [module.name for module in pkgutil.iter_modules(package.submodule_search_locations)]
-    if name not in names:
-        raise unknown("benchmark", name, names, "--on")
+    return [module.name for module in pkgutil.iter_modules(package.submodule_search_locations)]
+
+
+def check_benchmark(name: str, also: Iterable[str] = ()) -> None:
+    """Refuse a name that no file of evaluators/ has, nor `also`, with its nearest."""
+    valid = sorted({*benchmarks(), *also})
+    if name not in valid:
+        raise unknown("benchmark", name, valid, "--on")
+
+
+def load_evaluator(name: str) -> Evaluator:
+    """The evaluator that a file of evaluators/ offers, with its default options."""
+    check_benchmark(name)
     module = importlib.import_module(f"evaluators.{name}")
     offered: list[Any] = [one for one in vars(module).values() if is_dataclass(one) and getattr(one, "name", None) == name]
     assert len(offered) == 1, f"evaluators/{name}.py must offer one dataclass named {name!r}"

@@ -206,7 +206,7 @@ def test_an_answer_that_never_changes_is_flagged(finished, monkeypatch):
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["nothing"], "unknown trial 'nothing'"),
+        (["nothing"], "unknown trial or command 'nothing'"),
         (["PATH", "--on", "gsm"], "unknown benchmark 'gsm'; .* did you mean 'gsm8k'"),
         (["PATH", "--arms", "bridge"], "unknown arm 'bridge'; .* did you mean 'bridged'"),
         (["PATH", "--bits", "5"], "--bits 5: valid are 16, 8, 6, 4"),

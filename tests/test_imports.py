@@ -347,6 +347,7 @@ def test_arms_of_one_trial_are_compared(two) -> None:
         (["better", "worse", "--split", "dev"], r"was not evaluated on gsm8k, split dev; it was on test \(--split\)"),
         (["better", "worse", "--step-a", "7"], "was not evaluated at step 7; valid: 40"),
         (["better", "worse", "--on", "svamp"], r"was not evaluated on svamp, split test; it was on gsm8k \(test\)"),
+        (["better", "worse", "--on", "gsm8"], "unknown benchmark 'gsm8'; valid: .*; did you mean 'gsm8k'"),
         (["better", "better"], r"better-\w+ \(bridged\) at step 40 on both sides; --arm-b, --step-a or --step-b"),
     ],
 )
@@ -354,6 +355,33 @@ def test_bad_comparisons_are_one_sentence(two, args: list[str], message: str) ->
     result = CliRunner().invoke(app, ["compare", "--on", "gsm8k", *args, "--results", str(two)])
     assert result.exit_code == 2
     assert re.search(message, said(result)), said(result)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["compar", "better", "worse"], "unknown command 'compar'; valid: .*; did you mean 'compare'"),
+        (["compar", "better", "worse", "--arm", "bridged"], "unknown command 'compar'; .* did you mean 'compare'"),
+        (["compar", "--on", "gsm8k", "better", "worse"], "unknown command 'compar'; .* did you mean 'compare'"),
+        (["--on=gsm8k", "better", "worse"], "Got unexpected extra argument"),
+        (["sumarize", "better"], "unknown command 'sumarize'; .* did you mean 'summarize'"),
+        (["import-run", "better"], "unknown command 'import-run'; .* did you mean 'import-runs'"),
+        (["better", "worse"], "unknown command 'better'; valid: trial, compare, summarize, import-runs, one trial alone"),
+        (["better", "--onn", "gsm8k"], "No such option: --onn .*--on"),
+        (["summarize", "better", "--on", "gsm8"], "unknown benchmark 'gsm8'; .* did you mean 'gsm8k'"),
+    ],
+)
+def test_a_mistyped_word_of_a_call_gets_its_nearest(args: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code == 2
+    assert re.search(message, said(result)), said(result)
+
+
+@pytest.mark.parametrize("command", ["compare", "summarize", "import-runs"])
+def test_a_mistyped_command_without_a_word_behind_it_is_not_only_a_trial(two, command: str) -> None:
+    result = CliRunner().invoke(app, [command[:-1], "--results", str(two)])
+    assert result.exit_code == 2
+    assert re.search(f"unknown trial or command '{command[:-1]}'; valid: .*; did you mean '{command}'", said(result))
 
 
 def test_a_trial_is_found_by_its_directory_and_its_fingerprint(two) -> None:
