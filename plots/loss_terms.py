@@ -80,7 +80,9 @@ def caption(rows: pd.DataFrame) -> str:
         [
             f"Training batches, {seeds_of(counts)}{'; shaded from the lowest to the highest' if counts.max() > 1 else ''}.",
             "Values and norms of the gradients are before weighting.",
-            f"No gradient although on: {', '.join(dead)}." if dead else "Every term that is on moves the translator.",
+            f"No gradient although on: {', '.join(map(words, dead))}."
+            if dead
+            else "Every term that is on moves the translator.",
             *([f"The {len(labels)} of {many} configurations with most terms."] if many > len(labels) else []),
         ]
     )

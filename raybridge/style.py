@@ -68,6 +68,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "no_context": {"color": GREY, "linestyle": ":", "marker": "d"},
 }
 CONTROLS = ("shuffled", "zero", "random", "mean", "no_context")
+LOSSES = {"info_nce": "InfoNCE", "text_kl": "text KL"}  # losses whose names are no plain words
 
 # Looks for things that are told apart without being arms, such as trials in one panel.
 LOOKS: list[dict[str, Any]] = [
@@ -92,8 +93,8 @@ def arm_look(arm: str) -> dict[str, Any]:
 
 
 def words(name: str) -> str:
-    """A name as a reader sees it: token_budget is token budget."""
-    return name.replace("_", " ")
+    """The name of an arm or a loss as a reader sees it: token_budget is token budget, info_nce is InfoNCE."""
+    return LOSSES.get(name, name.replace("_", " "))
 
 
 def folded(label: str) -> str:

@@ -366,6 +366,23 @@ def test_loss_terms_mark_a_term_that_is_on_and_moves_nothing(tmp_path):
     assert answer["gradient"].gt(0).all()
 
 
+def test_losses_have_their_written_names_in_legend_and_caption(tmp_path):
+    from raybridge.losses.contrastive import InfoNCE
+    from raybridge.losses.distillation import TextKL
+
+    run = synthetic.trial(tmp_path, "alone", points=2, n=20)
+    for step in (2000, 2010):
+        terms = {InfoNCE.name: 0.0, TextKL.name: 0.5}
+        values = {f"{what}/{term}": 1.0 for what in ("loss", "weight") for term in terms}
+        run.append_metrics({"step": step, **values, **{f"gradient/{term}": at for term, at in terms.items()}})
+    plot = load(HOUSE / "plots/loss_terms.py")
+    figure, rows = Figure(), plot.table(Runs(Results(tmp_path)))
+    plot.draw(figure, rows)
+    legends = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {"InfoNCE", "text KL", "answer", "reconstruction"} <= legends
+    assert "No gradient although on: InfoNCE." in plot.caption(rows)
+
+
 def test_every_plot_file_says_what_it_needs_and_draws_from_these_results(runs):
     for path in plots.plot_files():
         plot = load(path)
