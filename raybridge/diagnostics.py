@@ -13,7 +13,6 @@ Shapes: B questions, K soft tokens, D target width, V vocabulary, T source posit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raybridge.runs import ATTENTION_BINS
+from raybridge.translators import TranslatorModule
 from raybridge.translators.parts import Attention
 
 COMPONENTS = 64  # singular values kept
@@ -97,27 +97,26 @@ def binned(attention_BKT: Tensor, mask_BT: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def attention_of(module: nn.Module, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor | None:
-    """Where the queries look (B, K, T), mean over heads and layers; None for a translator without cross-attention."""
+def attention_of(module: TranslatorModule, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor | None:
+    """Where the queries look (B, K, T), mean over heads, layers and steps; None for a translator without cross-attention.
+
+    A translator that pools the question before its soft tokens see it has one query (B, 1, T).
+    """
     seen: list[Tensor] = []
 
     def watch(attention: nn.Module, inputs: tuple[Any, ...]) -> None:
         assert isinstance(attention, Attention)
         x_BKW, memory_BTW, mask = inputs
-        if mask is not None:  # queries among themselves have none
+        if mask is mask_BT:  # neither queries among themselves nor a guided flow without its question
             seen.append(_weights(attention, x_BKW, memory_BTW, mask))
 
-    handles = [part.register_forward_pre_hook(watch) for part in _attentions(module)]
+    handles = [part.register_forward_pre_hook(watch) for part in module.core.attentions]
     try:
         module(states_BTLS, mask_BT)
     finally:
         for handle in handles:
             handle.remove()
     return torch.stack(seen).mean(0) if seen else None
-
-
-def _attentions(module: nn.Module) -> Iterator[nn.Module]:
-    return (part for part in module.modules() if isinstance(part, Attention))
 
 
 def _weights(attention: Attention, x_BKW: Tensor, memory_BTW: Tensor, mask_BT: Tensor) -> Tensor:

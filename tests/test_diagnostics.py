@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import inspect
+import pkgutil
+from dataclasses import is_dataclass, replace
+from importlib import import_module
+
 import pandas as pd
 import pytest
 import synthetic
 import torch
+from test_translators import CONFIGS as TRANSLATORS
+from test_translators import all_translators, awake, build, states
 
-from raybridge import diagnostics
+from raybridge import diagnostics, translators
 from raybridge.diagnostics import attention_of, binned, conditioning_of, nearest, singular_values
 from raybridge.files import write_frame
+from raybridge.losses.next_token import AnswerNLL
+from raybridge.losses.other_target import OtherTarget
 from raybridge.results import Results
 from raybridge.runs import ATTENTION_BINS, CONDITIONING, Runs
+from raybridge.step import build_trainer
+from raybridge.train import look_inside
 from raybridge.translators.attention_pooling import AttentionPooling
 from raybridge.translators.bottlenecked import Bottlenecked
+from raybridge.translators.dit import DiT
+from raybridge.translators.hybrid_dit import HybridDiT
+from raybridge.translators.interlingua import Interlingua
 from raybridge.translators.linear import Linear
+from raybridge.translators.options import Option
+from raybridge.translators.prompt_tuning import PromptTuning
+from raybridge.world import World
 
 
 def test_singular_values_are_those_of_the_whole_matrix(monkeypatch):
@@ -119,3 +136,55 @@ def test_a_file_without_its_columns_is_refused(tmp_path):
 def test_one_question_has_no_spread():
     with pytest.raises(ValueError, match="at least 2"):
         conditioning_of(torch.randn(1, 3, 8), torch.randn(9, 8))
+
+
+def core_of(config):
+    while isinstance(config, Option):
+        config = config.translator
+    return config
+
+
+def queries_of(config) -> int:
+    """How many queries of a translator read the question."""
+    core = core_of(config)
+    if isinstance(core, DiT) and not isinstance(core, HybridDiT):
+        return 1 if core.pooling == "attention" else 0
+    return 0 if isinstance(core, Linear | PromptTuning) else config.soft_tokens
+
+
+@all_translators
+def test_every_translator_can_be_looked_into_when_its_trial_ends(config, trial, source, target, tmp_path):
+    core = core_of(config)
+    also = core.also if isinstance(core, Interlingua) else ()
+    trained = replace(trial, translator=config, losses=(AnswerNLL(), *(OtherTarget(target=name) for name in also)))
+    trainer = build_trainer(trained, source=source, target=target, world=World())
+    run = Results(tmp_path).open_trial(name="t", fingerprint=trained.fingerprint, config=trained.resolved(), provenance={})
+    look_inside(trainer, run, awake(trainer.module).state_dict())
+    rows = pd.read_parquet(run.path / "samples/pocket/conditioning.parquet")
+    assert rows["value"].notna().all()
+    assert (rows["kind"] == "nearest").sum() == config.soft_tokens
+    attention = rows[rows["kind"] == "attention"]["value"].to_numpy().reshape(queries_of(config), ATTENTION_BINS)
+    assert attention.sum(1) == pytest.approx(1)
+
+
+def test_every_translator_there_is_was_looked_into():
+    modules = [import_module(f"{translators.__name__}.{found.name}") for found in pkgutil.iter_modules(translators.__path__)]
+    classes = {thing for module in modules for thing in vars(module).values() if inspect.isclass(thing)}
+    there = {one for one in classes if is_dataclass(one) and hasattr(one, "build")}
+    assert there == {type(config) for config in TRANSLATORS} | {type(core_of(config)) for config in TRANSLATORS}
+
+
+def test_attention_of_a_hybrid_is_that_of_its_soft_tokens_and_not_of_its_pool():
+    config = HybridDiT(soft_tokens=1, layers=(0, 2), width=32, depth=2, heads=4, eval_steps=3)
+    module, seen = awake(build(config)).eval(), []
+    for block in module.blocks:
+        block.cross_attention.register_forward_pre_hook(lambda part, given: seen.append(diagnostics._weights(part, *given)))
+    told = attention_of(module, *states(config))
+    assert len(seen) == 2 * 3
+    torch.testing.assert_close(told, torch.stack(seen).mean(0))
+
+
+def test_attention_of_a_guided_flow_leaves_out_the_pass_without_its_question():
+    config = HybridDiT(soft_tokens=3, layers=(0, 2), width=32, depth=2, heads=4, eval_steps=1)
+    plain, guided = (awake(build(one)).eval() for one in (config, replace(config, guidance=3.0)))
+    torch.testing.assert_close(attention_of(guided, *states(config)), attention_of(plain, *states(config)))

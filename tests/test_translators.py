@@ -38,6 +38,7 @@ CONFIGS = [
     DiT(soft_tokens=6, layers=(0, 2), width=32, depth=2, heads=4, pooling="mean", train_steps=1, eval_steps=3),
     DiT(soft_tokens=3, layers=(1,), width=32, depth=1, heads=2, guidance=2.0),
     HybridDiT(soft_tokens=5, layers=(0, 2), width=32, depth=2, heads=4),
+    HybridDiT(soft_tokens=1, layers=(1,), width=32, depth=1, heads=2, guidance=2.0),
     LayerMix(translator=Linear(soft_tokens=4, layers=(1,)), layers=(0, 1, 3)),
     Projected(translator=HybridDiT(soft_tokens=3, layers=(0, 2), width=32, depth=1, heads=2)),
     Projected(translator=LayerMix(translator=BOTTLENECKED[0], layers=(2, 1, 0))),

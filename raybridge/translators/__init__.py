@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from raybridge.translators.parts import Attention
+
 
 class TranslatorModule(nn.Module):
     """What `Translator.build` returns."""
@@ -30,6 +32,11 @@ class TranslatorModule(nn.Module):
     def core(self) -> TranslatorModule:
         """The translator without the options around it."""
         return self
+
+    @property
+    def attentions(self) -> list[Attention]:
+        """Where its soft tokens attend to the question or to each other: what `diagnostics` looks at."""
+        return [part for part in self.modules() if isinstance(part, Attention)]
 
     def core_states(self, states_BTLS: Tensor) -> Tensor:
         """The states as the core reads them, behind the options around it."""

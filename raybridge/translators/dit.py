@@ -144,6 +144,12 @@ class DiTModule(TranslatorModule):
             pooled_BW=torch.where(which_B[:, None], null_W, condition.pooled_BW),
         )
 
+    def nothing(self, rows: int, dtype: torch.dtype) -> Condition:
+        """What `dropped` makes of rows, in one position: attention over many that are equal gives the same."""
+        null_BW = self.null_W.to(dtype).expand(rows, -1)
+        mask_B1 = torch.ones(rows, 1, dtype=torch.bool, device=null_BW.device)
+        return Condition(memory_BTW=null_BW.unsqueeze(1), mask_BT=mask_B1, pooled_BW=null_BW)
+
     def velocity(self, x_BKD: Tensor, time_B: Tensor, condition: Condition) -> Tensor:
         """Velocity (B, K, D) at points of the flow and their times."""
         steering_BW = self.time(time_features(time_B, self.config.width)) + condition.pooled_BW
@@ -158,8 +164,7 @@ class DiTModule(TranslatorModule):
         velocity_BKD = self.velocity(x_BKD, time_B, condition)
         if self.training or self.config.guidance == 1:
             return velocity_BKD
-        nothing = self.dropped(condition, torch.ones(len(time_B), dtype=torch.bool, device=time_B.device))
-        unconditional_BKD = self.velocity(x_BKD, time_B, nothing)
+        unconditional_BKD = self.velocity(x_BKD, time_B, self.nothing(len(time_B), condition.memory_BTW.dtype))
         return unconditional_BKD + self.config.guidance * (velocity_BKD - unconditional_BKD)
 
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:

@@ -18,9 +18,9 @@ from raybridge.translators.parts import Attention
 class HybridDiT(DiT):
     """A `DiT` with cross-attention between self-attention and feed-forward of every block."""
 
-    def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> DiTModule:
+    def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> HybridDiTModule:
         """The module, initialised from torch's current random state."""
-        return DiTModule(self, source_dim, target_dim, target_rms, block=HybridBlock)
+        return HybridDiTModule(self, source_dim, target_dim, target_rms, block=HybridBlock)
 
 
 class HybridBlock(Block):
@@ -36,3 +36,12 @@ class HybridBlock(Block):
         """The residual branches, in order."""
         attention, mlp = super().branches(condition)
         return [attention, lambda x: self.cross_attention(x, condition.memory_BTW, condition.mask_BT), mlp]
+
+
+class HybridDiTModule(DiTModule):
+    """See the file's docstring."""
+
+    @property
+    def attentions(self) -> list[Attention]:
+        """Those of the blocks: the query that pools the question is no soft token's."""
+        return [part for block in self.blocks for part in block.modules() if isinstance(part, Attention)]
