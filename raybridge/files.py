@@ -78,6 +78,14 @@ def write_bytes(path: Path, content: bytes, *, mark: str = "") -> None:
         raise
 
 
+def written_since(path: Path, time_: float) -> bool:
+    """Whether a file is there and was written after a time."""
+    try:
+        return path.stat().st_mtime >= time_
+    except FileNotFoundError:
+        return False
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete temporary files that a killed process left here; one that is still being written is younger."""
     for path in folder.glob(f".*{LEFTOVER}"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from rich import box
@@ -64,10 +63,10 @@ def row_of(trial: Trial, results: Results, *, since: float = 0.0) -> Row:
     step = int(result["steps"]) if result else int(metrics["step"].iloc[-1]) if len(metrics) else 0
     dev = evals[(evals["split"] == "dev") & (evals["reading"] == trial.evaluator.readings[0])]
     bridged, shuffled = (dev[dev["arm"] == arm] for arm in ("bridged", "shuffled"))
-    state: State = "training" if len(metrics) and touched(run.path / "metrics.jsonl", since) else "waiting"
+    state: State = "training" if len(metrics) and run.logged(since=since) else "waiting"
     if result:
         state = "complete"
-    elif touched(run.path / "failure.json", since):
+    elif run.launch.failed(since=since):
         state = "failed"
     elif step >= trial.steps and state == "training":
         state = "testing"
@@ -83,14 +82,6 @@ def row_of(trial: Trial, results: Results, *, since: float = 0.0) -> Row:
         shuffled=float(shuffled["accuracy"].iloc[-1]) if len(shuffled) else None,
         seconds_left=None if rate is None else float(rate * (trial.steps - step)),
     )
-
-
-def touched(path: Path, since: float) -> bool:
-    """Whether a file is there and was written after a time."""
-    try:
-        return path.stat().st_mtime >= since
-    except FileNotFoundError:
-        return False
 
 
 def table(rows: Sequence[Row], *, width: int = 160) -> Table:

@@ -1,5 +1,7 @@
 """The only reader and writer of ray_results/: what ran, what it measured, what was written down.
 
+What a launch leaves beside a trial's results is in raybridge/launches.py, a sweep's folder in raybridge/sweep_folder.py.
+
 Everything is written to a temporary name and renamed, so that whatever ends a process, a file is the old one or the new
 one. A trial's directory has one writer at a time (rank 0 of its trainer, or the command that evaluates it); any number may
 read. No pickle.
@@ -30,7 +32,10 @@ from raybridge.files import (
     write_bytes,
     write_frame,
     write_json,
+    written_since,
 )
+from raybridge.launches import Launch
+from raybridge.sweep_folder import SweepFolder
 
 EVAL_KEYS = ["step", "evaluator", "split", "arm", "reading"]
 EVAL_COLUMNS = [
@@ -38,6 +43,7 @@ EVAL_COLUMNS = [
     *("n", "correct", "accuracy", "low", "high", "invalid", "truncated", "nll", "nll_tokens"),
     *("prompt_tokens", "soft_tokens", "generated_tokens", "seconds"),
 ]
+CONDITIONING = ["kind", "index", "value", "n"]  # columns of conditioning.parquet; what they mean: raybridge/diagnostics.py
 TEXTS = ("completion", "prompt_hash")  # columns of samples that take the room
 STEP = re.compile(r"step_(\d{6,})")
 
@@ -65,6 +71,11 @@ class TrialRun:
         """Whether the trial has ended and its result is written."""
         return (self.path / "result.json").exists()
 
+    @property
+    def launch(self) -> Launch:
+        """What its last launch left beside the results."""
+        return Launch(self.path)
+
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl. A number that is not finite is written as null."""
         append_line(self.path / "metrics.jsonl", {key: _finite(value) for key, value in row.items()})
@@ -73,6 +84,10 @@ class TrialRun:
         """Logged steps in order. The last row of a step wins; a last line that a kill cut short is dropped."""
         rows = {row["step"]: row for row in read_lines(self.path / "metrics.jsonl")}
         return pd.DataFrame([rows[step] for step in sorted(rows)]) if rows else pd.DataFrame(columns=["step"])
+
+    def logged(self, *, since: float) -> bool:
+        """Whether a step was logged after a time."""
+        return written_since(self.path / "metrics.jsonl", since)
 
     def truncate_metrics(self, step: int) -> None:
         """Forget the logged steps after `step`: a resumed trial writes them again."""
@@ -105,6 +120,16 @@ class TrialRun:
     def write_conditioning(self, evaluator: str, frame: pd.DataFrame) -> None:
         """Write what the soft tokens of the best checkpoint look like from inside (raybridge.diagnostics says the rows)."""
         write_frame(self.path / "samples" / evaluator / "conditioning.parquet", frame)
+
+    def conditioning(self) -> pd.DataFrame:
+        """What was written of it, a row for each (evaluator, kind, index)."""
+        found = []
+        for path in sorted(self.path.glob("samples/*/conditioning.parquet")):
+            table = read_frame(path)
+            if missing := [name for name in CONDITIONING if name not in table]:
+                raise ValueError(f"{path} has no column {missing[0]!r}; it needs {', '.join(CONDITIONING)}")
+            found.append(table[CONDITIONING].assign(evaluator=path.parent.name))
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["evaluator", *CONDITIONING])
 
     def samples(self, evaluator: str, split: str, step: int, *, text: bool = True) -> pd.DataFrame | None:
         """The sample rows of one evaluation, or None; without `text` the completions stay on disk."""
@@ -164,8 +189,7 @@ class TrialRun:
 
     def failure(self) -> str | None:
         """The sentence that says why the trial ended without a result, if it was left."""
-        path = self.path / "failure.json"
-        return str(read_json(path, needs=("sentence",))["sentence"]) if path.exists() and not self.complete else None
+        return None if self.complete else self.launch.why()
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, the last file of a trial: it is complete from then on."""
@@ -174,46 +198,6 @@ class TrialRun:
     def result(self) -> dict[str, Any] | None:
         """What the trial came to, or None while it has not ended."""
         return read_json(self.path / "result.json") if self.complete else None
-
-
-@dataclass(frozen=True)
-class SweepFolder:
-    """What is on disk of one sweep: sweeps/<sweep>/."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """The sweep's name."""
-        return self.path.name
-
-    @property
-    def tune_path(self) -> Path:
-        """Where Ray Tune keeps its own state."""
-        return self.path / "tune"
-
-    def write_plan(self, plan: Mapping[str, Any]) -> None:
-        """Write plan.json: the trials that the sweep asks for."""
-        self.write_json("plan.json", plan)
-
-    def plan(self) -> dict[str, Any] | None:
-        """The plan, or None where the sweep was never launched."""
-        path = self.path / "plan.json"
-        return read_json(path) if path.exists() else None
-
-    def question(self) -> str | None:
-        """What the sweep asks, once its summary is written."""
-        path = self.path / "EXPERIMENTS_SUMMARY.md"
-        paragraphs = path.read_text(encoding="utf8").split("\n\n") if path.exists() else []
-        return paragraphs[1] if len(paragraphs) > 1 else None
-
-    def write_text(self, name: str, text: str) -> None:
-        """Write a text file of the sweep."""
-        write_bytes(self.path / name, text.encode())
-
-    def write_json(self, name: str, content: Any) -> None:
-        """Write a JSON file of the sweep."""
-        write_json(self.path / name, content)
 
 
 class Results:

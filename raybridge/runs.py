@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,10 @@ from raybridge.answers import (
 )
 from raybridge.config import fingerprint as fingerprint_of
 from raybridge.errors import unknown
-from raybridge.files import read_frame
 from raybridge.naming import flattened, group_of, labels_of, name_of, short
-from raybridge.results import EVAL_COLUMNS, Results, TrialRun
+from raybridge.results import CONDITIONING, EVAL_COLUMNS, Results, TrialRun
 
 ATTENTION_BINS = 16  # equal parts of a question, by which attention is counted
-CONDITIONING = ["kind", "index", "value", "n"]  # columns of conditioning.parquet; what they mean: raybridge/diagnostics.py
 OF_THE_TRIAL = ["trial", "fingerprint", "label", "group", "seed", "pair", "K"]  # K: soft tokens of its translator
 
 
@@ -148,13 +145,7 @@ class Runs:
     @cached_property
     def conditioning(self) -> pd.DataFrame:
         """A row for each (trial, evaluator, kind, index) of the diagnostics that an evaluation left beside its samples."""
-        tables = {}
-        for fingerprint, run in self.runs.items():
-            found = [
-                conditioning_at(path).assign(evaluator=path.parent.name)
-                for path in sorted(run.path.glob("samples/*/conditioning.parquet"))
-            ]
-            tables[fingerprint] = stacked(*found) if found else pd.DataFrame()
+        tables = {fingerprint: run.conditioning() for fingerprint, run in self.runs.items()}
         return self._joined(tables, ["evaluator", *CONDITIONING])
 
     @cached_property
@@ -295,12 +286,3 @@ class Runs:
         place = {fingerprint: number for number, fingerprint in enumerate(self.trials["fingerprint"])}
         rows = np.repeat([place[fingerprint] for fingerprint in kept], [len(part) for part in kept.values()])
         return pd.concat([self.trials[OF_THE_TRIAL].iloc[rows].reset_index(drop=True), table], axis=1)
-
-
-def conditioning_at(path: Path) -> pd.DataFrame:
-    """The diagnostics in one file, checked."""
-    table = read_frame(path)
-    missing = [name for name in CONDITIONING if name not in table]
-    if missing:
-        raise ValueError(f"{path} has no column {missing[0]!r}; it needs {', '.join(CONDITIONING)}")
-    return table[CONDITIONING]

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from raybridge.evaluation import summarise
-from raybridge.files import read_json
 from raybridge.requests import BASELINE_ARMS, TRIAL_ARMS_TEST, baseline_requests, problems_of
 from raybridge.results import Results, TrialRun
 from raybridge.statistics import Comparison, compare, corrected, minimum_detectable_effect
@@ -157,13 +156,10 @@ def overheads(findings: Sequence[Finding]) -> list[str]:
     """Seconds from a trial's start to its first step, and the share of its time outside training and evaluation."""
     lines = []
     for finding in findings:
-        path = finding.run.path / "timing.json"
-        if not path.exists():
+        timing = finding.run.launch.timing()
+        if timing is None or timing.first_step is None:
             continue
-        timing = read_json(path)
-        if timing["first_step"] is None:
-            continue
-        whole, before = timing["ended"] - timing["started"], timing["first_step"] - timing["started"]
+        whole, before = timing.ended - timing.started, timing.first_step - timing.started
         lines.append(
             f"{finding.trial.name}: first step {before:.1f} s after its start, {whole:.0f} s in all, "
             f"{before / whole:.0%} outside training and evaluation"

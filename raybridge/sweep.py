@@ -27,9 +27,10 @@ from raybridge import lm, matrix
 from raybridge.command import guarded
 from raybridge.errors import unknown
 from raybridge.progress import Row, changes, row_of, table
-from raybridge.results import Results, SweepFolder, TrialRun
+from raybridge.results import Results, TrialRun
 from raybridge.scales import SCALES, Scale
 from raybridge.summary import write_summary
+from raybridge.sweep_folder import SweepFolder
 from raybridge.trial import Trial
 
 console = Console(width=None if sys.stdout.isatty() else 140)  # a log file has no width of its own
@@ -247,7 +248,7 @@ def why_failed(run_: TrialRun | None, results: Results) -> str:
         return why
     if shutil.disk_usage(results.root).free < ROOM:
         return f"the disk of {results.root} is full; what was complete is kept, and the same command goes on from there"
-    logs = f"{run_.path / 'train.log'} and " if run_ and (run_.path / "train.log").exists() else ""
+    logs = f"{run_.launch.log} and " if run_ and run_.launch.log.exists() else ""
     return f"it ended without saying why; see {logs}Ray's logs in /tmp/ray/session_latest/logs"
 
 

@@ -16,7 +16,7 @@ FLOORS = {
     name: floor
     for floor, names in {
         0: "errors config files results statistics pieces lm kv_cache decode data wire translators losses stopping pocket"
-        " prompts measure"
+        " prompts measure launches sweep_folder"
         " world checkpoint command runlog recorded imports paired hardening shown byte_lm terminal",
         1: "trial answers naming findings outcomes cautions runs progress provenance",
         2: "scales batches step train evaluation requests models arms rescoring scoring latency assess"
@@ -175,6 +175,19 @@ def test_a_planted_violation_is_found(module, source, says):
 def test_what_the_design_allows_is_allowed(module, source):
     modules = sources()
     assert set(violations(modules | {module: source})) <= set(violations(modules))
+
+
+def test_files_of_a_trial_are_named_by_the_rooms_that_read_and_write_them():
+    rooms = {"raybridge.results", "raybridge.launches"}
+    files = {"metrics.jsonl", "evals.parquet", "conditioning.parquet", "result.json", "failure.json", "timing.json"}
+    named = {
+        (module, node.value)
+        for module, source in sources().items()
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and node.value in files
+    }
+    assert {file for _, file in named} == files
+    assert {module for module, _ in named} == rooms
 
 
 def test_drawing_starts_without_torch_and_ray():

@@ -27,7 +27,7 @@ from raybridge import lm
 from raybridge.cluster.replicas import ReplicaEvaluations, ReplicaPool, find_replicas
 from raybridge.command import sentence
 from raybridge.config import rebuild
-from raybridge.files import write_json
+from raybridge.launches import Timing
 from raybridge.provenance import provenance_of
 from raybridge.results import Results, TrialRun
 from raybridge.scales import Resources
@@ -35,10 +35,7 @@ from raybridge.train import train
 from raybridge.trial import Trial
 from raybridge.world import World
 
-FAILURE = "failure.json"  # in a trial's directory: why it ended without a result
-LOG = "train.log"  # what its first worker did, and every worker's failure
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # trying again would not help
-TIMING = "timing.json"  # when its driver and its first step began, and when it ended
 
 
 class Job(TypedDict):
@@ -66,7 +63,7 @@ def drive(config: dict[str, Job]) -> None:
     if Path(job["stop_file"]).exists():
         return
     run = open_run(trial, job["root"])
-    (run.path / FAILURE).unlink(missing_ok=True)
+    run.launch.begin()
     job["started"] = time.time()
     TorchTrainer(
         train_worker,
@@ -104,14 +101,14 @@ def train_worker(job: Job) -> None:
 def _say_why(run: TrialRun, why: str) -> None:
     """Leave a sentence for the command and the traceback for the log, as far as the disk takes them."""
     with contextlib.suppress(OSError):
-        write_json(run.path / FAILURE, {"sentence": why, "traceback": traceback.format_exc()})
+        run.launch.fail(why, traceback=traceback.format_exc())
         logging.getLogger("raybridge").exception(why)
 
 
 @contextlib.contextmanager
 def logged(run: TrialRun, *, rank: int) -> Iterator[None]:
     """Write what raybridge logs and Python warns of to train.log: all of the first worker's, failures of the others."""
-    handler = logging.FileHandler(run.path / LOG, encoding="utf8", delay=True)
+    handler = logging.FileHandler(run.launch.log, encoding="utf8", delay=True)
     handler.setFormatter(logging.Formatter(f"%(asctime)s worker {rank} %(levelname)s %(message)s"))
     handler.setLevel(logging.ERROR if rank else logging.INFO)
     loggers = [logging.getLogger("raybridge"), logging.getLogger("py.warnings")]
@@ -154,5 +151,5 @@ def _train_worker(trial: Trial, resources: Resources, run: TrialRun, job: Job) -
         interrupted=Path(job["stop_file"]).exists,
     )
     if world.rank == 0 and outcome == "complete":
-        timing = {"started": job["started"], "first_step": first_step[0] if first_step else None, "ended": time.time()}
-        write_json(run.path / TIMING, timing)
+        began = first_step[0] if first_step else None
+        run.launch.write_timing(Timing(started=job["started"], first_step=began, ended=time.time()))

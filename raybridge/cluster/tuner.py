@@ -15,11 +15,10 @@ import ray.tune
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from raybridge.cluster.replicas import ReplicaPool, start_replicas
-from raybridge.cluster.trainer import FAILURE, Job, drive
+from raybridge.cluster.trainer import Job, drive
 from raybridge.config import resolve
 from raybridge.data import Split
 from raybridge.evaluation import in_order
-from raybridge.files import write_json
 from raybridge.requests import baseline_requests, problems_of
 from raybridge.results import Results
 from raybridge.scales import Resources
@@ -79,10 +78,10 @@ def _tune(trials: Sequence[Trial], *, results: Results, folder: Path, resources:
     )
     for trial, outcome in zip(trials, tuner.fit(), strict=True):
         run = results.find(trial.fingerprint)
-        if outcome.error and run and not run.complete and not (run.path / FAILURE).exists():
+        if outcome.error and run and not run.complete and not run.launch.failed():
             # The worker could not say it itself: it was killed.
             said = str(outcome.error).strip()
-            write_json(run.path / FAILURE, {"sentence": said.splitlines()[-1], "traceback": said})
+            run.launch.fail(said.splitlines()[-1], traceback=said)
 
 
 class Silent(TrialProgressCallback):
