@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from raybridge import lm
+from raybridge import byte_lm, lm
 from raybridge.data import Evaluator
 from raybridge.trial import Trial
 
@@ -52,7 +52,12 @@ def commit() -> dict[str, Any]:
 
 @cache
 def model_identity(name: str) -> dict[str, Any]:
-    """What identifies a model's files without reading gigabytes: names and sizes, and the hash of its config."""
+    """What identifies a model's files without reading gigabytes: names and sizes, and the hash of its config.
+
+    Of `bytes`, which has no files, the hash of what makes it.
+    """
+    if name == byte_lm.NAME:
+        return {"code_sha256": hashlib.sha256(Path(byte_lm.__file__).read_bytes()).hexdigest()}
     place = Path(lm.place(name))
     if not place.exists():
         return {"hub": name}

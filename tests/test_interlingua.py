@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
+from local_runs import run_trial
 
 from raybridge import lm
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
 from raybridge.losses.other_target import OtherTarget
 from raybridge.prompts import frame
+from raybridge.results import Results
 from raybridge.step import build_trainer
 from raybridge.translators.interlingua import Interlingua, turned_to
 from raybridge.translators.linear import Linear
@@ -114,3 +117,16 @@ def test_a_trial_trains_from_bytes(trial, target):
     losses = [trainer.step(step, measure=False, interrupt=False) for step in range(4)]
     assert losses[-1].loss < losses[0].loss
     assert [term.loss.name for term in losses[0].terms] == ["answer", "other_target"]
+
+
+def test_a_trial_that_reads_bytes_for_two_targets_is_trained_judged_and_looked_into(trial, tmp_path, models):
+    reads_bytes = replace(trial, source="bytes", translator=replace(TWO, layers=(0,)), losses=(AnswerNLL(), OTHER))
+    outcome, run = run_trial(reads_bytes, Results(tmp_path), models)
+    assert outcome == "complete"
+    assert set(run.evals()["arm"]) == {"bridged", "shuffled", "bridged_with_text"}
+    assert {"attention", "nearest"} <= set(pd.read_parquet(run.path / "samples/pocket/conditioning.parquet")["kind"])
+
+
+def test_bytes_are_no_target_of_an_interlingua():
+    with pytest.raises(ValueError, match="'bytes' is a source, which answers nothing"):
+        replace(TWO, also=("bytes",))

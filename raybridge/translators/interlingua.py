@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from raybridge import lm
+from raybridge import byte_lm, lm
 from raybridge.errors import unknown
 from raybridge.translators import Translator, TranslatorModule
 from raybridge.translators.bottlenecked import Block
@@ -46,6 +46,10 @@ class Interlingua:
             raise ValueError("translator Interlingua: depth and latent_width must be at least 1")
         if len(set(self.also)) < len(self.also):
             raise ValueError(f"translator Interlingua: also must name each target once, not {self.also}")
+        if byte_lm.NAME in self.also:
+            raise ValueError(
+                f"translator Interlingua: {byte_lm.NAME!r} is a source, which answers nothing, and no other target"
+            )
 
     def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> InterlinguaModule:
         """The module, initialised from torch's current random state."""
