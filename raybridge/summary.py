@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,14 +167,17 @@ def overheads(findings: Sequence[Finding]) -> list[str]:
     return lines
 
 
-def write_summary(trials: Sequence[Trial], *, sweep: str, question: str, results: Results) -> str:
-    """Write summary.log, ablation_results.json and EXPERIMENTS_SUMMARY.md; returns the log's text."""
+def write_summary(trials: Sequence[Trial], *, sweep: str, question: str, results: Results, why: Mapping[str, str]) -> str:
+    """Write summary.log, ablation_results.json and EXPERIMENTS_SUMMARY.md; returns the log's text.
+
+    why: trials have no result, a sentence by name.
+    """
     findings = find(trials, results)
     folder = results.sweep(sweep)
     accuracies = [ACCURACY, *(accuracy_cells(finding) for finding in findings)]
     nlls = [NLL, *(nll_cells(finding) for finding in findings)]
     missing = [trial.name for trial in trials if trial.fingerprint not in {f.trial.fingerprint for f in findings}]
-    said = [*notes(findings), *(f"no result: {name}" for name in missing)]
+    said = [*notes(findings), *(f"no result: {name} ({why[name]})" for name in missing)]
     if findings:
         best = max(findings, key=lambda finding: finding.result["peak"])
         said.append(f"best on dev: {best.trial.name} (chosen on dev; its test figures were not used to choose it)")

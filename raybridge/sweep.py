@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -69,20 +69,21 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
     folder = results.sweep(sweep.name)
     resume = f"python -m raybridge.sweep {shlex.join(sys.argv[1:])}"
     with locked(folder), stoppable(folder, resume) as stop_file:
-        launch(trials, folder=folder, chosen=chosen, results=results, stop_file=stop_file)
+        failed = launch(trials, folder=folder, chosen=chosen, results=results, stop_file=stop_file)
         if not stop_file.exists() and (further := sweep.further(trials, results)):
             console.print("what was found asks for more:")
             console.print(plan_table(further, results))
             trials = [*trials, *further]
-            launch(trials, folder=folder, chosen=chosen, results=results, stop_file=stop_file)
+            failed |= launch(trials, folder=folder, chosen=chosen, results=results, stop_file=stop_file)
         if stop_file.exists():
             console.print(
                 f"stopped; every trial has its checkpoint. To go on: {resume}", soft_wrap=True, highlight=False, markup=False
             )
             raise typer.Exit(130)
-    text = write_summary(trials, sweep=sweep.name, question=sweep.question, results=results)
+    why = why_without(trials, results, failed)
+    text = write_summary(trials, sweep=sweep.name, question=sweep.question, results=results, why=why)
     console.print(text, soft_wrap=True, highlight=False, markup=False)
-    fail_if_failed(trials, results)
+    fail_if_failed(why)
 
 
 def choose_scale(name: str | None, gpus: int | None) -> Scale:
@@ -125,8 +126,8 @@ def plan_table(trials: Sequence[Trial], results: Results) -> Table:
     return drawn
 
 
-def launch(trials: Sequence[Trial], *, folder: SweepFolder, chosen: Scale, results: Results, stop_file: Path) -> None:
-    """Run what has no result yet on a cluster, under the live table."""
+def launch(trials: Sequence[Trial], *, folder: SweepFolder, chosen: Scale, results: Results, stop_file: Path) -> dict[str, str]:
+    """Run what has no result yet on a cluster, under the live table; why trials failed that left no directory."""
     from raybridge.cluster.session import cluster
     from raybridge.cluster.tuner import run_trials
 
@@ -136,11 +137,11 @@ def launch(trials: Sequence[Trial], *, folder: SweepFolder, chosen: Scale, resul
     found = {trial.fingerprint: results.find(trial.fingerprint) for trial in trials}
     waiting = [trial for trial in trials if (run_ := found[trial.fingerprint]) is None or not run_.complete]
     if not waiting and baselines_there(trials, results):
-        return
+        return {}
     with cluster(chosen.resources) as dashboard:
         console.print(f"dashboard {dashboard}")
         with watched(trials, results):
-            run_trials(
+            return run_trials(
                 waiting,
                 judged=trials,
                 results=results,
@@ -231,15 +232,17 @@ def stoppable(folder: SweepFolder, resume: str) -> Iterator[Path]:
         signal.signal(signal.SIGINT, before)
 
 
-def fail_if_failed(trials: Sequence[Trial], results: Results) -> None:
-    """Say why trials have no result, and fail."""
-    sentences = []
-    for trial in trials:
-        run_ = results.find(trial.fingerprint)
-        if run_ is None or not run_.complete:
-            sentences.append(f"trial {trial.name} has no result: {why_failed(run_, results)}")
-    if sentences:
-        raise RuntimeError("\n".join(sentences))
+def why_without(trials: Sequence[Trial], results: Results, failed: Mapping[str, str]) -> dict[str, str]:
+    """Why trials have no result, a sentence by name. failed: what `launch` returned."""
+    runs = {trial: results.find(trial.fingerprint) for trial in trials}
+    lacking = {trial: run_ for trial, run_ in runs.items() if run_ is None or not run_.complete}
+    return {trial.name: failed.get(trial.fingerprint) or why_failed(run_, results) for trial, run_ in lacking.items()}
+
+
+def fail_if_failed(why: Mapping[str, str]) -> None:
+    """Say which trials have no result and why, and fail."""
+    if why:
+        raise RuntimeError("\n".join(f"trial {name} has no result: {sentence}" for name, sentence in why.items()))
 
 
 def why_failed(run_: TrialRun | None, results: Results) -> str:

@@ -18,6 +18,8 @@ from raybridge.statistics import compare, holm
 from raybridge.summary import ACCURACY, NLL, accuracy_cells, find, nll_cells, overheads, plain, write_summary
 from raybridge.trial import Trial
 
+WHY = {"t_4tok": "loss is nan at step 7"}  # no result of this one
+
 
 def tiny(soft_tokens: int) -> Trial:
     translator = replace(POCKET.trial.translator, soft_tokens=soft_tokens, width=32, depth=1, heads=2)
@@ -86,17 +88,17 @@ def test_the_trap_compression_in_name_only_is_flagged(finished):
     assert large.compression <= 1 < small.compression
     assert "(!)" in accuracy_cells(large)[ACCURACY.index("compression")]
     assert "(!)" not in accuracy_cells(small)[ACCURACY.index("compression")]
-    text = write_summary(trials, sweep="s", question="?", results=results)
+    text = write_summary(trials, sweep="s", question="?", results=results, why=WHY)
     assert "(!) no compression: at least as many soft tokens as question tokens in t_64tok." in text
 
 
 def test_what_is_written(finished):
     trials, results = finished
-    text = write_summary(trials, sweep="s", question="How few?", results=results)
+    text = write_summary(trials, sweep="s", question="How few?", results=results, why=WHY)
     folder = results.sweep("s").path
     assert (folder / "summary.log").read_text(encoding="utf8") == text
     assert text.startswith("sweep s: How few?\n")
-    assert "no result: t_4tok" in text
+    assert "no result: t_4tok (loss is nan at step 7)" in text
     told = json.loads((folder / "ablation_results.json").read_text(encoding="utf8"))
     assert told["missing"] == ["t_4tok"]
     assert [one["name"] for one in told["trials"]] == ["t_2tok", "t_64tok"]
@@ -118,13 +120,13 @@ def test_the_trap_a_missing_baseline_is_said_and_is_no_zero(finished, tmp_path):
     assert (row["text"], row["no context"], row["gap recovered"]) == ("missing", "missing", "-")
     assert plain(finding)["gap_recovered"] is None
     assert "target" not in plain(finding)["test"]
-    text = write_summary(trials, sweep="s", question="?", results=bare)
+    text = write_summary(trials, sweep="s", question="?", results=bare, why=WHY)
     assert "missing baselines (not zero: never computed): source of t_2tok" in text
 
 
 def test_no_trial_complete_is_a_summary_that_says_so(trial, tmp_path):
-    text = write_summary([trial], sweep="s", question="?", results=Results(tmp_path))
-    assert "no result: tiny" in text
+    text = write_summary([trial], sweep="s", question="?", results=Results(tmp_path), why={"tiny": "killed"})
+    assert "no result: tiny (killed)" in text
     assert "best on dev" not in text
 
 

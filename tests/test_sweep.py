@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from raybridge import command, sweep
 from raybridge.cluster.session import SPARE_CPUS, gpus_there, shortfall
+from raybridge.cluster.tuner import keep_failures
 from raybridge.matrix import load
 from raybridge.results import Results
 from raybridge.scales import FULL, POCKET, SCALES, SMALL
@@ -262,10 +263,25 @@ def test_trials_without_a_result_fail_the_command_with_their_reasons(trial, tmp_
     run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
     (run.path / "failure.json").write_text('{"sentence": "loss term \'answer\' is nan at step 7"}', encoding="utf8")
     with pytest.raises(RuntimeError, match="trial tiny has no result: loss term 'answer' is nan at step 7") as caught:
-        sweep.fail_if_failed([trial, other], results)
+        sweep.fail_if_failed(sweep.why_without([trial, other], results, {}))
     assert "trial other has no result" in str(caught.value)
     run.finish({})
-    sweep.fail_if_failed([trial], results)
+    sweep.fail_if_failed(sweep.why_without([trial], results, {}))
+
+
+def test_a_trial_that_fails_before_it_has_a_directory_says_why(trial, tmp_path):
+    results = Results(tmp_path)
+    other = replace(trial, name="other", seed=7)
+    run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
+    told = "ray::drive()\n  File x.py\nValueError: unknown model"
+    failed = keep_failures({trial.fingerprint: told, other.fingerprint: told}, results)
+    assert failed == {other.fingerprint: "ValueError: unknown model"}
+    assert run.failure() == "ValueError: unknown model"
+    why = dict.fromkeys((trial.name, other.name), "ValueError: unknown model")
+    assert sweep.why_without([trial, other], results, failed) == why
+    run.launch.fail("killed at step 3", traceback="")
+    assert keep_failures({trial.fingerprint: told}, results) == {}
+    assert run.failure() == "killed at step 3"  # what it said itself stays
 
 
 def test_the_token_of_this_machines_clusters_is_sent_to_an_existing_one(tmp_path):

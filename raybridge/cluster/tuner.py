@@ -6,7 +6,7 @@ is a fresh Tune run over the trials that have no result yet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,18 @@ SPLITS: tuple[Split, ...] = ("dev", "test")
 
 def run_trials(
     trials: Sequence[Trial], *, judged: Sequence[Trial], results: Results, folder: Path, resources: Resources, stop_file: Path
-) -> None:
+) -> dict[str, str]:
     """Run trials to their ends on the connected cluster, and meanwhile the baselines of all trials that are judged.
 
-    Raises what a baseline raised; what a trial raised is in its directory.
+    Raises what a baseline raised. What a trial raised is in its directory, or, where it failed before it had one, returned:
+    a sentence by fingerprint.
     """
     replicas = start_replicas(resources)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="baselines") as aside:
         baselines = aside.submit(run_baselines, judged, results=results, pool=ReplicaPool(replicas), stop_file=stop_file)
-        if trials:
-            _tune(trials, results=results, folder=folder, resources=resources, stop_file=stop_file)
+        failed = _tune(trials, results=results, folder=folder, resources=resources, stop_file=stop_file) if trials else {}
         baselines.result()
+    return failed
 
 
 def run_baselines(trials: Sequence[Trial], *, results: Results, pool: ReplicaPool, stop_file: Path) -> None:
@@ -55,7 +56,7 @@ def run_baselines(trials: Sequence[Trial], *, results: Results, pool: ReplicaPoo
         raise
 
 
-def _tune(trials: Sequence[Trial], *, results: Results, folder: Path, resources: Resources, stop_file: Path) -> None:
+def _tune(trials: Sequence[Trial], *, results: Results, folder: Path, resources: Resources, stop_file: Path) -> dict[str, str]:
     jobs = [
         Job(
             trial=trial.resolved(),
@@ -76,12 +77,23 @@ def _tune(trials: Sequence[Trial], *, results: Results, folder: Path, resources:
         ),
         run_config=ray.tune.RunConfig(name="tune", storage_path=str(folder.resolve()), verbose=0, callbacks=[Silent()]),
     )
-    for trial, outcome in zip(trials, tuner.fit(), strict=True):
-        run = results.find(trial.fingerprint)
-        if outcome.error and run and not run.complete and not run.launch.failed():
-            # The worker could not say it itself: it was killed.
-            said = str(outcome.error).strip()
-            run.launch.fail(said.splitlines()[-1], traceback=said)
+    errors = {trial.fingerprint: result.error for trial, result in zip(trials, tuner.fit(), strict=True) if result.error}
+    return keep_failures({fingerprint: str(error).strip() for fingerprint, error in errors.items()}, results)
+
+
+def keep_failures(errors: Mapping[str, str], results: Results) -> dict[str, str]:
+    """Write what Ray says of trials that could not say it themselves, such as killed ones, into their directories.
+
+    Returns a sentence for each that has no directory, by fingerprint.
+    """
+    without = {}
+    for fingerprint, told in errors.items():
+        run, why = results.find(fingerprint), told.splitlines()[-1]
+        if run is None:
+            without[fingerprint] = why
+        elif not run.complete and not run.launch.failed():
+            run.launch.fail(why, traceback=told)
+    return without
 
 
 class Silent(TrialProgressCallback):
