@@ -3,48 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from raybridge.evaluation import summarise
+from raybridge.naming import group_of
 from raybridge.requests import BASELINE_ARMS, TRIAL_ARMS_TEST, baseline_requests, problems_of
 from raybridge.results import Results, TrialRun
-from raybridge.statistics import Comparison, compare, corrected, minimum_detectable_effect
+from raybridge.statistics import Comparison, aa_band, compare, corrected, minimum_detectable_effect
 from raybridge.trial import Trial
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One complete trial: its test rows by arm (first reading), and bridged against shuffled on the same problems."""
+    """One complete trial: its test rows by arm (first reading), and bridged against shuffled on the same problems.
+
+    transfer: by accuracy; transfer_nll: by the NLL of the answer, "better" where the right question's soft tokens cost less.
+    """
 
     trial: Trial
     run: TrialRun
     result: dict[str, Any]
     arms: dict[str, dict[str, Any]]
     transfer: Comparison
+    transfer_nll: Comparison
 
-    @property
-    def gap_recovered(self) -> float | None:
-        """(floor NLL - bridged NLL) / (floor NLL - text NLL); None where text does not help or a baseline is missing."""
-        return self._gap("nll")
-
-    @property
-    def reconstruction_gap_recovered(self) -> float | None:
-        """The same for the NLL of repeating the question."""
-        return self._gap("reconstruction_nll")
+    def gap_recovered(self, arm: str, *, measure: str = "nll") -> float | None:
+        """(floor NLL - arm NLL) / (floor NLL - text NLL); None where text does not help or a baseline is missing."""
+        if not {"no_context", "target"} <= self.arms.keys():
+            return None
+        floor, text, ours = (self.arms[one][measure] for one in ("no_context", "target", arm))
+        return (floor - ours) / (floor - text) if floor > text else None
 
     @property
     def compression(self) -> float:
         """Question tokens over soft tokens. At or below 1 nothing was compressed."""
         return self.arms["bridged"]["question_tokens"] / self.trial.translator.soft_tokens
-
-    def _gap(self, measure: str) -> float | None:
-        if not {"no_context", "target"} <= self.arms.keys():
-            return None
-        floor, text, ours = (self.arms[arm][measure] for arm in ("no_context", "target", "bridged"))
-        return (floor - ours) / (floor - text) if floor > text else None
 
     @property
     def missing(self) -> list[str]:
@@ -62,10 +58,10 @@ def find(trials: Sequence[Trial], results: Results) -> list[Finding]:
         result = run.result()
         assert result is not None
         findings.append(_finding(trial, run, result, results))
-    transfers = corrected([finding.transfer for finding in findings])
+    by_accuracy, by_nll = corrected([one.transfer for one in findings]), corrected([one.transfer_nll for one in findings])
     return [
-        Finding(trial=f.trial, run=f.run, result=f.result, arms=f.arms, transfer=transfer)
-        for f, transfer in zip(findings, transfers, strict=True)
+        replace(one, transfer=transfer, transfer_nll=transfer_nll)
+        for one, transfer, transfer_nll in zip(findings, by_accuracy, by_nll, strict=True)
     ]
 
 
@@ -84,19 +80,23 @@ def _finding(trial: Trial, run: TrialRun, result: dict[str, Any], results: Resul
         if table is not None:
             tables.append(table)
     rows = summarise(pd.concat(tables, ignore_index=True), evaluator, step=step, split="test")
-    scores = {arm: part[f"score_{evaluator.readings[0]}"].tolist() for arm, part in samples.groupby("arm")}
+    ours, shuffled = (samples[samples["arm"] == arm] for arm in ("bridged", "shuffled"))
+    score = f"score_{evaluator.readings[0]}"
     return Finding(
         trial=trial,
         run=run,
         result=result,
         arms={row["arm"]: row for row in rows if row["reading"] == evaluator.readings[0]},
-        transfer=compare(scores["shuffled"], scores["bridged"]),
+        transfer=compare(shuffled[score], ours[score]),
+        transfer_nll=compare(ours["nll"], shuffled["nll"]),
     )
 
 
-ACCURACY = ("trial", "K", "compression", "dev peak", "final", "test bridged", "shuffled", "text", "transfer", "ended")
+TEST_ARMS = {"bridged": "test bridged", "shuffled": "shuffled", "target": "text", "bridged_with_text": "bridged with text"}
+ACCURACY = ("trial", "K", "compression", "dev peak", "final", *TEST_ARMS.values(), "transfer", "ended")
 NLL_ARMS = ("bridged", "shuffled", "target", "no_context")
-NLL = ("NLL of", "bridged", "shuffled", "text", "no context", "gap recovered", "reconstruction gap")
+GAPS = {"nll": "gap recovered (shuffled)", "reconstruction_nll": "reconstruction gap (shuffled)"}
+NLL = ("NLL of", "bridged", "shuffled", "text", "no context", "transfer", *GAPS.values())
 
 
 def accuracy_cells(finding: Finding) -> list[str]:
@@ -109,9 +109,7 @@ def accuracy_cells(finding: Finding) -> list[str]:
         f"{finding.compression:.2f}x{flag}",
         f"{result['peak']:.3f} at {result['peak_step']}",
         f"{result['final']:.3f}",
-        _interval(arms["bridged"]),
-        _interval(arms["shuffled"]),
-        _interval(arms["target"]) if "target" in arms else "missing",
+        *(_interval(arms[arm]) if arm in arms else "missing" for arm in TEST_ARMS),
         f"{transfer.verdict} ({transfer.difference:+.3f}, p {transfer.p:.1g})",
         result["stopped"],
     ]
@@ -119,12 +117,19 @@ def accuracy_cells(finding: Finding) -> list[str]:
 
 def nll_cells(finding: Finding) -> list[str]:
     """A finding as a row of the table of NLLs: what the answer costs, and what came across beside the floor and the text."""
-    gaps = (finding.gap_recovered, finding.reconstruction_gap_recovered)
+    arms, transfer = finding.arms, finding.transfer_nll
     return [
         finding.trial.name,
-        *(f"{finding.arms[arm]['nll']:.3f}" if arm in finding.arms else "missing" for arm in NLL_ARMS),
-        *("-" if gap is None else f"{gap:.2f}" for gap in gaps),
+        *(f"{arms[arm]['nll']:.3f}" if arm in arms else "missing" for arm in NLL_ARMS),
+        f"{transfer.verdict} ({arms['shuffled']['nll'] - arms['bridged']['nll']:+.3f}, p {transfer.p:.1g})",
+        *(_beside_shuffled(finding, measure) for measure in GAPS),
     ]
+
+
+def _beside_shuffled(finding: Finding, measure: str) -> str:
+    """Gap recovered, and in brackets what soft tokens of another question recover: the answer's format, for one."""
+    ours, shuffled = (finding.gap_recovered(arm, measure=measure) for arm in ("bridged", "shuffled"))
+    return "-" if ours is None or shuffled is None else f"{ours:z.2f} ({shuffled:z.2f})"
 
 
 def _interval(row: dict[str, Any]) -> str:
@@ -135,21 +140,59 @@ def notes(findings: Sequence[Finding]) -> list[str]:
     """What a reader must know before quoting the table."""
     n = len(findings) and findings[0].transfer.n
     said = [
-        "transfer: bridged against shuffled soft tokens, same test problems; exact McNemar p, Holm-corrected over the sweep.",
-        "NLL: nats a token of the worked test answers; gap recovered: (no context - bridged) / (no context - text) of it;",
-        "reconstruction gap: the same of the question, repeated by the target from the soft tokens.",
+        "transfer: bridged against shuffled soft tokens on the same test problems, by accuracy (exact McNemar p) and by NLL",
+        "(paired permutation p), each Holm-corrected over the sweep. bridged with text: does it harm the text?",
+        "NLL: nats a token of the worked test answers; gap recovered: (no context - bridged) / (no context - text) of it, in",
+        "brackets that of shuffled; reconstruction gap: of the question, repeated by the target from the soft tokens.",
     ]
     if n:
         effect = minimum_detectable_effect(n)
         shown = f"below {effect:.3f} would often be missed" if effect < 1 else "of any size would often be missed: too few"
-        said.append(f"with {n} test problems a paired difference {shown}.")
+        said.append(f"between two trials that disagree on half of the {n} test problems, a difference {shown}.")
     flat = [finding.trial.name for finding in findings if finding.compression <= 1]
     if flat:
         said.append(f"(!) no compression: at least as many soft tokens as question tokens in {', '.join(flat)}.")
+    band = band_of(findings, [finding.arms["bridged"]["accuracy"] for finding in findings])
+    if band is not None:
+        said.append(
+            f"A/A band: {band:.3f} of test accuracy, so far and no further apart lie two trials that differ in their seed"
+        )
+        said.append("alone, with probability 0.95 and as few seeds as there are; a ranking inside it is a tie.")
     lacking = [f"{arm} of {finding.trial.name}" for finding in findings for arm in finding.missing]
     if lacking:
         said.append(f"missing baselines (not zero: never computed): {', '.join(lacking)}; the same command computes them.")
     return said
+
+
+def band_of(findings: Sequence[Finding], scores: Sequence[float]) -> float | None:
+    """The A/A band of scores of these trials; None where no two of them differ in their seed alone."""
+    groups: dict[str, list[float]] = {}
+    for finding, score in zip(findings, scores, strict=True):
+        groups.setdefault(group_of(finding.trial.resolved()), []).append(score)
+    return aa_band(*groups.values())
+
+
+def best_on_dev(findings: Sequence[Finding]) -> str:
+    """Which trial dev chose, and which others dev does not tell apart from it, each at its peak on the same problems."""
+    best = max(findings, key=lambda finding: finding.result["peak"])
+    scores = {finding.trial.name: _dev_scores(finding) for finding in findings}
+    top = scores[best.trial.name]
+    others = [name for name, part in scores.items() if name != best.trial.name and part.index.equals(top.index)]
+    band = band_of(findings, [finding.result["peak"] for finding in findings])
+    found = corrected([compare(scores[name], top) for name in others], band=band)
+    ties = [name for name, one in zip(others, found, strict=True) if one.verdict == "tie"]
+    tests = ["Holm-corrected p above 0.05", *(["inside the A/A band"] if band is not None else [])]
+    beside = f"; dev does not tell it from {', '.join(ties)} ({' or '.join(tests)})" if ties else ""
+    return f"best on dev: {best.trial.name} (chosen on dev; its test figures were not used to choose it){beside}"
+
+
+def _dev_scores(finding: Finding) -> pd.Series:
+    """Scores of the bridged arm on dev at its peak, by problem."""
+    evaluator = finding.trial.evaluator
+    samples = finding.run.samples(evaluator.name, "dev", finding.result["peak_step"], text=False)
+    if samples is None:
+        raise ValueError(f"{finding.run.path} has a result and no dev samples of its peak; restore them")
+    return samples[samples["arm"] == "bridged"].set_index("problem")[f"score_{evaluator.readings[0]}"]
 
 
 def overheads(findings: Sequence[Finding]) -> list[str]:
@@ -179,8 +222,7 @@ def write_summary(trials: Sequence[Trial], *, sweep: str, question: str, results
     missing = [trial.name for trial in trials if trial.fingerprint not in {f.trial.fingerprint for f in findings}]
     said = [*notes(findings), *(f"no result: {name} ({why[name]})" for name in missing)]
     if findings:
-        best = max(findings, key=lambda finding: finding.result["peak"])
-        said.append(f"best on dev: {best.trial.name} (chosen on dev; its test figures were not used to choose it)")
+        said.append(best_on_dev(findings))
     tables = [*_aligned(accuracies), "", *_aligned(nlls)]
     text = "\n".join([f"sweep {sweep}: {question}", "", *tables, "", *said, "", *overheads(findings), ""])
     folder.write_text("summary.log", text)
@@ -199,11 +241,14 @@ def plain(finding: Finding) -> dict[str, Any]:
         "config": finding.trial.resolved(),
         "result": finding.result,
         "compression": finding.compression,
-        "gap_recovered": finding.gap_recovered,
-        "reconstruction_gap_recovered": finding.reconstruction_gap_recovered,
+        "gap_recovered": finding.gap_recovered("bridged"),
+        "gap_recovered_shuffled": finding.gap_recovered("shuffled"),
+        "reconstruction_gap_recovered": finding.gap_recovered("bridged", measure="reconstruction_nll"),
+        "reconstruction_gap_recovered_shuffled": finding.gap_recovered("shuffled", measure="reconstruction_nll"),
         "test": finding.arms,
         "missing": finding.missing,
         "transfer": vars(finding.transfer),
+        "transfer_nll": vars(finding.transfer_nll),
     }
 
 

@@ -14,8 +14,20 @@ from raybridge.evaluation import answer, in_order
 from raybridge.requests import baseline_requests, problems_of
 from raybridge.results import Results
 from raybridge.scales import POCKET
-from raybridge.statistics import compare, holm
-from raybridge.summary import ACCURACY, NLL, accuracy_cells, find, nll_cells, overheads, plain, write_summary
+from raybridge.statistics import aa_band, compare, holm
+from raybridge.summary import (
+    ACCURACY,
+    NLL,
+    accuracy_cells,
+    band_of,
+    best_on_dev,
+    find,
+    nll_cells,
+    notes,
+    overheads,
+    plain,
+    write_summary,
+)
 from raybridge.trial import Trial
 
 WHY = {"t_4tok": "loss is nan at step 7"}  # no result of this one
@@ -48,26 +60,30 @@ def test_a_finding_has_every_arm_and_its_control(finished):
     for finding in findings:
         assert {"bridged", "shuffled", "bridged_with_text", "target", "source", "no_context", "zero"} <= finding.arms.keys()
         assert finding.missing == []
-        assert finding.gap_recovered is not None
-        floor, text, ours = (finding.arms[arm]["nll"] for arm in ("no_context", "target", "bridged"))
-        assert finding.gap_recovered == pytest.approx((floor - ours) / (floor - text))
+        floor, text, *both = (finding.arms[arm]["nll"] for arm in ("no_context", "target", "bridged", "shuffled"))
+        gaps = [(floor - ours) / (floor - text) for ours in both]
+        assert [finding.gap_recovered(arm) for arm in ("bridged", "shuffled")] == pytest.approx(gaps)
         assert len(accuracy_cells(finding)) == len(ACCURACY)
         row = dict(zip(NLL, nll_cells(finding), strict=True))
         assert row["no context"] == f"{floor:.3f}"
         assert row["shuffled"] == f"{finding.arms['shuffled']['nll']:.3f}"
-        assert row["gap recovered"] == f"{finding.gap_recovered:.2f}"
+        assert row["gap recovered (shuffled)"] == f"{gaps[0]:z.2f} ({gaps[1]:z.2f})"
 
 
 def test_transfer_is_bridged_against_shuffled_holm_corrected_over_the_sweep(finished):
     trials, results = finished
     findings = find(trials, results)
-    raw = []
+    raw, nats = [], []
     for finding in findings:
         samples = finding.run.samples("pocket", "test", finding.result["best_step"])
         arms = {arm: part["score_strict"].tolist() for arm, part in samples.groupby("arm")}
         raw.append(compare(arms["shuffled"], arms["bridged"]))
+        bridged, shuffled = (samples.loc[samples["arm"] == arm, "nll"] for arm in ("bridged", "shuffled"))
+        nats.append(compare([0.0] * len(bridged), shuffled.to_numpy() - bridged.to_numpy()))
     assert [finding.transfer.p for finding in findings] == holm([one.p for one in raw])
     assert [finding.transfer.difference for finding in findings] == [one.difference for one in raw]
+    assert [finding.transfer_nll.p for finding in findings] == holm([one.p for one in nats])
+    assert [finding.transfer_nll.difference for finding in findings] == pytest.approx([one.difference for one in nats])
 
 
 def test_what_evaluate_added_to_a_trial_moves_nothing(finished, tmp_path):
@@ -113,11 +129,11 @@ def test_the_trap_a_missing_baseline_is_said_and_is_no_zero(finished, tmp_path):
     (tmp_path / "trials").symlink_to(results.root / "trials")
     bare = Results(tmp_path)
     finding, _ = find(trials, bare)
-    assert finding.gap_recovered is None
+    assert finding.gap_recovered("bridged") is None
     assert finding.missing == ["source", "target", "token_budget", "no_context", "zero"]
     assert dict(zip(ACCURACY, accuracy_cells(finding), strict=True))["text"] == "missing"
     row = dict(zip(NLL, nll_cells(finding), strict=True))
-    assert (row["text"], row["no context"], row["gap recovered"]) == ("missing", "missing", "-")
+    assert (row["text"], row["no context"], row["gap recovered (shuffled)"]) == ("missing", "missing", "-")
     assert plain(finding)["gap_recovered"] is None
     assert "target" not in plain(finding)["test"]
     text = write_summary(trials, sweep="s", question="?", results=bare, why=WHY)
@@ -137,6 +153,38 @@ def test_samples_that_were_deleted_are_asked_for_by_their_directory(finished, tm
     other.finish(run.result())
     with pytest.raises(ValueError, match=r"t_2tok.* has a result and no test samples"):
         find(trials, Results(tmp_path))
+
+
+def test_the_band_is_that_of_trials_that_differ_in_their_seed_alone(finished):
+    trials, results = finished
+    small, large = find(trials, results)
+    assert band_of([small, large], [0.2, 0.9]) is None
+    again = replace(small, trial=replace(small.trial, seed=5, name="again"))
+    third = replace(small, trial=replace(small.trial, seed=6, name="third"))
+    assert band_of([small, large, again, third], [0.2, 0.9, 0.3, 0.25]) == aa_band([0.2, 0.3, 0.25])
+    assert not any("A/A band" in line for line in notes([small, large]))
+    assert any("A/A band: 0.000 of test accuracy" in line for line in notes([small, again]))
+
+
+def test_what_dev_does_not_tell_from_the_best_is_named(finished):
+    trials, results = finished
+    findings = find(trials, results)
+    names = {finding.trial.name for finding in findings}
+    said = best_on_dev(findings)  # eight problems tell nothing apart
+    best = said.removeprefix("best on dev: ").split()[0]
+    assert f"dev does not tell it from {', '.join(names - {best})} (Holm-corrected p above 0.05)" in said
+
+
+def test_a_trial_that_dev_tells_from_the_best_is_no_tie(finished, tmp_path):
+    trials, results = finished
+    copy = Results(shutil.copytree(results.root, tmp_path / "copy"))
+    for score, finding in enumerate(find(trials, copy)):
+        step = finding.result["peak_step"]
+        samples = finding.run.samples("pocket", "dev", step)
+        finding.run.write_samples("pocket", "dev", step, samples.assign(score_strict=float(score)))
+        finding.run.finish(finding.result | {"peak": float(score)})
+    said = best_on_dev(find(trials, copy))
+    assert said == "best on dev: t_64tok (chosen on dev; its test figures were not used to choose it)"
 
 
 def test_overheads_say_when_the_first_step_came(finished):
