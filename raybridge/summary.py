@@ -154,10 +154,8 @@ def notes(findings: Sequence[Finding]) -> list[str]:
         said.append(f"(!) no compression: at least as many soft tokens as question tokens in {', '.join(flat)}.")
     band = band_of(findings, [finding.arms["bridged"]["accuracy"] for finding in findings])
     if band is not None:
-        said.append(
-            f"A/A band: {band:.3f} of test accuracy, so far and no further apart lie two trials that differ in their seed"
-        )
-        said.append("alone, with probability 0.95 and as few seeds as there are; a ranking inside it is a tie.")
+        said.append(f"A/A band: {band:.3f} of test accuracy. Trials that differ in their seed alone lie no further apart, with")
+        said.append("probability 0.95 and as few seeds as there are; a ranking inside it is a tie.")
     lacking = [f"{arm} of {finding.trial.name}" for finding in findings for arm in finding.missing]
     if lacking:
         said.append(f"missing baselines (not zero: never computed): {', '.join(lacking)}; the same command computes them.")
