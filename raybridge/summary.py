@@ -140,9 +140,9 @@ def notes(findings: Sequence[Finding]) -> list[str]:
     """What a reader must know before quoting the table."""
     n = len(findings) and findings[0].transfer.n
     said = [
-        "transfer: bridged against shuffled soft tokens on the same test problems, by accuracy (exact McNemar p) and by NLL",
+        "transfer: bridged against shuffled soft tokens on the same test problems, by accuracy (exact McNemar p) and by NLL "
         "(paired permutation p), each Holm-corrected over the sweep. bridged with text: does it harm the text?",
-        "NLL: nats a token of the worked test answers; gap recovered: (no context - bridged) / (no context - text) of it, in",
+        "NLL: nats a token of the worked test answers. gap recovered: (no context - bridged) / (no context - text) of it, in "
         "brackets that of shuffled; reconstruction gap: of the question, repeated by the target from the soft tokens.",
     ]
     if n:
@@ -154,8 +154,10 @@ def notes(findings: Sequence[Finding]) -> list[str]:
         said.append(f"(!) no compression: at least as many soft tokens as question tokens in {', '.join(flat)}.")
     band = band_of(findings, [finding.arms["bridged"]["accuracy"] for finding in findings])
     if band is not None:
-        said.append(f"A/A band: {band:.3f} of test accuracy. Trials that differ in their seed alone lie no further apart, with")
-        said.append("probability 0.95 and as few seeds as there are; a ranking inside it is a tie.")
+        said.append(
+            f"A/A band: {band:.3f} of test accuracy. Trials that differ in their seed alone lie no further apart, with "
+            "probability 0.95 and as few seeds as there are; a ranking inside it is a tie."
+        )
     lacking = [f"{arm} of {finding.trial.name}" for finding in findings for arm in finding.missing]
     if lacking:
         said.append(f"missing baselines (not zero: never computed): {', '.join(lacking)}; the same command computes them.")
@@ -262,7 +264,8 @@ def markdown(
     for heading, *rows in tables:
         drawn += ["| " + " | ".join(row) + " |" for row in [heading, ["---"] * len(heading), *rows]] + [""]
     artifacts = [f"- `{finding.run.path}`: {finding.result['reason']}" for finding in findings]
-    return "\n".join([f"# {sweep}", "", question, "", *drawn, *said, "", "## Artifacts", "", *artifacts, ""])
+    listed = [f"- {note}" for note in said]
+    return "\n".join([f"# {sweep}", "", question, "", *drawn, *listed, "", "## Artifacts", "", *artifacts, ""])
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
