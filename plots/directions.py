@@ -1,7 +1,8 @@
 """Directions: a bridge from one model to another against the bridge back, at the same number of soft tokens.
 
-A row for each (two models, benchmark, K, direction, arm): of each direction the configuration that was best on dev, seeds
-averaged. The text ceiling is the target's own, so the two directions have two; gap recovered can be compared across them.
+A row for each (two models, benchmark, K, direction, arm), seeds averaged: of the configurations that both directions have, but
+for the layers that are read, the one that was best on dev in their mean. The text ceiling is the target's own, so the two
+directions have two; gap recovered can be compared across them.
 """
 
 from __future__ import annotations
@@ -26,23 +27,44 @@ from raybridge.plots import (
 NEEDS = "python -m raybridge.sweep sweeps/swap.py"
 ARMS = ("bridged", "shuffled", "target")
 PANEL = ["models", "evaluator"]
+ASIDE = (0.97, 1.03)  # of K, where each direction is drawn: neither hides the other
 
 
 def table(runs: Runs) -> pd.DataFrame:
     test = runs.test[runs.test["arm"].isin(ARMS) & ~runs.test["fingerprint"].isin(imported(runs))]
     if test.empty:
         return pd.DataFrame()
-    rows = over_seeds(runs.best_on_dev(of_first_reading(test)))
-    ends = rows["pair"].str.split(" to ", n=1)
-    rows["models"] = ends.map(lambda two: " and ".join(sorted(two)))
-    both = rows[ends.str[0] != ends.str[1]].groupby([*PANEL, "K"])["pair"].transform("nunique") == 2
-    rows = rows.loc[both.index[both]]
+    test = of_first_reading(test)
+    ends = test["pair"].str.split(" to ", n=1)
+    test = test.assign(models=ends.map(lambda two: " and ".join(sorted(two))), recipe=test["fingerprint"].map(recipes(runs)))
+    rows = in_both(test[ends.str[0] != ends.str[1]], runs.trials.set_index("fingerprint")["result.peak"])
     if rows.empty:
         return pd.DataFrame()
+    models = rows.drop_duplicates("label").set_index("label")["models"]
+    rows = over_seeds(rows)
+    rows["models"] = rows["label"].map(models)
     gaps = [mean_gap(runs, row) for row in rows.to_dict("records")]
     rows[["gap", "gap_low", "gap_high"]] = pd.DataFrame(gaps, index=rows.index, dtype=float)
     columns = [*PANEL, "pair", "K", "label", "arm", "accuracy", "low", "high", "gap", "gap_low", "gap_high", "nll"]
     return rows[[*columns, "n", "seeds", "fingerprint"]].sort_values([*PANEL, "pair", "arm", "K"], ignore_index=True)
+
+
+def recipes(runs: Runs) -> dict[str, str]:
+    """What a trial is apart from its name, its seed, its models and the layers that it reads of them, by fingerprint."""
+    apart = ("config.name", "config.seed", "config.source", "config.target")
+    fields = [str(name) for name in runs.trials if str(name).startswith("config.") and name not in apart]
+    same = [name for name in fields if not name.endswith(".layers")]
+    return {row["fingerprint"]: "|".join(str(row[name]) for name in same) for row in runs.trials.to_dict("records")}
+
+
+def in_both(rows: pd.DataFrame, peaks: pd.Series) -> pd.DataFrame:
+    """At each K the rows of the recipe that both directions have and whose mean dev peak is the highest."""
+    at = [*PANEL, "K"]
+    rows = rows[rows.groupby([*at, "recipe"])["pair"].transform("nunique") == 2]
+    peak = rows["fingerprint"].map(peaks).astype(float).fillna(-1.0)
+    means = rows.assign(peak=peak).groupby([*at, "recipe"])["peak"].mean().reset_index()
+    best = means.sort_values("peak", ascending=False, kind="stable").drop_duplicates(at)
+    return rows.merge(best[[*at, "recipe"]], on=[*at, "recipe"])
 
 
 def imported(runs: Runs) -> set[str]:
@@ -62,7 +84,8 @@ def height(rows: pd.DataFrame) -> float:
 def draw(figure: Figure, rows: pd.DataFrame) -> None:
     rows = shown(rows)
     left, right = figure.subplots(1, 2)
-    for look, (pair, part) in zip(LOOKS, rows.groupby("pair"), strict=False):
+    for look, aside, (pair, part) in zip(LOOKS, ASIDE, rows.groupby("pair"), strict=False):
+        part = part.assign(K=part["K"] * aside)
         for arm in ("bridged", "shuffled"):
             mine = part[part["arm"] == arm]
             control = {"linestyle": ":", "linewidth": 0.8, "label": f"{pair}, shuffled"} if arm == "shuffled" else {}
@@ -74,6 +97,7 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
         ax.set_xscale("log", base=2)
         ax.set_xticks(sorted(rows["K"].unique()), [f"{k:.0f}" for k in sorted(rows["K"].unique())])
         ax.minorticks_off()
+        ax.set_xlim(rows["K"].min() / 1.25, rows["K"].max() * 1.25)
         ax.set_xlabel("soft tokens K")
     left.set_ylim(-0.03, 1.03)
     left.set_ylabel("test accuracy")
@@ -94,5 +118,6 @@ def caption(rows: pd.DataFrame) -> str:
     return (
         f"{n_of(part['n'])} test problems of {part['evaluator'].iloc[0]}, {seeds_of(part['seeds'])}. Bars: 95%, Wilson for "
         "accuracy, delta method over problems for the gap. Dotted across: each target reading the text itself (left), the "
-        "question as text (right). Hollow: shuffled soft tokens, the control. At each K the configuration that was best on dev."
+        "question as text (right). Hollow: shuffled soft tokens, the control. At each K both directions have the same "
+        "configuration, but for the layers that are read; of several, the best on dev."
     )

@@ -280,10 +280,12 @@ def test_directions_are_a_pair_and_its_swap_at_the_same_k(tmp_path):
             synthetic.trial(tmp_path, name, source=source, target=target, level=level, seed=seed, points=3, n=60)
     synthetic.trial(tmp_path, "alone", source="a/x", target="c/z", points=2, n=60)
     synthetic.trial(tmp_path, "other_k", source="a/x", target="b/y", soft_tokens=8, points=2, n=60)
+    synthetic.trial(tmp_path, "longer", source="a/x", target="b/y", level=2.0, steps=2000, points=3, n=60)  # one way only
     plot = load(HOUSE / "plots/directions.py")
     rows = plot.table(Runs(Results(tmp_path)))
     assert set(rows["models"]) == {"x and y"}
     assert set(rows["K"]) == {16}
+    assert set(rows["label"]) == {"1_s1", "-1_s1"}
     assert rows.groupby("pair")["arm"].agg(set).to_dict() == {
         pair: {"bridged", "shuffled", "target"} for pair in ("x to y", "y to x")
     }
