@@ -6,6 +6,7 @@ A row for each (trial, step, term). A term that is on must move the translator: 
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.ticker import NullFormatter
 
 from raybridge.plots import LOOKS, Axes, Figure, Runs, legend, seeds_of, words
 
@@ -39,23 +40,33 @@ def height(rows: pd.DataFrame) -> float:
 
 
 def draw(figure: Figure, rows: pd.DataFrame) -> None:
-    labels, terms = shown(rows), sorted(rows["term"].unique())
+    labels = shown(rows)
+    looks = looks_of(rows.loc[rows["label"].isin(labels), "term"])
     grid = figure.subplots(len(labels), 2, sharex=True, squeeze=False)
     for axes, label in zip(grid, labels, strict=True):
         axes[0].set_title(label, loc="left", pad=4, fontweight="bold")
-        for term in terms:
+        for term, look in looks.items():
             part = rows[(rows["label"] == label) & (rows["term"] == term)]
-            look = LOOKS[terms.index(term) % len(LOOKS)]
             for ax, measure in zip(axes, MEASURES, strict=True):
                 line(ax, part, measure, look, words(term))
         positive = rows.loc[(rows["label"] == label) & rows["gradient"].gt(0), "gradient"]
         if len(positive) and positive.max() > 20 * positive.min():
             axes[1].set_yscale("log")
+            axes[1].yaxis.set_minor_formatter(NullFormatter())  # within one decade it would name every tick
         for ax, name in zip(axes, MEASURES.values(), strict=True):
             ax.set_ylabel(name)
+            ax.margins(y=0.12)  # the panels are low: a mark at the edge would be cut
     for ax in grid[-1]:
         ax.set_xlabel("step")
     legend(figure, grid.flat, ncols=3)
+
+
+def looks_of(terms: pd.Series) -> dict[str, dict]:
+    """A look of its own for each term; those beyond the looks that there are come hollow."""
+    return {
+        term: LOOKS[number % len(LOOKS)] | ({"markerfacecolor": "white"} if number >= len(LOOKS) else {})
+        for number, term in enumerate(sorted(terms.unique()))
+    }
 
 
 def line(ax: Axes, part: pd.DataFrame, measure: str, look: dict, name: str) -> None:

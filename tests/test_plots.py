@@ -368,6 +368,19 @@ def test_loss_terms_mark_a_term_that_is_on_and_moves_nothing(tmp_path):
     assert answer["gradient"].gt(0).all()
 
 
+def test_no_two_loss_terms_look_alike(tmp_path):
+    run = synthetic.trial(tmp_path, "alone", points=2, n=20)
+    names = [f"{what}/term_{number}" for number in range(8) for what in ("loss", "weight", "gradient")]
+    for step in (2000, 2010):
+        run.append_metrics({"step": step, **dict.fromkeys(names, 1.0)})
+    plot = load(HOUSE / "plots/loss_terms.py")
+    figure = Figure()
+    plot.draw(figure, plot.table(Runs(Results(tmp_path))))
+    handles = figure.legends[0].get_lines()
+    looks = {(line.get_color(), line.get_marker(), line.get_markerfacecolor()) for line in handles}
+    assert len(looks) == len(handles) == 10
+
+
 def test_losses_have_their_written_names_in_legend_and_caption(tmp_path):
     from raybridge.losses.contrastive import InfoNCE
     from raybridge.losses.distillation import TextKL
