@@ -43,7 +43,8 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
 def caption(rows: pd.DataFrame) -> str:
     latency = "Latency: seconds at one problem at a time, the source's prefill included. " if "latency_1" in rows else ""
     return (
-        f"{n_of(rows['n'])} test problems. Seconds per problem of batched decoding; the source's prefill is not in them. "
+        f"{n_of(rows['n'])} test problems. Seconds per problem of batched decoding beside whatever else the machine was "
+        "doing; the source's prefill is not in them. "
         f"{latency}"
         "Context: prompt and soft tokens that the answering model holds. Written: tokens of the answer. At each K the "
         "configuration that was best on dev."

@@ -12,6 +12,7 @@ from raybridge.plots import ARMS, Figure, Runs, arm_look, costs, legend, n_of, p
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PANEL = ["pair", "evaluator"]
+SHORT = 0.5  # seconds, below which the axis has milliseconds
 SHOWN = ("source", "target", "bridged", "bridged_with_text", "token_budget", "cascade", "shuffled")
 
 
@@ -49,10 +50,16 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
         for ax, cost in ((left, time), (right, space)):
             points(ax, mine[cost], mine["accuracy"], mine["low"], mine["high"], look=look, hollow=frozen)
             ax.plot(mine[cost], mine["accuracy"], color=look["color"], linewidth=0.5)
-    left.set_xlabel("seconds per problem")
+        if arm == "bridged":
+            for k, x, y in zip(mine["K"], mine[time], mine["accuracy"], strict=True):
+                left.annotate(f"{k:.0f}", (x, y), (3, 2), textcoords="offset points", fontsize=5, color=look["color"])
+    short = part[time].max() < SHORT
+    left.set_xlabel(f"{'ms' if short else 'seconds'} per problem")
     right.set_xlabel("KV cache, kB" if space == "kv_bytes" else "target's context, tokens")
     if space == "kv_bytes":
         right.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}")
+    if short:
+        left.xaxis.set_major_formatter(lambda value, _: f"{value * 1000:g}")
     left.set_ylabel("test accuracy")
     left.set_ylim(bottom=-0.03)
     for ax, cost in ((left, time), (right, space)):
@@ -66,10 +73,10 @@ def caption(rows: pd.DataFrame) -> str:
     time, space = axes_of(part)
     sentences = [
         f"{part['pair'].iloc[0]} on {part['evaluator'].iloc[0]}, {n_of(part['n'])} test problems; at each K the",
-        "configuration that was best on dev, joined by thin lines. Bars: 95% Wilson intervals.",
+        "configuration that was best on dev, joined by thin lines; K beside the bridged arm (left). Bars: 95% Wilson intervals.",
         "Time: one problem at a time, the source's prefill included."
         if time == "latency_1"
-        else "Time: batched decoding; the source's prefill is not in it.",
+        else "Time: batched decoding beside whatever else the machine was doing; the source's prefill is not in it.",
     ]
     if space == "context_tokens":
         sentences.append("Context: prompt and soft tokens that the target holds while it answers.")
