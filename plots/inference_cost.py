@@ -73,7 +73,7 @@ def caption(rows: pd.DataFrame) -> str:
     time, space = axes_of(part)
     sentences = [
         f"{part['pair'].iloc[0]} on {part['evaluator'].iloc[0]}, {n_of(part['n'])} test problems; at each K the",
-        "configuration that was best on dev, joined by thin lines; K beside the bridged arm (left). Bars: 95% Wilson intervals.",
+        "configuration that was best on dev, joined by thin lines; K beside bridged (left). Bars: 95% Wilson intervals.",
         "Time: one problem at a time, the source's prefill included."
         if time == "latency_1"
         else "Time: batched decoding beside whatever else the machine was doing; the source's prefill is not in it.",
