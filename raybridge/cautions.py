@@ -54,6 +54,11 @@ def unfinished(runs: Runs) -> Iterator[dict[str, Any]]:
             failure = runs.runs[trial["fingerprint"]].failure()
             why = f"failed: {failure}" if failure else "has no result yet"
             yield _said(trial["trial"], "not complete", f"{why}; it is in no comparison on test")
+    known = {*runs.runs, *runs.left_out}
+    for sweep, names in runs.named.items():
+        for fingerprint, name in names.items():
+            if runs.sweep in (None, sweep) and fingerprint not in known and not any(fingerprint[:8] in one for one in known):
+                yield _said(name, "not complete", f"sweep {sweep} asked for it and there is nothing on disk of it")
 
 
 def uncompressed(runs: Runs) -> Iterator[dict[str, Any]]:
@@ -101,7 +106,8 @@ def too_few(runs: Runs) -> Iterator[dict[str, Any]]:
         if effect > DETECTABLE:
             names = part["trial"].unique()
             who = names[0] if len(names) == 1 else f"{len(names)} trials"
-            sentence = f"{n} test problems of {evaluator}: a difference below {effect:.2f} would often be missed"
+            sentence = f"{n} test problems of {evaluator}: between two that disagree on half of them, a difference below "
+            sentence += f"{effect:.2f} would often be missed"
             yield _said(who, "n too small", sentence)
 
 

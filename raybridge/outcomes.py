@@ -18,11 +18,14 @@ def outcomes(runs: Runs, trials: pd.DataFrame) -> pd.DataFrame:
     if trials.empty:
         return trials
     test = of_first_reading(runs.test[runs.test["fingerprint"].isin(set(trials["fingerprint"]))])
+    test = test.assign(label=test["fingerprint"].map(trials.set_index("fingerprint")["label"]))
     trials = trials.sort_values(["K", "label", "seed"], kind="stable")
     rows = trials.groupby("label", sort=False).agg(
         **{"K": ("K", "first"), "seeds": ("fingerprint", "nunique")},
         **{"dev peak": ("result.peak", "mean"), "dev final": ("result.final", "mean")},
     )
+    for measure in ("dev peak", "dev final"):
+        rows[measure] = rows[measure].astype(float).map("{:.3f}".format, na_action="ignore")
     for arm in ("bridged", "shuffled", "target"):
         part = test[test["arm"] == arm].groupby("label")[["accuracy", "low", "high"]].mean()
         said = part.apply(lambda row: f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]", axis=1)
@@ -32,8 +35,9 @@ def outcomes(runs: Runs, trials: pd.DataFrame) -> pd.DataFrame:
         part = bridged[bridged["evaluator"] == bridged["evaluator"].iloc[0]]
         found = transfer(runs, part).set_index("label")
         asked = part.groupby("label").agg(fingerprint=("fingerprint", " ".join), evaluator=("evaluator", "first"))
-        gaps = {label: mean_gap(runs, {**own, "arm": "bridged"})[0] for label, own in asked.to_dict("index").items()}
-        rows["gap recovered"] = pd.Series(gaps)
+        for name, arm in (("gap recovered", "bridged"), ("of shuffled", "shuffled")):
+            gaps = {label: mean_gap(runs, {**own, "arm": arm})[0] for label, own in asked.to_dict("index").items()}
+            rows[name] = pd.Series(gaps, dtype=float).map("{:z.2f}".format, na_action="ignore")
         rows["transfer"] = found["transfer_verdict"]
         rows["p (Holm)"] = found["transfer_p"].map(lambda p: "<0.001" if p < 0.001 else f"{p:.3f}")
     rows["n"] = test.groupby("label")["n"].max()
@@ -41,13 +45,20 @@ def outcomes(runs: Runs, trials: pd.DataFrame) -> pd.DataFrame:
     return rows.reset_index().rename(columns={"label": "configuration"})
 
 
-def differences(trials: pd.DataFrame) -> pd.DataFrame:
-    """The config fields in which the trials of a sweep differ, a row for each configuration."""
-    fields = [column for column in trials if str(column).startswith("config.") and column not in ("config.name", "config.seed")]
-    varied = [field for field in fields if trials[field].astype(str).nunique() > 1]
-    rows = trials.sort_values(["K", "label"], kind="stable").drop_duplicates("label")[["label", *varied]]
-    named = rows.rename(columns=lambda name: str(name).removeprefix("config.")).rename(columns={"label": "configuration"})
-    return named if varied else pd.DataFrame()
+def differences(runs: Runs, trials: pd.DataFrame) -> pd.DataFrame:
+    """The config fields in which the trials of a sweep differ, a row for each configuration.
+
+    A field that a trial's classes do not have is missing there, and makes no difference by itself.
+    """
+    once = trials.sort_values(["K", "label"], kind="stable").drop_duplicates("label")
+    flat = {row["label"]: flattened(runs.runs[row["fingerprint"]].config, "") for row in once.to_dict("records")}
+    fields = dict.fromkeys(field for one in flat.values() for field in one if field not in (".name", ".seed"))
+    varied = [field for field in fields if len({str(one[field]) for one in flat.values() if field in one}) > 1]
+    rows = [
+        {"configuration": label} | {field[1:]: "none" if one.get(field, 0) is None else one.get(field) for field in varied}
+        for label, one in flat.items()
+    ]
+    return pd.DataFrame(rows) if varied else pd.DataFrame()
 
 
 def costs(runs: Runs) -> pd.DataFrame:

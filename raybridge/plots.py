@@ -249,6 +249,8 @@ def made_or_said(plot: Plot, runs: Runs, kinds: Sequence[str], console: Console,
         console.print(f"{plot.name}: {', '.join(map(str, made.write(runs)))}", markup=False)
         return made
     why = f"no data; made by: {plot.needs}"
+    if (sweep := Path(plot.needs.split()[-1]).stem) in runs.plans:
+        why = f"no data: sweep {sweep} was launched and has no results for it, or nothing to compare"
     if error is not None:
         why = f"failed: {error if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'}"
     console.print(f"{plot.name}: {why}", style="red" if error else "", markup=False)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from raybridge.answers import of_first_reading
 from raybridge.cautions import cautions
+from raybridge.findings import band_of, bridged_on_test
 from raybridge.outcomes import changes, costs, differences, origins, outcomes
 from raybridge.runs import Runs
 
@@ -41,7 +42,8 @@ summary { cursor: pointer; }
 """
 READING = (
     "Means over the seeds. Test: accuracy by the first reading with its 95% Wilson interval. Transfer: bridged against "
-    "shuffled soft tokens on the same test problems, paired, p Holm-corrected over the configurations."
+    "shuffled soft tokens on the same test problems, paired, p Holm-corrected over the configurations. Gap recovered: share of "
+    "the way from the NLL without the question to that of its text; what shuffled recovers too is not the question."
 )
 EXAMPLES = 3  # of each kind
 FOLDED = 8  # cautions of one kind before they are folded away
@@ -126,11 +128,20 @@ def caution_list(runs: Runs) -> str:
 def sweep_section(runs: Runs, name: str) -> str:
     """A sweep's question, what came of its trials, and where its trials differ."""
     question = runs.results.sweep(name).question() or ""
-    trials = runs.trials[runs.trials["fingerprint"].isin(runs.plans[name])]
+    trials = runs.of_sweep(name)
     return (
         f"<h3>{escape(name)}</h3><p>{escape(question)}</p>{said(lambda: table_html(outcomes(runs, trials)))}"
-        f'<p class="quiet">{READING}</p><p>Where its trials differ:</p>{table_html(differences(trials))}'
+        f'<p class="quiet">{READING} {said(lambda: band(runs, trials))}</p>'
+        f"<p>Where its trials differ:</p>{table_html(differences(runs, trials))}"
     )
+
+
+def band(runs: Runs, trials: pd.DataFrame) -> str:
+    """The A/A band of a sweep's trials on test in a sentence."""
+    width = band_of(bridged_on_test(runs, set(trials["fingerprint"])))
+    if width is None:
+        return "No two trials differ in their seed alone: there is no A/A band."
+    return f"A/A band: {width:.3f} of test accuracy; a ranking inside it is a tie."
 
 
 def figure_list(figures: Sequence[Drawn], missing: Sequence[str]) -> str:

@@ -41,12 +41,17 @@ class Runs:
     sweep: str | None = None
 
     @cached_property
-    def plans(self) -> dict[str, list[str]]:
-        """Fingerprints that each sweep asked for."""
+    def named(self) -> dict[str, dict[str, str]]:
+        """What each sweep calls the trials that it asked for, by fingerprint: one that ran before has another name on disk."""
         return {
-            folder.name: [one["fingerprint"] for one in (folder.plan() or {}).get("trials", [])]
+            folder.name: {one["fingerprint"]: one["name"] for one in (folder.plan() or {}).get("trials", [])}
             for folder in self.results.sweeps()
         }
+
+    @cached_property
+    def plans(self) -> dict[str, list[str]]:
+        """Fingerprints that each sweep asked for."""
+        return {sweep: list(names) for sweep, names in self.named.items()}
 
     @cached_property
     def runs(self) -> dict[str, TrialRun]:
@@ -98,6 +103,12 @@ class Runs:
         """Fingerprints of what a figure about a sweep shows: its trials, or those of the sweep that was chosen instead."""
         return set(self.plans.get(self.sweep or sweep, ())) & set(self.runs)
 
+    def of_sweep(self, sweep: str) -> pd.DataFrame:
+        """The trials that a sweep asked for, under the names that it gave them."""
+        asked = self.trials[self.trials["fingerprint"].isin(self.plans[sweep])]
+        trials = asked.assign(trial=asked["fingerprint"].map(self.named[sweep]))
+        return trials.assign(label=trials["group"].map(labels_of(trials)))
+
     @cached_property
     def trials(self) -> pd.DataFrame:
         """A row for each trial."""
@@ -105,13 +116,14 @@ class Runs:
         for sweep, fingerprints in self.plans.items():
             for fingerprint in fingerprints:
                 sweeps.setdefault(fingerprint, []).append(sweep)
+        names = self.named.get(self.sweep or "", {})
         rows = []
         for fingerprint, run in self.runs.items():
             config = run.config
             result = run.result()
             rows.append(
                 {
-                    "trial": run.name,
+                    "trial": names.get(fingerprint, run.name),
                     "fingerprint": fingerprint,
                     "group": fingerprint if config.get("imported") else group_of(config),
                     "seed": float(config["seed"]) if config.get("seed") is not None else float("nan"),

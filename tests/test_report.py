@@ -14,11 +14,15 @@ from typer.testing import CliRunner
 
 from raybridge.cautions import cautions
 from raybridge.files import write_frame
-from raybridge.outcomes import changes, costs, differences
+from raybridge.findings import mean_gap
+from raybridge.outcomes import changes, costs, differences, outcomes
 from raybridge.plots import app
 from raybridge.report import Drawn, examples, report
 from raybridge.results import Results
 from raybridge.runs import Runs
+
+ARMS = ("bridged", "shuffled")
+FEW = "60 test problems of pocket: between two that disagree on half of them, a difference below 0.25 would often be missed"
 
 
 @pytest.fixture
@@ -100,10 +104,49 @@ def test_examples_are_what_they_are_called():
 def test_differences_are_what_the_trials_of_a_sweep_do_not_share(tmp_path):
     for k in (8, 16):
         synthetic.trial(tmp_path, f"t_{k}tok", soft_tokens=k, points=2, n=20)
-    assert differences(Runs(Results(tmp_path)).trials).columns.tolist() == [
-        "configuration",
-        "translator.soft_tokens",
+    runs = Runs(Results(tmp_path))
+    assert differences(runs, runs.trials).columns.tolist() == ["configuration", "translator.soft_tokens"]
+
+
+def test_a_field_that_is_none_in_one_trial_and_set_in_another_is_a_difference(tmp_path):
+    def stopping(**fields):
+        return {"class": "raybridge.stopping:Stopping", **fields}
+
+    synthetic.trial(tmp_path, "a", points=2, n=20, stopping=stopping(patience=None, degradation=None))
+    synthetic.trial(tmp_path, "b", points=2, n=20, stopping=stopping(patience=3, degradation=None))
+    synthetic.trial(tmp_path, "c", points=2, n=20, stopping=stopping(patience=3, degradation=None, only_here=1))
+    runs = Runs(Results(tmp_path))
+    found = differences(runs, runs.trials)
+    assert found.columns.tolist() == ["configuration", "stopping.patience"]
+    assert found["stopping.patience"].tolist() == ["none", 3, 3]
+
+
+def test_a_trial_that_another_sweep_ran_has_the_name_that_this_sweep_gave_it(tmp_path):
+    ran = [synthetic.trial(tmp_path, f"0a_replicate_s{seed}_16tok", seed=seed, points=2, n=20) for seed in (1, 2)]
+    synthetic.sweep(tmp_path, "replicates", ran)
+    plan = [{"name": f"9x_other_s{run.config['seed']}_16tok", "fingerprint": run.fingerprint} for run in ran]
+    Results(tmp_path).sweep("other").write_plan({"trials": plan})
+    runs = Runs(Results(tmp_path))
+    assert outcomes(runs, runs.of_sweep("replicates"))["configuration"].tolist() == ["0a_replicate_16tok"]
+    assert outcomes(runs, runs.of_sweep("other"))["configuration"].tolist() == ["9x_other_16tok"]
+    assert set(Runs(Results(tmp_path), "other").trials["label"]) == {"9x_other_16tok"}
+    assert "A/A band: 0." in report(runs, [], [])
+
+
+def test_the_gap_is_told_beside_that_of_shuffled(tmp_path):
+    synthetic.trial(tmp_path, "t", points=2, n=60, level=1.0)
+    runs = Runs(Results(tmp_path))
+    row = outcomes(runs, runs.trials).iloc[0]
+    gaps = [
+        mean_gap(runs, {"fingerprint": runs.trials["fingerprint"][0], "evaluator": "pocket", "arm": arm})[0] for arm in ARMS
     ]
+    assert [row["gap recovered"], row["of shuffled"]] == [f"{gap:.2f}" for gap in gaps]
+
+
+def test_a_trial_that_a_sweep_asked_for_and_that_left_nothing_is_told(tmp_path, one):
+    plan = [{"name": one.name, "fingerprint": one.fingerprint}, {"name": "lost", "fingerprint": "f" * 64}]
+    Results(tmp_path).sweep("other").write_plan({"trials": plan})
+    assert said(tmp_path)["not complete"] == ["sweep other asked for it and there is nothing on disk of it"]
 
 
 def test_a_trial_is_told_against_the_base_of_its_sweep(tmp_path):
@@ -144,7 +187,7 @@ def test_a_bridge_without_its_control_is_said(tmp_path, one):
 
 
 def test_a_sound_trial_gives_no_caution_but_that_its_problems_are_few(tmp_path, one):
-    assert said(tmp_path) == {"n too small": ["60 test problems of pocket: a difference below 0.25 would often be missed"]}
+    assert said(tmp_path) == {"n too small": [FEW]}
 
 
 def test_enough_problems_give_none(tmp_path):
