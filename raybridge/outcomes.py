@@ -34,10 +34,11 @@ def outcomes(runs: Runs, trials: pd.DataFrame) -> pd.DataFrame:
     if len(bridged):
         part = bridged[bridged["evaluator"] == bridged["evaluator"].iloc[0]]
         found = transfer(runs, part).set_index("label")
-        asked = part.groupby("label").agg(fingerprint=("fingerprint", " ".join), evaluator=("evaluator", "first"))
-        for name, arm in (("gap recovered", "bridged"), ("of shuffled", "shuffled")):
-            gaps = {label: mean_gap(runs, {**own, "arm": arm})[0] for label, own in asked.to_dict("index").items()}
-            rows[name] = pd.Series(gaps, dtype=float).map("{:z.2f}".format, na_action="ignore")
+        named = part.groupby("label").agg(fingerprint=("fingerprint", " ".join), evaluator=("evaluator", "first"))
+        asked = named.to_dict("index").items()
+        both = [(label, [mean_gap(runs, own | {"arm": arm})[0] for arm in ("bridged", "shuffled")]) for label, own in asked]
+        told = {label: f"{ours:z.2f} ({shuffled:z.2f})" for label, (ours, shuffled) in both if pd.notna(ours)}
+        rows["gap recovered (shuffled)"] = pd.Series(told, dtype=object)
         rows["transfer"] = found["transfer_verdict"]
         rows["p (Holm)"] = found["transfer_p"].map(lambda p: "<0.001" if p < 0.001 else f"{p:.3f}")
     rows["n"] = test.groupby("label")["n"].max()

@@ -18,7 +18,7 @@ from raybridge.outcomes import changes, costs, differences, origins, outcomes
 from raybridge.runs import Runs
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 72rem; margin: 0 auto; padding: 1.5rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 80rem; margin: 0 auto; padding: 1.5rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; }
 h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; padding-bottom: .2rem; }
 h3 { margin: 1.6rem 0 .3rem; }
