@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-from raybridge.plots import ATTENTION_BINS, GREY, LOOKS, Axes, Figure, Runs, legend, n_of, points, seeds_of
+from raybridge.plots import ATTENTION_BINS, GREY, LOOKS, Axes, Figure, Runs, legend, log_ticks, n_of, points, seeds_of
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 SHOWN = 4  # configurations in the lower panels
@@ -47,7 +48,8 @@ def attended(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def height(rows: pd.DataFrame) -> float:
-    return 2.4 if attended(shown(rows)).empty else 4.2
+    attention = attended(shown(rows))
+    return 2.4 if attention.empty else 4.2 if len(attention) > ATTENTION_BINS else 3.6
 
 
 def draw(figure: Figure, rows: pd.DataFrame) -> None:
@@ -56,7 +58,8 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
     if attention.empty:
         left, right = figure.subplots(1, 2)
     else:
-        axes: dict[str, Axes] = figure.subplot_mosaic([["map", "map"], ["left", "right"]])
+        ratios = [2, 5] if len(attention) == ATTENTION_BINS else [1, 1]  # one query needs no room
+        axes: dict[str, Axes] = figure.subplot_mosaic([["map", "map"], ["left", "right"]], height_ratios=ratios)
         left, right = axes["left"], axes["right"]
         heat(figure, axes["map"], attention)
     looks = zip(LOOKS, rows.groupby("label", sort=False), strict=False)
@@ -66,7 +69,7 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
         share = spectrum["value"] / spectrum["value"].max()
         left.plot(spectrum["index"] + 1, share, label=label, markevery=(0, every), **look)
         similar(right, place, part, look)
-    left.set_yscale("log")
+    log_ticks(left)
     left.set_ylim(bottom=max(left.get_ylim()[0], 1e-4))
     left.set_xlabel("direction")
     left.set_ylabel("singular value,\nrelative to the first")
@@ -84,9 +87,10 @@ def heat(figure: Figure, ax: Axes, attention: pd.DataFrame) -> None:
     values = attention["value"].to_numpy().reshape(-1, ATTENTION_BINS) * ATTENTION_BINS
     image = ax.imshow(values, aspect="auto", cmap="Greys", vmin=0, extent=(0, 1, len(values) + 0.5, 0.5), interpolation="none")
     bar = figure.colorbar(image, ax=ax, pad=0.02)
-    bar.set_label("attention (1 = even)")
+    bar.set_label("attention (1 = even)" if len(values) > 1 else "1 = even")
     ax.set_xlabel("place in the question (0 first, 1 last token)")
-    ax.set_ylabel("query")
+    ax.set_ylabel("query" if len(values) > 1 else "attention of\nthe one query")
+    ax.yaxis.set_major_locator(MaxNLocator(6, integer=True) if len(values) > 1 else NullLocator())
     ax.set_title(attention["label"].iloc[0], loc="left", fontweight="bold")
     ax.grid(visible=False)
 

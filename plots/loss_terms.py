@@ -6,9 +6,8 @@ A row for each (trial, step, term). A term that is on must move the translator: 
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.ticker import NullFormatter
 
-from raybridge.plots import LOOKS, Axes, Figure, Runs, legend, seeds_of, words
+from raybridge.plots import LOOKS, Axes, Figure, Runs, legend, log_ticks, seeds_of, words
 
 NEEDS = "python -m raybridge.sweep sweeps/loss_ablation.py"
 SHOWN = 4
@@ -51,8 +50,7 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
                 line(ax, part, measure, look, words(term))
         positive = rows.loc[(rows["label"] == label) & rows["gradient"].gt(0), "gradient"]
         if len(positive) and positive.max() > 20 * positive.min():
-            axes[1].set_yscale("log")
-            axes[1].yaxis.set_minor_formatter(NullFormatter())  # within one decade it would name every tick
+            log_ticks(axes[1])
         for ax, name in zip(axes, MEASURES.values(), strict=True):
             ax.set_ylabel(name)
             ax.margins(y=0.12)  # the panels are low: a mark at the edge would be cut

@@ -149,6 +149,19 @@ def points(
     ax.errorbar(xs, ys, elinewidth=0.8, **extra, **look)
 
 
+def log_ticks(ax: Axes) -> None:
+    """A logarithmic y axis whose ticks can be read within one decade as well: 0.2, 0.5, 1."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if _few(ax) and f"{value:e}"[0] in "25" else "")
+
+
+def _few(ax: Axes) -> bool:
+    """Whether a y axis spans so little that it may hold no two powers of ten."""
+    low, high = ax.get_ylim()
+    return high < 100 * low
+
+
 def n_of(numbers: Iterable[Any]) -> str:
     """How many problems, for a caption: "n = 200" or "n = 200 to 1319"."""
     counts = sorted(int(number) for number in numbers)
