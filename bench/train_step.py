@@ -17,7 +17,7 @@ from raybridge.step import build_trainer
 from raybridge.world import World
 
 
-def main(scale: str = "pocket", steps: int = 10) -> None:
+def main(scale: str = "pocket", steps: int = 10, compiled: bool = False) -> None:
     """Print the median step time with and without each term's own gradient norm, and the peak memory on a GPU."""
     known = {one.name: one for one in SCALES}
     if scale not in known:
@@ -26,6 +26,9 @@ def main(scale: str = "pocket", steps: int = 10) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     source = lm.load(trial.source, device=device)
     target = source if trial.source == trial.target else lm.load(trial.target, device=device)
+    if compiled:
+        source.compile()
+        target.compile()
     trainer = build_trainer(trial, source=source, target=target, world=World(device=device))
     print(f"{scale}: batch {trial.batch}, {sum(p.numel() for p in trainer.parameters) / 1e6:.1f}M trained weights, {device}")
     step = 0

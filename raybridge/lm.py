@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -23,12 +23,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from raybridge import byte_lm
 from raybridge.errors import unknown
+from raybridge.packing import Packing, can_pack, packed_attention
 from raybridge.pieces import Piece, by_length, join, pad, positions
 
 POCKET = Path(__file__).parent / "pocket"
 POCKET_MODELS = ("pocket:source", "pocket:target")
 CHUNK = 4096  # answer tokens whose logits exist at one time
-PASS = {"cpu": 256, "cuda": 8192}  # positions that take as long as starting one more pass does
+PASS = 256  # positions of a padded batch that take as long as starting one more pass does
 
 
 def in_chunks(function: Callable[..., Tensor], *rows: Tensor, size: int) -> Tensor:
@@ -52,6 +53,7 @@ class FrozenLM:
             tokenizer.pad_token = tokenizer.eos_token
         self.name, self.tokenizer = name, tokenizer
         self.model = model.eval().requires_grad_(False)
+        self.compiled = False
 
     @property
     def device(self) -> torch.device:
@@ -67,6 +69,23 @@ class FrozenLM:
     def depth(self) -> int:
         """Number of layers; hidden states are numbered 0 (embeddings) to depth (after the last layer's norm)."""
         return self.model.config.get_text_config().num_hidden_layers
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether its passes take sequences one behind another instead of padding them."""
+        return can_pack(self.model)
+
+    def compile(self) -> None:
+        """Compile its layers: half a minute at the first passes, less for each after. For training, not for decoding."""
+        # A backward pass may run once for each term: it must not give its buffers away.
+        torch._functorch.config.donated_buffer = False
+        for layer in self.model.get_decoder().layers:
+            layer.compile(dynamic=True)
+        self.compiled = True
+
+    def uncompiled(self) -> AbstractContextManager[None]:
+        """Passes within it run without compiled code: a cache of another length at every token would compile it anew."""
+        return torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
 
     @property
     def revision(self) -> str | None:
@@ -130,13 +149,9 @@ class FrozenLM:
         for layer in layers:
             if not 0 <= layer <= self.depth:
                 raise ValueError(f"model {self.name!r} has hidden states 0..{self.depth}, not {layer}")
-        ids, mask = pad([[*before, *row] for row in rows], pad_id=self.tokenizer.pad_token_id, side="right", device=self.device)
-        states = self.model.base_model(
-            input_ids=ids, attention_mask=mask, position_ids=positions(mask), output_hidden_states=True, use_cache=False
-        ).hidden_states
-        start = len(before)
-        states_BTLS = torch.stack([states[layer][:, start:] for layer in layers], dim=2).float()
-        return F.rms_norm(states_BTLS, states_BTLS.shape[-1:]), mask[:, start:]
+        whole = self.text_piece([[*before, *row] for row in rows])
+        states_BTLS = torch.stack([states[:, len(before) :] for states in self._states(whole, layers)], dim=2).float()
+        return F.rms_norm(states_BTLS, states_BTLS.shape[-1:]), whole.mask_BT[:, len(before) :]
 
     def continuation_states(self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
         """Last hidden states (B, A, D) that predict the tokens of `rows` after the pieces, the ids (B, A) and their mask.
@@ -145,26 +160,36 @@ class FrozenLM:
         """
         ids_BA, mask_BA = pad(rows, pad_id=self.tokenizer.pad_token_id, side="right", device=self.device)
         before = join(pieces)
-        parts = by_length([len(row) for row in rows], fixed=before.mask_BT.shape[1], start=PASS.get(self.device.type, 256))
+        told = [number for number, row in enumerate(rows) if row]
+        lengths = [len(rows[number]) for number in told]
+        parts = [list(range(len(told)))] if self.packs else by_length(lengths, fixed=before.mask_BT.shape[1], start=PASS)
+        parts = [[told[i] for i in part] for part in parts]
         hidden = []
         for part in parts:
             longest = max(len(rows[row]) for row in part)
             piece = Piece(embeds_BTD=self.embed(ids_BA[part, :longest]), mask_BT=mask_BA[part, :longest])
-            states_CAD = self._last_states(join([before.rows(part), piece]))[:, -longest - 1 : -1]
-            hidden.append(F.pad(states_CAD, (0, 0, 0, ids_BA.shape[1] - longest)))
+            (states_CTD,) = self._states(join([before.rows(part), piece]), [self.depth])
+            hidden.append(F.pad(states_CTD[:, -longest - 1 : -1], (0, 0, 0, ids_BA.shape[1] - longest)))
         order = torch.tensor([row for part in parts for row in part], device=self.device)
-        return torch.cat(hidden)[order.argsort()], ids_BA, mask_BA
+        states_CAD = torch.cat(hidden)
+        return states_CAD.new_zeros(*ids_BA.shape, self.width).index_copy(0, order, states_CAD), ids_BA, mask_BA
 
-    def _last_states(self, whole: Piece) -> Tensor:
-        """Last hidden states (B, T, D) of whole sequences."""
-        with self.injecting(whole.injected):
-            states: Tensor = self.model.base_model(
-                inputs_embeds=whole.embeds_BTD,
-                attention_mask=whole.mask_BT,
-                position_ids=positions(whole.mask_BT),
-                use_cache=False,
-            ).last_hidden_state
-        return states
+    def _states(self, whole: Piece, layers: Sequence[int]) -> list[Tensor]:
+        """Hidden states (B, T, D) of these numbers after whole sequences."""
+        embeds, places, injected = whole.embeds_BTD, positions(whole.mask_BT), whole.injected
+        packing = Packing.of(whole.mask_BT) if self.packs else None
+        if packing is not None:
+            embeds, places = packing.pack(embeds), packing.pack(places)
+            injected = {layer: packing.pack(addend) for layer, addend in injected.items()}
+        with self.injecting(injected), packed_attention(self.model) if packing else nullcontext():
+            output = self.model.base_model(
+                inputs_embeds=embeds,
+                position_ids=places,
+                output_hidden_states=list(layers) != [self.depth],
+                **(packing.arguments if packing else {"attention_mask": whole.mask_BT, "use_cache": False}),
+            )
+        states = [output.last_hidden_state if layer == self.depth else output.hidden_states[layer] for layer in layers]
+        return [packing.unpack(row) for row in states] if packing else states
 
     @contextmanager
     def injecting(self, injected: Mapping[int, Tensor]) -> Iterator[None]:

@@ -15,7 +15,7 @@ ROOMS = ("raybridge", "evaluators", "sweeps", "plots")
 FLOORS = {
     name: floor
     for floor, names in {
-        0: "errors config files results statistics pieces lm kv_cache decode data wire translators losses stopping pocket"
+        0: "errors config files results statistics pieces packing lm kv_cache decode data wire translators losses stopping pocket"
         " prompts measure launches sweep_folder"
         " world checkpoint command runlog recorded imports paired hardening shown byte_lm terminal",
         1: "trial answers naming findings outcomes cautions runs progress provenance",

@@ -73,7 +73,7 @@ def test_rows_passed_in_parts_have_the_nll_and_the_gradient_of_one_pass(target, 
     answers = [around.answer(TEXTS[row % 3] * (1 + row)) for row in (5, 0, 3, 1, 4, 2)]
 
     def nll(start: int) -> tuple[torch.Tensor, torch.Tensor]:
-        monkeypatch.setitem(lms.PASS, "cpu", start)
+        monkeypatch.setattr(lms, "PASS", start)
         found = target.answer_nll([target.soft_piece(soft), target.text_piece([around.after] * 6)], answers)
         return found, torch.autograd.grad(found.sum(), soft)[0]
 

@@ -1,0 +1,112 @@
+"""Sequences of unlike length one behind another in a single row, without pads; attention stays within each sequence.
+
+A batch of texts padded to its longest is half pads. Flash attention takes the bounds of the sequences instead (Dao 2023,
+arXiv:2307.08691), and every other operation of a transformer sees N positions, real ones only.
+
+Shapes: B sequences, T positions of the longest, N real positions of all, H heads, E head size, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+NAME = "raybridge_packed"  # of the attention, among those that transformers knows
+STEP = 128  # the longest length is told in these steps: compiled code is kept for each value it has seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """Where the real positions of a padded batch (B, T) stand in a row (1, N)."""
+
+    places_N: Tensor
+    bounds: Tensor  # (B + 1) offsets of the sequences in the row
+    longest: int
+    shape: tuple[int, int]
+
+    @staticmethod
+    def of(mask_BT: Tensor) -> Packing:
+        """The packing of the positions that a mask calls real."""
+        lengths = mask_BT.sum(1)
+        return Packing(
+            places_N=mask_BT.flatten().nonzero().squeeze(1),
+            bounds=torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int(),
+            longest=-(-int(lengths.max()) // STEP) * STEP,
+            shape=(mask_BT.shape[0], mask_BT.shape[1]),
+        )
+
+    def pack(self, padded_BT: Tensor) -> Tensor:
+        """(B, T, ...) to (1, N, ...)."""
+        return padded_BT.flatten(0, 1).index_select(0, self.places_N).unsqueeze(0)
+
+    def unpack(self, row_1N: Tensor) -> Tensor:
+        """(1, N, ...) to (B, T, ...), zero where the mask is."""
+        B, T = self.shape
+        padded = row_1N.new_zeros(B * T, *row_1N.shape[2:])
+        return padded.index_copy(0, self.places_N, row_1N.squeeze(0)).unflatten(0, (B, T))
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What a pass of a model is told, by the names that transformers has for it."""
+        return {"attention_mask": None, "cu_seq_lens_q": self.bounds, "max_length_q": self.longest, "use_cache": False}
+
+
+def can_pack(model: Any) -> bool:
+    """Whether flash attention takes this model: half precision on a GPU, heads of a size that it knows."""
+    config = model.config.get_text_config()
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    half = model.dtype in (torch.bfloat16, torch.float16)
+    return model.device.type == "cuda" and half and head % 8 == 0 and head <= 256
+
+
+@contextmanager
+def packed_attention(model: Any) -> Iterator[None]:
+    """Passes within it take packed rows."""
+    config = model.config.get_text_config()
+    usual = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = usual
+
+
+def attend(
+    q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, bounds: Tensor, longest: int, scale: float, window: int | None
+) -> Tensor:
+    """Causal attention (N, H, E) within each sequence, `window` positions back where there is one."""
+    out_NHE: Tensor = torch.ops.aten._flash_attention_forward(
+        q_NHE, k_NHE, v_NHE, bounds, bounds, longest, longest, 0.0, True, False,
+        scale=scale, window_size_left=None if window is None else window - 1,
+    )[0]  # fmt: skip
+    return out_NHE
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    cu_seq_lens_q: Tensor,
+    max_length_q: int,
+    sliding_window: int | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """The attention of a transformers layer over packed rows: query (1, H, N, E), key and value with as many heads or fewer."""
+    assert attention_mask is None, "a packed row has no pads to mask"
+    shared = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(shared, dim=1) for x in (key, value))
+    q_NHE, k_NHE, v_NHE = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
+    return attend(q_NHE, k_NHE, v_NHE, cu_seq_lens_q, max_length_q, scaling, sliding_window).unsqueeze(0), None
+
+
+AttentionInterface.register(NAME, attention)
