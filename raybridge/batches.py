@@ -30,7 +30,7 @@ class Batches:
         self.target = frame(target, trial.evaluator)
         self.repeat = frame(target, trial.evaluator, after=REPEAT_CUE)
         self.others = {name: Batches(trial, source, other) for name, other in (others or {}).items()}
-        self._rows: dict[str, tuple[list[int], list[int], list[int], list[int]]] = {}
+        self._rows: dict[str, tuple[list[int], list[int], list[int], list[str], list[int]]] = {}
 
     def at(self, step: int, world: World) -> Batch:
         """This worker's share of the batch of a step (from 0)."""
@@ -43,24 +43,30 @@ class Batches:
 
     def tokens(self, problems: Sequence[Problem], *, offset: int = 0) -> Batch:
         """Problems as token rows; each problem is tokenized once. offset: place of the first in the global batch."""
-        for problem in problems:
-            if problem.id not in self._rows:
-                self._rows[problem.id] = (
-                    self.source.question(problem.question),
-                    self.target.question(problem.question),
-                    self.target.answer(problem.rationale),
-                    self.repeat.answer(problem.question),
-                )
-        source_questions, target_questions, answers, repeats = zip(*(self._rows[p.id] for p in problems), strict=True)
+        self._tokenize([problem for problem in problems if problem.id not in self._rows])
+        questions, as_target, answers, answer_pieces, repeats = zip(*(self._rows[p.id] for p in problems), strict=True)
         return Batch(
-            source_questions=source_questions,
-            target_questions=target_questions,
+            source_questions=questions,
+            target_questions=as_target,
             answers=answers,
-            answer_pieces=[self.target.lm.tokenizer.convert_ids_to_tokens(row) for row in answers],
+            answer_pieces=answer_pieces,
             repeats=repeats,
             offset=offset,
             others={name: other.tokens(problems, offset=offset) for name, other in self.others.items()},
         )
+
+    def _tokenize(self, problems: Sequence[Problem]) -> None:
+        questions, rationales = ([getattr(problem, name) for problem in problems] for name in ("question", "rationale"))
+        rows = zip(
+            self.source.questions(questions),
+            self.target.questions(questions),
+            self.target.answers(rationales),
+            self.repeat.answers(questions),
+            strict=True,
+        )
+        for problem, (question, as_target, answer, repeat) in zip(problems, rows, strict=True):
+            pieces = self.target.lm.tokenizer.convert_ids_to_tokens(answer)
+            self._rows[problem.id] = (question, as_target, answer, pieces, repeat)
 
 
 def align(source_ends: Sequence[int], target_ends: Sequence[int]) -> list[int]:

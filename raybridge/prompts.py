@@ -29,7 +29,11 @@ class Frame:
 
     def question(self, text: str) -> list[int]:
         """Tokens of a question in its place."""
-        return _continue(self.lm, self.before_text, " " + text)
+        return self.questions([text])[0]
+
+    def questions(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of several questions, tokenized together: that takes a tenth of the time."""
+        return _continued(self.lm, self.before_text, [" " + text for text in texts])
 
     def question_ends(self, text: str) -> list[int]:
         """For each token of a question, the offset in the text at which it ends."""
@@ -39,7 +43,12 @@ class Frame:
 
     def answer(self, text: str) -> list[int]:
         """Tokens of an answer after the prompt, with the end token that teaches the model to stop."""
-        return [*_continue(self.lm, self.after_text, self.answer_gap + text), self.lm.tokenizer.eos_token_id]
+        return self.answers([text])[0]
+
+    def answers(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of several answers, tokenized together."""
+        rows = _continued(self.lm, self.after_text, [self.answer_gap + text for text in texts])
+        return [[*row, self.lm.tokenizer.eos_token_id] for row in rows]
 
     def anchored(self, anchor: str) -> Frame:
         """The frame of answers that all begin with `anchor`, which stands at the end of the prompt."""
@@ -96,13 +105,21 @@ def _turns(question: str, answer: str) -> list[dict[str, str]]:
 
 def _continue(lm: FrozenLM, left: str, right: str) -> list[int]:
     """Tokens of `right` where it follows `left`. The seam must lie between two tokens."""
+    return _continued(lm, left, [right])[0]
+
+
+def _continued(lm: FrozenLM, left: str, rights: Sequence[str]) -> list[list[int]]:
+    """Tokens of each of `rights` where it follows `left`."""
+    if not rights:
+        return []
     anchored = "." + left  # some tokenizers put a space in front of what they take for the start of a text
-    head, both = _tokens(lm, anchored), lm.tokenize(anchored + right)
-    if tuple(both[: len(head)]) != head:
+    head = _tokens(lm, anchored)
+    wholes = lm.tokenizer([anchored + right for right in rights], add_special_tokens=False).input_ids
+    if any(tuple(whole[: len(head)]) != head for whole in wholes):
         raise ValueError(
             f"model {lm.name!r}: its tokenizer merges across the end of {left[-20:]!r}; soft tokens have no clean place there"
         )
-    return both[len(head) :]
+    return [whole[len(head) :] for whole in wholes]
 
 
 @lru_cache(maxsize=64)
