@@ -8,6 +8,7 @@ answers, which are only repeated. All figures are of test problems, from the sof
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ import torch
 import typer
 
 from evaluators.squad import ASK, Squad
+from evaluators.svamp import Svamp
 from raybridge import checkpoint
 from raybridge.arms import ask
 from raybridge.batches import Batches
@@ -44,6 +46,7 @@ from raybridge.trial import Trial
 from raybridge.world import World
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+DIGITS = re.compile(r"[1-9]\d*")
 SENTENCE = re.compile(r"(?<=[.?!])\s+")
 SENTENCES = 20_000
 EVERY = 20  # steps between two looks at how many the seconds will hold
@@ -63,10 +66,14 @@ def candidates(base: Trial, K: int) -> list[Candidate]:
     """What is compared, all reading the same layers."""
     assert isinstance(base.translator, Bottlenecked)
     layers, width, depth, heads = (getattr(base.translator, name) for name in ("layers", "width", "depth", "heads"))
+    ours = replace(base.translator, soft_tokens=K, anchored=True, picking="even", free_share=0.0)
     shape = dict(soft_tokens=K, layers=layers)
     return [
-        Candidate(name="anchored", translator=replace(base.translator, soft_tokens=K)),
-        Candidate(name="queries", translator=replace(base.translator, soft_tokens=K, anchored=False)),
+        Candidate(name="anchored", translator=ours),
+        Candidate(name="salient", translator=replace(ours, picking="salient")),
+        Candidate(name="salient_free", translator=replace(ours, picking="salient", free_share=0.25)),
+        Candidate(name="salient_half_free", translator=replace(ours, picking="salient", free_share=0.5)),
+        Candidate(name="queries", translator=replace(ours, anchored=False)),
         Candidate(name="attention", translator=AttentionPooling(**shape, width=width, heads=heads)),
         Candidate(name="linear", translator=Linear(**shape)),
         Candidate(name="linear_mean", translator=Linear(**shape, pooling="mean")),
@@ -76,53 +83,78 @@ def candidates(base: Trial, K: int) -> list[Candidate]:
 
 
 def further_texts(trial: Trial) -> list[str]:
-    """Texts to repeat besides the questions: sentences of SQuAD's training paragraphs, and the worked answers."""
+    """Texts to repeat besides the questions: worked answers, SVAMP's questions, sentences of SQuAD's training paragraphs."""
     texts = [problem.rationale for problem in trial.evaluator.problems("train")]
     if trial.source.startswith("pocket:") or data_folder() is None:  # the pocket models know no prose
         return texts
+    texts += [problem.question for problem in Svamp().problems("test")]
     contexts = dict.fromkeys(problem.question.partition(ASK)[0] for problem in Squad().problems("train"))
     sentences = [part for context in contexts for part in SENTENCE.split(context) if 30 <= len(part) <= 400]
     return texts + sentences[:SENTENCES]
 
 
-class WithTexts(Batches):
-    """Batches whose second half is texts that have no answer."""
+def renumbered(text: str, draw: random.Random) -> str:
+    """The text with each of its numbers replaced by another of as many digits."""
+    return DIGITS.sub(lambda found: str(draw.randrange(10 ** (len(found[0]) - 1), 10 ** len(found[0]))), text)
 
-    def __init__(self, trial: Trial, trainer: Trainer, texts: Sequence[str]) -> None:
+
+class WithTexts(Batches):
+    """Batches whose second half is texts that have no answer; a share of them is mixed from questions of train."""
+
+    def __init__(self, trial: Trial, trainer: Trainer, texts: Sequence[str], *, share: float) -> None:
         super().__init__(replace(trial, batch=trial.batch // 2), trainer.source, trainer.target)
-        self.texts = texts
+        self.texts, self.share = texts, share
 
     def at(self, step: int, world: World) -> Batch:
         """Half a batch of problems and as many texts, drawn by the step."""
         problems = super().at(step, world)
-        generator = torch.Generator().manual_seed(step)
-        texts = [self.texts[i] for i in torch.randint(len(self.texts), (len(problems.answers),), generator=generator).tolist()]
+        draw = random.Random(step)
+        count = len(problems.answers)
+        new = round(self.share * count)
+        texts = draw.sample(self.texts, count - new) + [self.mixed(draw) for _ in range(new)]
+        questions, as_target, repeats = zip(*self.rows(texts), strict=True)
         return replace(
             problems,
-            source_questions=[*problems.source_questions, *map(self.source.question, texts)],
-            target_questions=[*problems.target_questions, *map(self.target.question, texts)],
+            source_questions=[*problems.source_questions, *questions],
+            target_questions=[*problems.target_questions, *as_target],
             answers=[*problems.answers, *([] for _ in texts)],
             answer_pieces=[*problems.answer_pieces, *([] for _ in texts)],
-            repeats=[*problems.repeats, *map(self.repeat.answer, texts)],
+            repeats=[*problems.repeats, *repeats],
         )
 
+    def mixed(self, draw: random.Random) -> str:
+        """Sentences of unlike questions one after another, with other numbers: a question that was never there."""
+        sentences = [draw.choice(SENTENCE.split(draw.choice(self.problems).question)) for _ in range(draw.randint(2, 4))]
+        return renumbered(" ".join(sentences), draw)
 
-def train(trial: Trial, models: Models, seconds: float) -> Trainer:
+    def rows(self, texts: Sequence[str]) -> list[tuple[list[int], list[int], list[int]]]:
+        """Texts as questions for the source, for the target, and as what the target repeats."""
+        return list(zip(self.source.questions(texts), self.target.questions(texts), self.repeat.answers(texts), strict=True))
+
+
+def train(trial: Trial, models: Models, seconds: float, *, share: float) -> Trainer:
     """Train for so many seconds; the length of the schedule follows the clock."""
     source, target = models.load(trial.source), models.load(trial.target)
     trainer = build_trainer(trial, source=source, target=target, world=World(device=models.device))
-    trainer = replace(trainer, batches=WithTexts(trial, trainer, further_texts(trial)))
+    trainer = replace(trainer, batches=WithTexts(trial, trainer, further_texts(trial), share=share))
     trainer.fit_anchor()
+    if source.packs:
+        source.compile()
+        target.compile()
     started = time.perf_counter()
     step, spent = 0, 0.0
+    values: list[list[float]] = []
     while spent < seconds:
-        trainer.step(step, measure=False, interrupt=False)
+        done = trainer.step(step, measure=False, interrupt=False)
         step += 1
         spent = time.perf_counter() - started
         if step % EVERY == 0:
             steps = max(round(step * seconds / spent), step + 1, trial.warmup + 1)
             trainer = replace(trainer, trial=replace(trainer.trial, steps=steps))
-    print(f"  {step} steps in {spent:.0f} s", flush=True)
+        values.append([term.value for term in done.terms])
+    means = [sum(of_one) / len(of_one) for of_one in zip(*values[-100:], strict=True)]
+    last = ", ".join(f"{loss.name} {mean:.3f}" for loss, mean in zip(trial.losses, means, strict=True))
+    print(f"  {step} steps in {spent:.0f} s; in training, over the last 100: {last}", flush=True)
     return trainer
 
 
@@ -160,6 +192,22 @@ def numbers_found(request: Request, models: Models, arm: str, weights: dict[str,
     return found / asked_for, completions[0].text
 
 
+def report(trial: Trial, models: Models, weights: dict[str, torch.Tensor]) -> None:
+    """Print what a trained translator carries."""
+    requests = requests_for(trial, step=0, split="test", arms=("bridged", "shuffled"))
+    assert sum(len(request.problems) for request in requests) == len(problems_of(trial, "test"))
+    nll = {arm: nll_of(requests, models, arm, weights) for arm in ("bridged", "shuffled", "no_context", "target")}
+    for number, what in enumerate(("answer", "reconstruction")):
+        ours, wrong_one, floor, text = (nll[arm][number] for arm in ("bridged", "shuffled", "no_context", "target"))
+        print(
+            f"  {what:14} NLL bridged {ours:.3f}  shuffled {wrong_one:.3f}  floor {floor:.3f}  text {text:.3f}  "
+            f"gap recovered {(floor - ours) / (floor - text):.2f}  shuffled minus bridged {wrong_one - ours:+.3f}"
+        )
+    (ours, text), (wrong_one, _) = (numbers_found(requests[0], models, arm, weights) for arm in ("bridged", "shuffled"))
+    print(f"  numbers of {len(requests[0].problems)} questions in their repetitions: {ours:.2f}, shuffled {wrong_one:.2f}")
+    print(f"    {requests[0].problems[0].question!r}\n    -> {text!r}", flush=True)
+
+
 def main(
     scale: str = "pocket",
     seconds: float = 20.0,
@@ -168,13 +216,15 @@ def main(
     problems: int = 256,
     batch: int | None = None,
     rate: float | None = None,
+    mixed: Annotated[float, typer.Option(help="share of the texts that is mixed from questions, with other numbers")] = 0.0,
+    target: Annotated[str | None, typer.Option(help="another target than the scale's")] = None,
 ) -> None:
     """Print one line a translator."""
     known = {one.name: one for one in SCALES}
     if scale not in known:
         raise unknown("scale", scale, known)
     base = replace(known[scale].trial, steps=10**6, test_problems=problems)
-    base = replace(base, batch=batch or base.batch, learning_rate=rate or base.learning_rate)
+    base = replace(base, batch=batch or base.batch, learning_rate=rate or base.learning_rate, target=target or base.target)
     chosen = candidates(base, tokens)
     if only and (wrong := set(only) - {one.name for one in chosen}):
         raise unknown("candidate", wrong.pop(), [one.name for one in chosen])
@@ -185,20 +235,9 @@ def main(
             continue
         print(one.name, flush=True)
         trial = replace(base, name="t", translator=one.translator, losses=one.losses)
-        trainer = train(trial, models, seconds)
-        weights = checkpoint.copy_of(trainer.module)
-        requests = requests_for(trial, step=0, split="test", arms=("bridged", "shuffled"))
-        assert sum(len(request.problems) for request in requests) == len(problems_of(trial, "test"))
-        nll = {arm: nll_of(requests, models, arm, weights) for arm in ("bridged", "shuffled", "no_context", "target")}
-        for number, what in enumerate(("answer", "reconstruction")):
-            ours, wrong_one, floor, text = (nll[arm][number] for arm in ("bridged", "shuffled", "no_context", "target"))
-            print(
-                f"  {what:14} NLL bridged {ours:.3f}  shuffled {wrong_one:.3f}  floor {floor:.3f}  text {text:.3f}  "
-                f"gap recovered {(floor - ours) / (floor - text):.2f}  shuffled minus bridged {wrong_one - ours:+.3f}"
-            )
-        (ours, text), (wrong_one, _) = (numbers_found(requests[0], models, arm, weights) for arm in ("bridged", "shuffled"))
-        print(f"  numbers of {len(requests[0].problems)} questions in their repetitions: {ours:.2f}, shuffled {wrong_one:.2f}")
-        print(f"    {requests[0].problems[0].question!r}\n    -> {text!r}", flush=True)
+        trainer = train(trial, models, seconds, share=mixed)
+        with trainer.target.uncompiled(), trainer.source.uncompiled():
+            report(trial, models, checkpoint.copy_of(trainer.module))
 
 
 if __name__ == "__main__":

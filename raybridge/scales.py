@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from evaluators.gsm8k import GSM8K
 from evaluators.pocket import Pocket
@@ -56,13 +57,15 @@ class Scale:
         )
 
 
+Carrier = partial(Bottlenecked, picking="salient", free_share=0.25)  # what carried most of what was compared: docs/LOG.md
+
 POCKET = Scale(
     name="pocket",
     trial=Trial(
         name="base",
         source="pocket:source",
         target="pocket:target",
-        translator=Bottlenecked(soft_tokens=32, layers=(0, 1, 2, 4), width=128, depth=2, heads=4),
+        translator=Carrier(soft_tokens=32, layers=(0, 1, 2, 4), width=128, depth=2, heads=4),
         losses=(AnswerNLL(), Reconstruction(), InfoNCE()),
         evaluator=Pocket(),
         steps=120,
@@ -82,7 +85,7 @@ SMALL = Scale(
         name="base",
         source="HuggingFaceTB/SmolLM2-135M-Instruct",
         target="HuggingFaceTB/SmolLM2-135M-Instruct",
-        translator=Bottlenecked(soft_tokens=16, layers=(0, 2, 4, 12, 20, 30), width=768, depth=6, heads=12),
+        translator=Carrier(soft_tokens=16, layers=(0, 2, 4, 12, 20, 30), width=384, depth=4, heads=6),
         losses=(AnswerNLL(), Reconstruction(), InfoNCE()),
         evaluator=GSM8K(shots=0),
         steps=1500,
@@ -103,7 +106,7 @@ FULL = Scale(
         name="base",
         source="mistralai/Mistral-7B-Instruct-v0.3",
         target="meta-llama/Llama-3.1-8B-Instruct",
-        translator=Bottlenecked(soft_tokens=64, layers=(0, 2, 4, 16, 32), width=1024, depth=8, heads=16),
+        translator=Carrier(soft_tokens=64, layers=(0, 2, 4, 16, 32), width=1024, depth=8, heads=16),
         losses=(AnswerNLL(), Reconstruction(), InfoNCE()),
         evaluator=GSM8K(),
         steps=3000,

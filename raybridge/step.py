@@ -103,24 +103,32 @@ class Trainer:
         others = {name: in_place(self.batches.others[name], batch.others[name], soft, {}) for name, soft in also.items()}
         return in_place(self.batches, batch, soft_BKD, others)
 
+    @torch.no_grad()
     def fit_anchor(self, *, problems: int = 512) -> None:
-        """Fit the translator's closed-form start, where it has one, on the first problems of train; same on every worker."""
-        anchor = getattr(self.module.core, "anchor", None)
-        if anchor is None:
+        """Fit what the translator starts with in closed form, on the first problems of train; the same on every worker."""
+        anchor, salience = (getattr(self.module.core, name, None) for name in ("anchor", "salience"))
+        if anchor is None and salience is None:
             return
-        batch = self.batches.tokens(self.batches.problems[:problems])
+        first = self.batches.problems[:problems]
+        batch = self.batches.tokens(first)
         states, _ = self.source.hidden_states(self.batches.source.before, batch.source_questions, self.trial.translator.layers)
-        with torch.no_grad():
-            states = self.module.core_states(states)
-        features, embeddings = [], []
-        for row, problem in enumerate(self.batches.problems[:problems]):
+        states = self.module.core_states(states)
+        nll = self.target.answer_nll(
+            [self.target.text_piece([self.batches.target.before] * len(first))], batch.target_questions
+        )
+        features, embeddings, told = [], [], []
+        for row, problem in enumerate(first):
             aligned = align(
                 self.batches.source.question_ends(problem.question), self.batches.target.question_ends(problem.question)
             )
             features.append(states[row, : len(aligned)].flatten(1))
             ids = torch.tensor(batch.target_questions[row], device=self.world.device)[aligned]
             embeddings.append(self.target.embed(ids).float())
-        anchor.fit(torch.cat(features), torch.cat(embeddings))
+            told.append(nll[row, aligned])
+        if anchor is not None:
+            anchor.fit(torch.cat(features), torch.cat(embeddings))
+        if salience is not None:
+            salience.fit(torch.cat(features), torch.cat(told))
 
     def step(self, step: int, *, measure: bool, interrupt: bool) -> Step:
         """One optimizer step (from 0). `measure` asks for each term's own gradient norm."""

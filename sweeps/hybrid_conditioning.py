@@ -19,7 +19,8 @@ axes = {
 
 
 def trial(base: Trial, *, variant: str, inject: tuple[int, ...], soft_tokens: int, seed: int) -> Trial:
-    translator: Translator = replace(base.translator, soft_tokens=soft_tokens)
+    # Soft token k is added at the k-th of evenly picked tokens: it must stand for that one.
+    translator: Translator = replace(base.translator, soft_tokens=soft_tokens, picking="even", free_share=0.0)
     if variant == "text_stays":
         translator = Residual(translator=translator)
     elif variant == "text_stays_injected":

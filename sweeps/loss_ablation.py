@@ -33,9 +33,10 @@ axes = {
 
 
 def trial(base: Trial, *, soft_tokens: int, seed: int) -> Trial:
-    projected = Projected(translator=replace(base.translator, soft_tokens=soft_tokens))
+    # Prompt alignment pulls soft token k towards the k-th of evenly picked tokens: it must stand for that one.
+    even = replace(base.translator, soft_tokens=soft_tokens, picking="even", free_share=0.0)
     name = f"3d_all_fixes_s{seed}_{soft_tokens}tok"
-    return replace(base, name=name, seed=seed, losses=C, stopping=STOPS, translator=projected)
+    return replace(base, name=name, seed=seed, losses=C, stopping=STOPS, translator=Projected(translator=even))
 
 
 def follow_up(ended: Sequence[tuple[Trial, Mapping[str, Any]]]) -> list[Trial]:

@@ -57,8 +57,43 @@ class Anchor(nn.Module):
         self.map.weight.copy_(weight_DS)
         self.map.bias.copy_(bias_D)
 
-    def forward(self, states_BTS: Tensor, mask_BT: Tensor, soft_tokens: int) -> Tensor:
+    def forward(self, states_BTS: Tensor, chosen_BK: Tensor, real_BK: Tensor) -> Tensor:
         """Mapped picks (B, K, D); zero where a soft token stands for no position."""
-        chosen_BK, real_BK = picks(mask_BT.sum(1), soft_tokens)
-        picked_BKS = states_BTS.gather(1, chosen_BK.unsqueeze(-1).expand(-1, -1, states_BTS.shape[-1]))
-        return self.map(picked_BKS) * real_BK.unsqueeze(-1)
+        return self.map(at(states_BTS, chosen_BK)) * real_BK.unsqueeze(-1)
+
+
+class Salience(nn.Module):
+    """How much a source position tells: the NLL of its token to a target that reads the text, as a ridge map of its states.
+
+    What the target would guess need not be sent. Fitted in closed form and never trained: which positions are picked has
+    no gradient. The same everywhere until it is fitted, when the first ones are picked.
+    """
+
+    weight_S: Tensor
+
+    def __init__(self, source_features: int) -> None:
+        super().__init__()
+        self.register_buffer("weight_S", torch.zeros(source_features))
+
+    @torch.no_grad()
+    def fit(self, states_NS: Tensor, nll_N: Tensor) -> None:
+        """Set the map in closed form."""
+        weight_1S, _ = ridge(states_NS, nll_N.unsqueeze(1))  # what is added to all of them changes no order
+        self.weight_S.copy_(weight_1S.squeeze(0))
+
+    @torch.no_grad()
+    def picks(self, states_BTS: Tensor, mask_BT: Tensor, soft_tokens: int) -> tuple[Tensor, Tensor]:
+        """The K positions (B, K) that tell most, in their order, and which soft tokens stand for one."""
+        even_BK, real_BK = picks(mask_BT.sum(1), soft_tokens)
+        if mask_BT.shape[1] <= soft_tokens:
+            return even_BK, real_BK
+        with torch.autocast(states_BTS.device.type, enabled=False):
+            nll_BT = (states_BTS.float() @ self.weight_S).masked_fill(~mask_BT, -torch.inf)
+        most_BK = nll_BT.sort(dim=1, descending=True, stable=True).indices[:, :soft_tokens].sort(dim=1).values
+        long_B1 = mask_BT.sum(1, keepdim=True) > soft_tokens
+        return torch.where(long_B1, most_BK, even_BK), real_BK
+
+
+def at(values_BTX: Tensor, chosen_BK: Tensor) -> Tensor:
+    """The values (B, K, X) at the chosen positions."""
+    return values_BTX.gather(1, chosen_BK.unsqueeze(-1).expand(-1, -1, values_BTX.shape[-1]))

@@ -3,27 +3,35 @@
 A resampler in the manner of Flamingo (Alayrac et al. 2022, arXiv:2204.14198): each block is gated self-attention, gated
 cross-attention on the source states and a gated SwiGLU, all pre-normed, every gate a tanh that starts at zero.
 
-Shapes: B batch, T source positions, L source layers, S source width, W inner width, K soft tokens, D target width, H heads.
+Shapes: B batch, T source positions, L source layers, S source width, W inner width, K soft tokens, P of them
+that stand for a position, D target width, H heads.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raybridge.errors import unknown
 from raybridge.translators import TranslatorModule
-from raybridge.translators.anchor import Anchor
+from raybridge.translators.anchor import Anchor, Salience, at, picks
 from raybridge.translators.parts import Attention, Norm, SwiGLU, at_rms, check, check_heads, position_features
+
+Picking = Literal["even", "salient"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bottlenecked:
     """K soft tokens from the hidden states of `layers`.
 
-    width, depth, heads: of the resampler. anchored: add a closed-form linear map of K evenly picked source positions
-    (`Anchor`), so that the first step already carries the tokens that were picked and the blocks learn the rest.
+    width, depth, heads: of the resampler. anchored: each soft token stands for a source position; its query starts there, and a
+    closed-form linear map of the position (`Anchor`) is added to it, so that the first step already carries the tokens that
+    were picked and the blocks learn the rest. picking: which positions, evenly spaced ones or those that tell most
+    (`Salience`). free_share: of the soft tokens, the last ones, that stand for none and are learned queries alone.
     """
 
     soft_tokens: int
@@ -32,12 +40,25 @@ class Bottlenecked:
     depth: int = 4
     heads: int = 8
     anchored: bool = True
+    picking: Picking = "even"
+    free_share: float = 0.0
 
     def __post_init__(self) -> None:
         check(soft_tokens=self.soft_tokens, layers=self.layers)
         check_heads(width=self.width, heads=self.heads)
         if self.depth < 1:
             raise ValueError(f"depth must be at least 1, not {self.depth}")
+        if self.picking not in get_args(Picking):
+            raise unknown("picking", self.picking, get_args(Picking), where="translator Bottlenecked")
+        if not self.anchored and (self.picking != "even" or self.free_share):
+            raise ValueError("a translator that is not anchored picks nothing: leave picking and free_share as they are")
+        if not 0 <= self.free_share < 1:
+            raise ValueError(f"free_share must be at least 0 and below 1, not {self.free_share}")
+
+    @property
+    def free(self) -> int:
+        """Soft tokens that stand for no source position."""
+        return int(self.free_share * self.soft_tokens)
 
     def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> BottleneckedModule:
         """The module, initialised from torch's current random state."""
@@ -77,6 +98,8 @@ class BottleneckedModule(TranslatorModule):
         self.out_norm = Norm(config.width)
         self.out = nn.Linear(config.width, target_dim)
         self.anchor = Anchor(len(config.layers) * source_dim, target_dim) if config.anchored else None
+        self.free = config.free
+        self.salience = Salience(len(config.layers) * source_dim) if config.picking == "salient" else None
         if config.anchored:  # what is learned starts as a tenth of what is fitted
             nn.init.normal_(self.out.weight, std=0.1 * target_rms / config.width**0.5)
             nn.init.zeros_(self.out.bias)
@@ -87,9 +110,17 @@ class BottleneckedModule(TranslatorModule):
         features_BTF = position_features(mask_BT, self.POSITION_FEATURES)
         memory_BTW = self.memory_norm(self.read(torch.cat([states_BTS, features_BTF], dim=-1)))
         x_BKW = self.queries_KW.expand(len(states_BTS), -1, -1)
+        if self.anchor is not None:
+            chosen_BP, real_BP = self.picks(states_BTS, mask_BT)
+            x_BKW = x_BKW + F.pad(at(memory_BTW, chosen_BP), (0, 0, 0, self.free))
         for block in self.blocks:
             x_BKW = block(x_BKW, memory_BTW, mask_BT)
         soft_BKD = self.out(self.out_norm(x_BKW)).float()
         if self.anchor is not None:
-            soft_BKD = soft_BKD + self.anchor(states_BTS, mask_BT, soft_BKD.shape[1])
+            soft_BKD = soft_BKD + F.pad(self.anchor(states_BTS, chosen_BP, real_BP), (0, 0, 0, self.free))
         return at_rms(soft_BKD, self.target_rms)
+
+    def picks(self, states_BTS: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Source positions (B, P) that the soft tokens which are not free stand for, and which of them stand for one."""
+        P = len(self.queries_KW) - self.free
+        return picks(mask_BT.sum(1), P) if self.salience is None else self.salience.picks(states_BTS, mask_BT, P)

@@ -73,9 +73,9 @@ class LinearModule(TranslatorModule):
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
         """Soft tokens (B, K, D), each at the target's embedding RMS."""
         states_BTS, K = states_BTLS.flatten(2), self.config.soft_tokens
-        _, real_BK = picks(mask_BT.sum(1), K)
+        chosen_BK, real_BK = picks(mask_BT.sum(1), K)
         if self.config.pooling == "picked":
-            soft_BKD = self.anchor(states_BTS, mask_BT, K)
+            soft_BKD = self.anchor(states_BTS, chosen_BK, real_BK)
         else:
             pooled_BKS = windows(mask_BT, K) @ states_BTS.masked_fill(~mask_BT.unsqueeze(-1), 0)
             soft_BKD = self.anchor.map(pooled_BKS)
