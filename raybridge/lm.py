@@ -77,6 +77,8 @@ class FrozenLM:
 
     def compile(self) -> None:
         """Compile its layers: half a minute at the first passes, less for each after. For training, not for decoding."""
+        if self.compiled:
+            return
         # A backward pass may run once for each term: it must not give its buffers away.
         torch._functorch.config.donated_buffer = False
         for layer in self.model.get_decoder().layers:

@@ -90,7 +90,7 @@ SMALL = Scale(
         evaluator=GSM8K(shots=0),
         steps=1500,
         batch=128,
-        learning_rate=4e-4,
+        learning_rate=1e-3,
         warmup=100,
         eval_every=250,
         dev_problems=200,
