@@ -1,9 +1,12 @@
-"""POCKET, SMALL, FULL: complete base trials and the resources they want."""
+"""POCKET, SMALL, FULL: complete base trials and the resources they want.
+
+Each base trial has the translator that carried most where translators were compared (docs/LOG.md): the pocket pair, and
+SmolLM2-135M on a GPU, which stands for `full` until somebody has compared them there.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 from evaluators.gsm8k import GSM8K
 from evaluators.pocket import Pocket
@@ -11,6 +14,7 @@ from raybridge.losses.contrastive import InfoNCE
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
 from raybridge.stopping import Stopping
 from raybridge.translators.bottlenecked import Bottlenecked
+from raybridge.translators.linear import Linear
 from raybridge.trial import Trial
 
 
@@ -57,15 +61,15 @@ class Scale:
         )
 
 
-Carrier = partial(Bottlenecked, picking="salient", free_share=0.25)  # what carried most of what was compared: docs/LOG.md
-
 POCKET = Scale(
     name="pocket",
     trial=Trial(
         name="base",
         source="pocket:source",
         target="pocket:target",
-        translator=Carrier(soft_tokens=32, layers=(0, 1, 2, 4), width=128, depth=2, heads=4),
+        translator=Bottlenecked(
+            soft_tokens=32, layers=(0, 1, 2, 4), width=128, depth=2, heads=4, picking="salient", free_share=0.25
+        ),
         losses=(AnswerNLL(), Reconstruction(), InfoNCE()),
         evaluator=Pocket(),
         steps=120,
@@ -85,7 +89,7 @@ SMALL = Scale(
         name="base",
         source="HuggingFaceTB/SmolLM2-135M-Instruct",
         target="HuggingFaceTB/SmolLM2-135M-Instruct",
-        translator=Carrier(soft_tokens=16, layers=(0, 2, 4, 12, 20, 30), width=384, depth=4, heads=6),
+        translator=Linear(soft_tokens=16, layers=(0, 2, 4, 12, 20, 30), pooling="mean"),
         losses=(AnswerNLL(), Reconstruction(), InfoNCE()),
         evaluator=GSM8K(shots=0),
         steps=1500,
@@ -106,7 +110,7 @@ FULL = Scale(
         name="base",
         source="mistralai/Mistral-7B-Instruct-v0.3",
         target="meta-llama/Llama-3.1-8B-Instruct",
-        translator=Carrier(soft_tokens=64, layers=(0, 2, 4, 16, 32), width=1024, depth=8, heads=16),
+        translator=Linear(soft_tokens=64, layers=(0, 2, 4, 16, 32), pooling="mean"),
         losses=(AnswerNLL(), Reconstruction(), InfoNCE()),
         evaluator=GSM8K(),
         steps=3000,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from raybridge.losses import Loss
 from raybridge.losses.next_token import FadingText, ResidualAnswer
-from raybridge.translators import Translator
+from raybridge.translators.bottlenecked import evenly
 from raybridge.translators.injection import Injection
 from raybridge.translators.residual import Residual
 from raybridge.trial import Trial
@@ -20,7 +20,7 @@ axes = {
 
 def trial(base: Trial, *, variant: str, inject: tuple[int, ...], soft_tokens: int, seed: int) -> Trial:
     # Soft token k is added at the k-th of evenly picked tokens: it must stand for that one.
-    translator: Translator = replace(base.translator, soft_tokens=soft_tokens, picking="even", free_share=0.0)
+    translator = evenly(replace(base.translator, soft_tokens=soft_tokens))
     if variant == "text_stays":
         translator = Residual(translator=translator)
     elif variant == "text_stays_injected":

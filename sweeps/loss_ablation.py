@@ -16,6 +16,7 @@ from raybridge.losses.distillation import TextKL
 from raybridge.losses.next_token import AnswerNLL
 from raybridge.losses.on_policy import DecodeAware
 from raybridge.stopping import Stopping
+from raybridge.translators.bottlenecked import evenly
 from raybridge.translators.options import Projected
 from raybridge.trial import Trial
 
@@ -34,7 +35,7 @@ axes = {
 
 def trial(base: Trial, *, soft_tokens: int, seed: int) -> Trial:
     # Prompt alignment pulls soft token k towards the k-th of evenly picked tokens: it must stand for that one.
-    even = replace(base.translator, soft_tokens=soft_tokens, picking="even", free_share=0.0)
+    even = evenly(replace(base.translator, soft_tokens=soft_tokens))
     name = f"3d_all_fixes_s{seed}_{soft_tokens}tok"
     return replace(base, name=name, seed=seed, losses=C, stopping=STOPS, translator=Projected(translator=even))
 

@@ -9,7 +9,7 @@ that stand for a position, D target width, H heads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raybridge.errors import unknown
-from raybridge.translators import TranslatorModule
+from raybridge.translators import Translator, TranslatorModule
 from raybridge.translators.anchor import Anchor, Salience, at, picks
 from raybridge.translators.parts import Attention, Norm, SwiGLU, at_rms, check, check_heads, position_features
 
@@ -63,6 +63,13 @@ class Bottlenecked:
     def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> BottleneckedModule:
         """The module, initialised from torch's current random state."""
         return BottleneckedModule(self, source_dim, target_dim, target_rms)
+
+
+def evenly(translator: Translator) -> Translator:
+    """The translator with its soft tokens at evenly spaced positions, where losses and options place them on a text."""
+    if isinstance(translator, Bottlenecked):
+        return replace(translator, picking="even", free_share=0.0)
+    return translator
 
 
 class Block(nn.Module):
