@@ -2,6 +2,8 @@
 
 python bench/carry.py [--scale pocket] [--seconds 20] [--only anchored --only attention] [--tokens 16]
 
+`--seconds 0` shows what carries in closed form, before any step; `layer_0` and so on read one layer of the source alone.
+
 Half of every batch are the scale's own problems (answer and reconstruction), the other half sentences of SQuAD and worked
 answers, which are only repeated. All figures are of test problems, from the soft tokens alone.
 """
@@ -79,6 +81,7 @@ def candidates(scale: Scale, K: int) -> list[Candidate]:
         Candidate(name="linear_mean", translator=Linear(**shape, pooling="mean")),
         Candidate(name="dit", translator=DiT(**shape, width=width, depth=depth, heads=heads), losses=(*CARRIED, Flow())),
         Candidate(name="constant", translator=PromptTuning(**shape)),
+        *(Candidate(name=f"layer_{n}", translator=Linear(soft_tokens=K, layers=(n,), pooling="mean")) for n in shape["layers"]),
     ]
 
 
@@ -152,6 +155,8 @@ def train(trial: Trial, models: Models, seconds: float, *, share: float) -> Trai
             steps = max(round(step * seconds / spent), step + 1, trial.warmup + 1)
             trainer = replace(trainer, trial=replace(trainer.trial, steps=steps))
         values.append([term.value for term in done.terms])
+    if not values:
+        return trainer  # the closed form alone
     means = [sum(of_one) / len(of_one) for of_one in zip(*values[-100:], strict=True)]
     last = ", ".join(f"{loss.name} {mean:.3f}" for loss, mean in zip(trial.losses, means, strict=True))
     print(f"  {step} steps in {spent:.0f} s; in training, over the last 100: {last}", flush=True)
