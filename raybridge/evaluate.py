@@ -97,7 +97,7 @@ def evaluate_trial(
     with guarded(console, debug=debug):
         from transformers.utils import logging
 
-        from raybridge import judging, lm
+        from raybridge import judging, model_names
         from raybridge.hardening import Hardening
         from raybridge.models import Models
         from raybridge.scorecard import tables
@@ -129,7 +129,7 @@ def evaluate_trial(
             raise ValueError("give a trial, or --source, --target and --on for the arms that need no translator")
         chosen = judging.arms_of(question, kept, bits=_numbers(bits), only=_words(arms))
         for model in dict.fromkeys([question.setting.source, question.setting.target]):
-            lm.check(model)
+            model_names.check(model)
         said = _too_few(len(question.setting.problems), difference)
         if said and not as_json:
             console.print(said, highlight=False, soft_wrap=True)

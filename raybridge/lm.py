@@ -7,7 +7,6 @@ A sequence is a list of pieces (raybridge.pieces).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cached_property
@@ -19,15 +18,12 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from raybridge import byte_lm
-from raybridge.errors import unknown
+from raybridge import byte_lm, model_names
 from raybridge.packing import Packing, can_pack, packed_attention
 from raybridge.pieces import Piece, by_length, join, pad, positions
 
-POCKET = Path(__file__).parent / "pocket"
-POCKET_MODELS = ("pocket:source", "pocket:target")
 CHUNK = 4096  # answer tokens whose logits exist at one time
 PASS = 256  # positions of a padded batch that take as long as starting one more pass does
 
@@ -166,6 +162,8 @@ class FrozenLM:
         lengths = [len(rows[number]) for number in told]
         parts = [list(range(len(told)))] if self.packs else by_length(lengths, fixed=before.mask_BT.shape[1], start=PASS)
         parts = [[told[i] for i in part] for part in parts]
+        if not told:
+            return before.embeds_BTD.new_zeros(*ids_BA.shape, self.width), ids_BA, mask_BA
         hidden = []
         for part in parts:
             longest = max(len(rows[row]) for row in part)
@@ -244,60 +242,6 @@ def _adding(addend_BTD: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], tup
     return hook
 
 
-def place(name: str) -> str:
-    """Where a model name leads: a directory, a GGUF file or a hub id. Refuses what is not there."""
-    if name.startswith("pocket:"):
-        if name not in POCKET_MODELS:
-            raise unknown("pocket model", name, POCKET_MODELS)
-        return str(POCKET / name.removeprefix("pocket:"))
-    mapped = dict(_mapped_models()).get(name, name)
-    looks_local = mapped != name or mapped.endswith(".gguf") or mapped.startswith((".", "/", "~"))
-    path = Path(mapped).expanduser()
-    if path.exists():
-        return str(path)
-    if looks_local or mapped.count("/") != 1:
-        raise unknown(
-            "model",
-            mapped,
-            [*POCKET_MODELS, byte_lm.NAME, *dict(_mapped_models())],
-            where="a model is a hub id (org/name), a directory, a .gguf file",
-        )
-    return mapped
-
-
-def _mapped_models() -> list[tuple[str, str]]:
-    """The pairs of RAYBRIDGE_MODELS, written as id=directory,id=directory."""
-    pairs = [pair for pair in os.environ.get("RAYBRIDGE_MODELS", "").split(",") if pair.strip()]
-    for pair in pairs:
-        if "=" not in pair:
-            raise ValueError(f"RAYBRIDGE_MODELS: {pair!r} is not of the form id=directory")
-    return [(name.strip(), place.strip()) for name, _, place in (pair.partition("=") for pair in pairs)]
-
-
-def check(name: str) -> None:
-    """Refuse a model that is not there, without loading its weights."""
-    if name == byte_lm.NAME:
-        return
-    where = place(name)
-    if not where.endswith(".gguf"):
-        try:
-            AutoConfig.from_pretrained(where)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"model {name!r} cannot be read from {where}: {str(error).splitlines()[0]} "
-                "(valid: a hub id that is reachable or cached, a directory, a .gguf file, pocket:source, pocket:target; "
-                "RAYBRIDGE_MODELS=id=directory maps a hub id to a directory)"
-            ) from error
-
-
-def width_of(name: str) -> int:
-    """Size of an embedding of a model, without loading its weights."""
-    where = Path(place(name))
-    gguf = {"gguf_file": where.name} if where.suffix == ".gguf" else {}
-    config = AutoConfig.from_pretrained(str(where.parent if gguf else place(name)), **gguf)
-    return int(config.get_text_config().hidden_size)
-
-
 def load(name: str, *, device: torch.device | str, dtype: torch.dtype | None = None) -> FrozenLM:
     """Load a model by hub id, directory, GGUF file or `pocket:` name; fp32 on CPU and bf16 on GPUs unless told.
 
@@ -306,8 +250,8 @@ def load(name: str, *, device: torch.device | str, dtype: torch.dtype | None = N
     device = torch.device(device)
     if name == byte_lm.NAME:
         return FrozenLM(name, byte_lm.model().to(device), byte_lm.tokenizer())
-    where = place(name)
-    check(name)
+    where = model_names.place(name)
+    model_names.check(name)
     # cuDNN plans each new shape of attention anew, milliseconds a call, and batches of text have a new shape at every step.
     torch.backends.cuda.enable_cudnn_sdp(False)
     options: dict[str, Any] = {"dtype": dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)}

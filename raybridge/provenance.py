@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from raybridge import byte_lm, lm
+from raybridge import byte_lm, model_names
 from raybridge.data import Evaluator
 from raybridge.trial import Trial
 
@@ -58,7 +58,7 @@ def model_identity(name: str) -> dict[str, Any]:
     """
     if name == byte_lm.NAME:
         return {"code_sha256": hashlib.sha256(Path(byte_lm.__file__).read_bytes()).hexdigest()}
-    place = Path(lm.place(name))
+    place = Path(model_names.place(name))
     if not place.exists():
         return {"hub": name}
     files = [place] if place.is_file() else sorted(path for path in place.iterdir() if path.is_file())

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from raybridge import lm, matrix
+from raybridge import matrix, model_names
 from raybridge.command import guarded
 from raybridge.errors import unknown
 from raybridge.progress import Row, changes, row_of, table
@@ -63,7 +63,7 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
     if dry_run:
         return
     for name in sorted({model for trial in trials for model in (trial.source, trial.target)}):
-        lm.check(name)
+        model_names.check(name)
     for trial in trials:
         trial.evaluator.problems("dev")  # a dataset that is not there is said now
     folder = results.sweep(sweep.name)

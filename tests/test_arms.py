@@ -98,7 +98,6 @@ def test_an_injection_is_judged_as_it_was_trained(trial, models, injected):
     judged = [row["nll"] for row in rows if row["arm"] == "bridged_with_text"]
     with torch.no_grad():
         assert sum(judged) == pytest.approx(ResidualAnswer().total(bridge).item(), rel=1e-4)
-    assert sum(judged) > 1
     text = [row["nll"] for row in answer(replace(request, arms=("target",), translator=None), models)]
     assert judged != pytest.approx(text, rel=1e-2)
 

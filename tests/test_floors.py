@@ -16,7 +16,7 @@ FLOORS = {
     name: floor
     for floor, names in {
         0: "errors config files results statistics pieces lm kv_cache decode data wire translators losses stopping pocket"
-        " packing prompts measure launches sweep_folder"
+        " packing model_names prompts measure launches sweep_folder"
         " world checkpoint command runlog recorded imports paired hardening shown byte_lm terminal",
         1: "trial answers naming findings outcomes cautions runs progress provenance",
         2: "scales batches step train evaluation requests models arms rescoring scoring latency assess"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from local_runs import run_trial
 
-from raybridge import lm
+from raybridge import lm, model_names
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
 from raybridge.losses.other_target import OtherTarget
 from raybridge.prompts import frame
@@ -91,8 +91,8 @@ def test_a_target_that_no_adapter_writes_for_is_refused(translator):
 
 
 def test_width_is_known_without_loading(source, target):
-    assert lm.width_of("pocket:source") == source.width
-    assert lm.width_of("pocket:target") == target.width
+    assert model_names.width_of("pocket:source") == source.width
+    assert model_names.width_of("pocket:target") == target.width
 
 
 def test_bytes_are_read_one_state_a_byte_and_keep_their_value(trial):
@@ -108,7 +108,7 @@ def test_bytes_are_read_one_state_a_byte_and_keep_their_value(trial):
     assert mask.sum(1).tolist() == [len(ids), 4]
     first, second = (row[-1] for row in (around.question_ends("ab"), around.question_ends("é")))
     assert (first, second) == (3, 2)  # characters, the space in front counted
-    lm.check("bytes")
+    model_names.check("bytes")
 
 
 def test_a_trial_trains_from_bytes(trial, target):

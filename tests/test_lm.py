@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raybridge import lm as lms
+from raybridge import model_names
 from raybridge.pieces import Piece, by_length, join, pad, positions
 from raybridge.prompts import frame
 from raybridge.scales import POCKET
@@ -161,18 +162,18 @@ def test_a_tokenizer_without_an_end_token_is_refused(target, source):
 )
 def test_a_model_that_is_not_there_is_named(name, said):
     with pytest.raises(ValueError, match=said):
-        lms.check(name)
+        model_names.check(name)
 
 
 def test_hub_ids_can_be_mapped_to_directories(monkeypatch, source):
-    monkeypatch.setenv("RAYBRIDGE_MODELS", f"mistralai/Mistral-7B-v0.3={lms.POCKET / 'source'}, some/other=/nowhere")
+    monkeypatch.setenv("RAYBRIDGE_MODELS", f"mistralai/Mistral-7B-v0.3={model_names.POCKET / 'source'}, some/other=/nowhere")
     mapped = lms.load("mistralai/Mistral-7B-v0.3", device="cpu")
     assert mapped.width == source.width
     with pytest.raises(ValueError, match="unknown model '/nowhere'"):
-        lms.check("some/other")
+        model_names.check("some/other")
     monkeypatch.setenv("RAYBRIDGE_MODELS", "nonsense")
     with pytest.raises(ValueError, match="not of the form id=directory"):
-        lms.check("a/b")
+        model_names.check("a/b")
 
 
 def test_join_keeps_the_order_of_pieces():

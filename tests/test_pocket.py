@@ -20,6 +20,7 @@ from evaluators.pocket import Pocket
 from raybridge import lm as lms
 from raybridge.data import SPLITS, Problem
 from raybridge.losses.next_token import REPEAT_CUE
+from raybridge.model_names import POCKET
 from raybridge.pocket import __main__ as making
 from raybridge.pocket.problems import LARGEST, TEMPLATES, Draft, draft, drafts, generated
 
@@ -30,13 +31,13 @@ MEGABYTE = 1_000_000
 
 @pytest.fixture(scope="module")
 def tokenizers():
-    return {member: AutoTokenizer.from_pretrained(lms.POCKET / member) for member in MEMBERS}
+    return {member: AutoTokenizer.from_pretrained(POCKET / member) for member in MEMBERS}
 
 
 @pytest.fixture(scope="module")
 def models():
     """Loaded as any model is, by plain transformers."""
-    return {member: AutoModelForCausalLM.from_pretrained(lms.POCKET / member, dtype=torch.float32).eval() for member in MEMBERS}
+    return {member: AutoModelForCausalLM.from_pretrained(POCKET / member, dtype=torch.float32).eval() for member in MEMBERS}
 
 
 def prompt(problem: Problem, cue: str = Pocket.after) -> str:
@@ -251,20 +252,20 @@ def test_questions_are_short_for_the_target(tokenizers):
 
 
 def test_the_pair_is_small_and_of_two_kinds(models, tokenizers):
-    configs = {member: AutoConfig.from_pretrained(lms.POCKET / member) for member in MEMBERS}
+    configs = {member: AutoConfig.from_pretrained(POCKET / member) for member in MEMBERS}
     assert [configs[member].model_type for member in MEMBERS] == ["mistral", "llama"]
     assert configs["source"].hidden_size != configs["target"].hidden_size
     assert tokenizers["source"].get_vocab() != tokenizers["target"].get_vocab()
     for member in MEMBERS:
         assert 1e6 <= models[member].num_parameters() <= 4e6
         assert configs[member].vocab_size == len(tokenizers[member])
-    shipped = [path for member in MEMBERS for path in (lms.POCKET / member).rglob("*") if path.is_file()]
+    shipped = [path for member in MEMBERS for path in (POCKET / member).rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in shipped) <= 12 * MEGABYTE
     assert {path.suffix for path in shipped} == {".json", ".safetensors"}  # no pickle, no checkpoint left behind
 
 
 def test_the_card_says_what_was_reached_on_how_many_generated_problems(models):
-    card = json.loads((lms.POCKET / "card.json").read_text(encoding="utf8"))
+    card = json.loads((POCKET / "card.json").read_text(encoding="utf8"))
     assert set(card) == set(MEMBERS)
     for member, enough in (("source", 0.9), ("target", 0.8)):
         line = card[member]

@@ -154,7 +154,7 @@ def test_a_broken_line_of_a_dataset_is_named_before_anything_starts(tmp_path, mo
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(good + row + "\n", encoding="utf8")
     monkeypatch.setenv("RAYBRIDGE_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("raybridge.lm.check", lambda name: None)
+    monkeypatch.setattr("raybridge.model_names.check", lambda name: None)
     code, output = launch(COMPRESSION, "--scale", "small", root=tmp_path / "r")
     assert code == 2
     assert sentence in said(output)
@@ -310,7 +310,7 @@ def test_an_address_where_no_cluster_answers_is_refused_at_once(tmp_path, monkey
 
 def test_more_gpus_than_the_machine_has_are_refused_before_a_cluster_is_started(tmp_path, monkeypatch):
     monkeypatch.setenv("NUM_GPUS", "2")
-    monkeypatch.setattr(sweep.lm, "check", lambda name: None)
+    monkeypatch.setattr(sweep.model_names, "check", lambda name: None)
     monkeypatch.setattr("ray.init", lambda **options: pytest.fail("a cluster was started"))
     file = tmp_path / "pocket_on_gpus.py"
     file.write_text(POCKET_ON_GPUS, encoding="utf8")

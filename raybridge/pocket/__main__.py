@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from evaluators.pocket import Pocket
-from raybridge import checkpoint, files
+from raybridge import checkpoint, files, model_names
 from raybridge import lm as lms
 from raybridge.decode import greedy
 from raybridge.losses.next_token import REPEAT_CUE
@@ -178,7 +178,9 @@ def table(card: dict[str, dict[str, Any]]) -> Table:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="where the two models go; one that is there already is only measured")] = lms.POCKET,
+    out: Annotated[
+        Path, typer.Option(help="where the two models go; one that is there already is only measured")
+    ] = model_names.POCKET,
     steps: Annotated[int, typer.Option(help="optimizer steps a model")] = 6000,
     seed: int = 7,
 ) -> None:
