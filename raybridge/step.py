@@ -113,22 +113,21 @@ class Trainer:
         batch = self.batches.tokens(first)
         states, _ = self.source.hidden_states(self.batches.source.before, batch.source_questions, self.trial.translator.layers)
         states = self.module.core_states(states)
-        nll = self.target.answer_nll(
-            [self.target.text_piece([self.batches.target.before] * len(first))], batch.target_questions
-        )
-        features, embeddings, told = [], [], []
-        for row, problem in enumerate(first):
-            aligned = align(
-                self.batches.source.question_ends(problem.question), self.batches.target.question_ends(problem.question)
-            )
-            features.append(states[row, : len(aligned)].flatten(1))
-            ids = torch.tensor(batch.target_questions[row], device=self.world.device)[aligned]
-            embeddings.append(self.target.embed(ids).float())
-            told.append(nll[row, aligned])
+        aligned = [
+            align(self.batches.source.question_ends(problem.question), self.batches.target.question_ends(problem.question))
+            for problem in first
+        ]
+        features_NS = torch.cat([states[row, : len(ends)].flatten(1) for row, ends in enumerate(aligned)])
         if anchor is not None:
-            anchor.fit(torch.cat(features), torch.cat(embeddings))
+            ids = [
+                torch.tensor(ids, device=self.world.device)[ends]
+                for ids, ends in zip(batch.target_questions, aligned, strict=True)
+            ]
+            anchor.fit(features_NS, self.target.embed(torch.cat(ids)).float())
         if salience is not None:
-            salience.fit(torch.cat(features), torch.cat(told))
+            before = self.target.text_piece([self.batches.target.before] * len(first))
+            nll = self.target.answer_nll([before], batch.target_questions)
+            salience.fit(features_NS, torch.cat([nll[row, ends] for row, ends in enumerate(aligned)]))
 
     def step(self, step: int, *, measure: bool, interrupt: bool) -> Step:
         """One optimizer step (from 0). `measure` asks for each term's own gradient norm."""
