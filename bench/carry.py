@@ -30,6 +30,7 @@ from raybridge.data import data_folder
 from raybridge.decode import greedy
 from raybridge.errors import unknown
 from raybridge.losses import Batch, Loss
+from raybridge.losses.contrastive import PromptContrast
 from raybridge.losses.flow import Flow
 from raybridge.losses.next_token import REPEAT_CUE, AnswerNLL, Reconstruction
 from raybridge.models import Models
@@ -54,6 +55,7 @@ SENTENCES = 20_000
 WIDTH_DEPTH_HEADS = {"pocket": (128, 2, 4), "small": (384, 4, 6), "full": (1024, 8, 16)}
 EVERY = 20  # steps between two looks at how many the seconds will hold
 CARRIED = (AnswerNLL(), Reconstruction())
+CONTRAST = PromptContrast(weight=0.5, margin=1.5, max_tokens=256)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +77,17 @@ def candidates(scale: Scale, K: int) -> list[Candidate]:
         Candidate(name="salient", translator=replace(ours, picking="salient")),
         Candidate(name="salient_free", translator=replace(ours, picking="salient", free_share=0.25)),
         Candidate(name="salient_half_free", translator=replace(ours, picking="salient", free_share=0.5)),
+        Candidate(name="means", translator=replace(ours, picking="mean")),
+        Candidate(name="means_free", translator=replace(ours, picking="mean", free_share=0.25)),
         Candidate(name="queries", translator=replace(ours, anchored=False)),
         Candidate(name="attention", translator=AttentionPooling(**shape, width=width, heads=heads)),
         Candidate(name="linear", translator=Linear(**shape)),
         Candidate(name="linear_mean", translator=Linear(**shape, pooling="mean")),
+        Candidate(name="linear_salient", translator=Linear(**shape, pooling="salient")),
         Candidate(name="dit", translator=DiT(**shape, width=width, depth=depth, heads=heads), losses=(*CARRIED, Flow())),
+        Candidate(name="linear_contrast", translator=Linear(**shape, pooling="mean"), losses=(*CARRIED, CONTRAST)),
+        Candidate(name="means_contrast", translator=replace(ours, picking="mean"), losses=(*CARRIED, CONTRAST)),
+        Candidate(name="queries_contrast", translator=replace(ours, anchored=False), losses=(*CARRIED, CONTRAST)),
         Candidate(name="constant", translator=PromptTuning(**shape)),
         *(Candidate(name=f"layer_{n}", translator=Linear(soft_tokens=K, layers=(n,), pooling="mean")) for n in shape["layers"]),
     ]
@@ -146,7 +154,7 @@ def train(trial: Trial, models: Models, seconds: float, *, share: float) -> Trai
         target.compile()
     started = time.perf_counter()
     step, spent = 0, 0.0
-    values: list[list[float]] = []
+    values: list[dict[str, float]] = []
     while spent < seconds:
         done = trainer.step(step, measure=False, interrupt=False)
         step += 1
@@ -154,11 +162,11 @@ def train(trial: Trial, models: Models, seconds: float, *, share: float) -> Trai
         if step % EVERY == 0:
             steps = max(round(step * seconds / spent), step + 1, trial.warmup + 1)
             trainer = replace(trainer, trial=replace(trainer.trial, steps=steps))
-        values.append([term.value for term in done.terms])
+        values.append({term.loss.name: term.value for term in done.terms})
     if not values:
         return trainer  # the closed form alone
-    means = [sum(of_one) / len(of_one) for of_one in zip(*values[-100:], strict=True)]
-    last = ", ".join(f"{loss.name} {mean:.3f}" for loss, mean in zip(trial.losses, means, strict=True))
+    means = {loss.name: [of[loss.name] for of in values[-100:] if loss.name in of] for loss in trial.losses}
+    last = ", ".join(f"{name} {sum(of_one) / len(of_one):.3f}" for name, of_one in means.items())
     print(f"  {step} steps in {spent:.0f} s; in training, over the last 100: {last}", flush=True)
     return trainer
 

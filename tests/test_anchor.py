@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from raybridge.prompts import frame
 from raybridge.scales import POCKET
 from raybridge.step import build_trainer
-from raybridge.translators.anchor import Anchor, Salience, picks, ridge
+from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, ridge
 from raybridge.translators.bottlenecked import Bottlenecked
 from raybridge.world import World
 
@@ -88,14 +88,15 @@ def test_free_soft_tokens_stand_for_no_position(trainer):
         soft = module(states, mask)
     assert soft[:, 6:].eq(0).all()
     assert soft[:, :6].norm(dim=-1).gt(0).all()
-    chosen, real = module.picks(states.flatten(2), mask)
-    assert chosen.shape == (2, 6)
-    assert real.all()
+    weights = module.standing(states.flatten(2), mask)
+    assert weights.shape == (2, 6, 20)
+    assert weights.sum(-1).eq(1).all()
 
 
 def test_an_anchor_that_is_not_fitted_says_nothing():
     chosen, real = picks(torch.tensor([5]), 3)
-    assert Anchor(4, 6)(torch.randn(1, 5, 4), chosen, real).eq(0).all()
+    mask = torch.ones(1, 5, dtype=torch.bool)
+    assert Anchor(4, 6)(one_hot(chosen, real, mask), torch.randn(1, 5, 4)).eq(0).all()
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from raybridge import checkpoint
 from raybridge.config import rebuild, resolve
 from raybridge.pieces import Piece
-from raybridge.translators.anchor import picks, ridge
+from raybridge.translators.anchor import picks, ridge, windows
 from raybridge.translators.attention_pooling import AttentionPooling
 from raybridge.translators.bottlenecked import Bottlenecked
 from raybridge.translators.dit import DiT, DiTModule
 from raybridge.translators.hybrid_dit import HybridDiT
 from raybridge.translators.injection import Injection
 from raybridge.translators.interlingua import Interlingua, InterlinguaModule
-from raybridge.translators.linear import Linear, LinearModule, windows
+from raybridge.translators.linear import Linear, LinearModule
 from raybridge.translators.options import LayerMix, LayerMixModule, OntoTextModule, Projected
 from raybridge.translators.prompt_tuning import PromptTuning
 from raybridge.translators.residual import Residual

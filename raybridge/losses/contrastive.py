@@ -61,7 +61,8 @@ class PromptContrast:
     """An answer must be likelier after its own problem's soft tokens than after those of the next problem of the batch.
 
     softplus(margin - gap) a problem, with gap = NLL a token after the other's soft tokens minus NLL after its own, over the
-    first `max_tokens` of the answer. What both prompts teach alike, such as the answer's format, cancels.
+    first `max_tokens` of the answer. What both prompts teach alike, such as the answer's format, cancels. A text without an
+    answer counts for nothing.
     """
 
     name: ClassVar[str] = "prompt_contrast"
@@ -78,8 +79,8 @@ class PromptContrast:
         return warmup // 2
 
     def count(self, batch: Batch) -> int:
-        """Problems."""
-        return len(batch.answers)
+        """Problems with an answer."""
+        return sum(map(bool, batch.answers))
 
     def total(self, bridge: Bridge) -> Tensor:
         """Sum over this worker's problems; the next of the last one may be another worker's."""
@@ -89,5 +90,5 @@ class PromptContrast:
         other = bridge.target.soft_piece(soft_NKD[(own_B + 1) % len(soft_NKD)])
         other_B = bridge.read(bridge.prompt(other, after=bridge.after), rows).nll.sum(1)
         lengths_B = torch.tensor([len(row) for row in rows], device=soft_NKD.device)
-        gap_B = (other_B - answer_nll(bridge, self.max_tokens).sum(1)) / lengths_B
-        return F.softplus(self.margin - gap_B).sum()
+        gap_B = (other_B - answer_nll(bridge, self.max_tokens).sum(1)) / lengths_B.clamp(min=1)
+        return (F.softplus(self.margin - gap_B) * lengths_B.bool()).sum()

@@ -6,6 +6,7 @@ Shapes: N aligned positions, S features of a source position (layers x width), D
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -33,6 +34,27 @@ def picks(lengths_B: Tensor, soft_tokens: int) -> tuple[Tensor, Tensor]:
     return chosen_BK, (k <= last_B1) | (last_B1 >= soft_tokens)
 
 
+def windows(mask_BT: Tensor, soft_tokens: int) -> Tensor:
+    """Weights (B, K, T) that average K windows of even length over each row's real positions.
+
+    Window k of a row of n positions covers floor(kn/K) to ceil((k+1)n/K); a row of at most K has a window a position,
+    and zeros for the soft tokens left over.
+    """
+    position_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
+    k_K1 = torch.arange(soft_tokens, device=mask_BT.device).unsqueeze(1)
+    n_B11 = mask_BT.sum(1)[:, None, None]
+    cells_B11 = n_B11.clamp(max=soft_tokens)
+    start_BK1 = k_K1 * n_B11 // cells_B11
+    end_BK1 = -(-(k_K1 + 1) * n_B11 // cells_B11)
+    inside_BKT = ((position_T >= start_BK1) & (position_T < end_BK1) & mask_BT.unsqueeze(1)).float()
+    return inside_BKT / inside_BKT.sum(-1, keepdim=True).clamp(min=1)
+
+
+def one_hot(chosen_BK: Tensor, real_BK: Tensor, mask_BT: Tensor) -> Tensor:
+    """Picked positions as weights (B, K, T); a soft token that stands for none has no weight."""
+    return F.one_hot(chosen_BK, mask_BT.shape[1]).float() * real_BK.unsqueeze(-1)
+
+
 def placed(values_BKD: Tensor, mask_BT: Tensor) -> Tensor:
     """Values of soft tokens at the tokens (B, T, D) they stand for (see `picks`); zero elsewhere."""
     chosen_BK, real_BK = picks(mask_BT.sum(1), values_BKD.shape[1])
@@ -42,7 +64,7 @@ def placed(values_BKD: Tensor, mask_BT: Tensor) -> Tensor:
 
 
 class Anchor(nn.Module):
-    """Linear map of evenly picked source positions; zero until it is fitted."""
+    """Linear map of the source positions that soft tokens stand for; zero until it is fitted."""
 
     def __init__(self, source_features: int, target_dim: int) -> None:
         super().__init__()
@@ -57,43 +79,63 @@ class Anchor(nn.Module):
         self.map.weight.copy_(weight_DS)
         self.map.bias.copy_(bias_D)
 
-    def forward(self, states_BTS: Tensor, chosen_BK: Tensor, real_BK: Tensor) -> Tensor:
-        """Mapped picks (B, K, D); zero where a soft token stands for no position."""
-        return self.map(at(states_BTS, chosen_BK)) * real_BK.unsqueeze(-1)
+    def forward(self, weights_BKT: Tensor, states_BTS: Tensor) -> Tensor:
+        """Mapped means (B, K, D) of the positions that soft tokens stand for; zero where one stands for none."""
+        return self.map(weights_BKT @ states_BTS) * weights_BKT.any(-1, keepdim=True)
 
 
 class Salience(nn.Module):
     """How much a source position tells: the NLL of its token to a target that reads the text, as a ridge map of its states.
 
-    What the target would guess need not be sent. Fitted in closed form and never trained: which positions are picked has
-    no gradient. The same everywhere until it is fitted, when the first ones are picked.
+    What the target would guess need not be sent. Fitted in closed form and never trained: where soft tokens stand has no
+    gradient. The same everywhere until it is fitted.
     """
 
+    LEAST = 0.05  # nats: a position that tells nothing still counts a little
+
     weight_S: Tensor
+    bias: Tensor
 
     def __init__(self, source_features: int) -> None:
         super().__init__()
         self.register_buffer("weight_S", torch.zeros(source_features))
+        self.register_buffer("bias", torch.zeros(()))
 
     @torch.no_grad()
     def fit(self, states_NS: Tensor, nll_N: Tensor) -> None:
         """Set the map in closed form."""
-        weight_1S, _ = ridge(states_NS, nll_N.unsqueeze(1))  # what is added to all of them changes no order
+        weight_1S, bias_1 = ridge(states_NS, nll_N.unsqueeze(1))
         self.weight_S.copy_(weight_1S.squeeze(0))
+        self.bias.copy_(bias_1.squeeze(0))
 
     @torch.no_grad()
+    def forward(self, states_BTS: Tensor) -> Tensor:
+        """Nats (B, T) that each position tells."""
+        with torch.autocast(states_BTS.device.type, enabled=False):
+            return states_BTS.float() @ self.weight_S + self.bias
+
     def picks(self, states_BTS: Tensor, mask_BT: Tensor, soft_tokens: int) -> tuple[Tensor, Tensor]:
         """The K positions (B, K) that tell most, in their order, and which soft tokens stand for one."""
         even_BK, real_BK = picks(mask_BT.sum(1), soft_tokens)
         if mask_BT.shape[1] <= soft_tokens:
             return even_BK, real_BK
-        with torch.autocast(states_BTS.device.type, enabled=False):
-            nll_BT = (states_BTS.float() @ self.weight_S).masked_fill(~mask_BT, -torch.inf)
-        most_BK = nll_BT.sort(dim=1, descending=True, stable=True).indices[:, :soft_tokens].sort(dim=1).values
+        ranked_BT = self(states_BTS).masked_fill(~mask_BT, -torch.inf).sort(dim=1, descending=True, stable=True).indices
+        most_BK = ranked_BT[:, :soft_tokens].sort(dim=1).values
         long_B1 = mask_BT.sum(1, keepdim=True) > soft_tokens
         return torch.where(long_B1, most_BK, even_BK), real_BK
 
+    def windows(self, states_BTS: Tensor, mask_BT: Tensor, soft_tokens: int) -> Tensor:
+        """Weights (B, K, T) that average K windows which tell equally much, in a row that is longer than K.
 
-def at(values_BTX: Tensor, chosen_BK: Tensor) -> Tensor:
-    """The values (B, K, X) at the chosen positions."""
-    return values_BTX.gather(1, chosen_BK.unsqueeze(-1).expand(-1, -1, values_BTX.shape[-1]))
+        Window k holds nats k/K to (k+1)/K of the row's sum; a position counts by the nats of it that lie in the window, so that
+        one which tells much fills windows of its own.
+        """
+        ends_BT = self(states_BTS).clamp(min=self.LEAST).masked_fill(~mask_BT, 0).double().cumsum(1)
+        starts_BT = F.pad(ends_BT[:, :-1], (1, 0))
+        width_B1 = ends_BT[:, -1:] / soft_tokens
+        k_K = torch.arange(soft_tokens, device=mask_BT.device)
+        from_BK1, to_BK1 = ((k_K + end).mul(width_B1).unsqueeze(-1) for end in (0, 1))
+        nats_BKT = (ends_BT.unsqueeze(1).minimum(to_BK1) - starts_BT.unsqueeze(1).maximum(from_BK1)).clamp(min=0)
+        weights_BKT = (nats_BKT / width_B1.unsqueeze(-1)).float()
+        long_B11 = mask_BT.sum(1)[:, None, None] > soft_tokens
+        return torch.where(long_B11, weights_BKT, windows(mask_BT, soft_tokens))

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from raybridge.errors import unknown
 from raybridge.translators import Translator, TranslatorModule
-from raybridge.translators.anchor import Anchor, Salience, at, picks
+from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, windows
 from raybridge.translators.parts import Attention, Norm, SwiGLU, at_rms, check, check_heads, position_features
 
-Picking = Literal["even", "salient"]
+Picking = Literal["even", "salient", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,10 @@ class Bottlenecked:
     """K soft tokens from the hidden states of `layers`.
 
     width, depth, heads: of the resampler. anchored: each soft token stands for a source position; its query starts there, and a
-    closed-form linear map of the position (`Anchor`) is added to it, so that the first step already carries the tokens that
-    were picked and the blocks learn the rest. picking: which positions, evenly spaced ones or those that tell most
-    (`Salience`). free_share: of the soft tokens, the last ones, that stand for none and are learned queries alone.
+    closed-form linear map of the position (`Anchor`) is added to it, so that the first step already carries what was picked
+    and the blocks learn the rest. picking: which positions, evenly spaced ones or those that tell most (`Salience`); "mean"
+    is the mean of a window instead of one position. free_share: of the soft tokens, the last ones, that stand for none and
+    are learned queries alone.
     """
 
     soft_tokens: int
@@ -107,6 +108,7 @@ class BottleneckedModule(TranslatorModule):
         self.anchor = Anchor(len(config.layers) * source_dim, target_dim) if config.anchored else None
         self.free = config.free
         self.salience = Salience(len(config.layers) * source_dim) if config.picking == "salient" else None
+        self.means = config.picking == "mean"
         if config.anchored:  # what is learned starts as a tenth of what is fitted
             nn.init.normal_(self.out.weight, std=0.1 * target_rms / config.width**0.5)
             nn.init.zeros_(self.out.bias)
@@ -118,16 +120,20 @@ class BottleneckedModule(TranslatorModule):
         memory_BTW = self.memory_norm(self.read(torch.cat([states_BTS, features_BTF], dim=-1)))
         x_BKW = self.queries_KW.expand(len(states_BTS), -1, -1)
         if self.anchor is not None:
-            chosen_BP, real_BP = self.picks(states_BTS, mask_BT)
-            x_BKW = x_BKW + F.pad(at(memory_BTW, chosen_BP), (0, 0, 0, self.free))
+            weights_BPT = self.standing(states_BTS, mask_BT)
+            x_BKW = x_BKW + F.pad(weights_BPT.to(memory_BTW.dtype) @ memory_BTW, (0, 0, 0, self.free))
         for block in self.blocks:
             x_BKW = block(x_BKW, memory_BTW, mask_BT)
         soft_BKD = self.out(self.out_norm(x_BKW)).float()
         if self.anchor is not None:
-            soft_BKD = soft_BKD + F.pad(self.anchor(states_BTS, chosen_BP, real_BP), (0, 0, 0, self.free))
+            soft_BKD = soft_BKD + F.pad(self.anchor(weights_BPT, states_BTS), (0, 0, 0, self.free))
         return at_rms(soft_BKD, self.target_rms)
 
-    def picks(self, states_BTS: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Source positions (B, P) that the soft tokens which are not free stand for, and which of them stand for one."""
+    def standing(self, states_BTS: Tensor, mask_BT: Tensor) -> Tensor:
+        """Weights (B, P, T) of the source positions that the soft tokens which are not free stand for."""
         P = len(self.queries_KW) - self.free
-        return picks(mask_BT.sum(1), P) if self.salience is None else self.salience.picks(states_BTS, mask_BT, P)
+        if self.means:
+            return windows(mask_BT, P)
+        if self.salience is not None:
+            return one_hot(*self.salience.picks(states_BTS, mask_BT, P), mask_BT)
+        return one_hot(*picks(mask_BT.sum(1), P), mask_BT)

@@ -15,18 +15,19 @@ from torch import Tensor, nn
 
 from raybridge.errors import unknown
 from raybridge.translators import TranslatorModule
-from raybridge.translators.anchor import Anchor, picks
+from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, windows
 from raybridge.translators.parts import at_rms, check
 
-Pooling = Literal["picked", "mean"]
+Pooling = Literal["picked", "mean", "salient"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
     """A map of `layers`, started in closed form (`Anchor`) and trained from there.
 
-    pooling, where a question is longer than K: "picked" reads K evenly spaced positions, "mean" averages K windows. In a
-    shorter question soft token k stands for position k, and those left over are learned and the same for every question.
+    pooling, where a question is longer than K: "picked" reads K evenly spaced positions, "mean" averages K windows of even
+    length, "salient" K windows that tell equally much (`Salience`). In a shorter question soft token k stands for position
+    k, and those left over are learned and the same for every question.
     """
 
     soft_tokens: int
@@ -43,22 +44,6 @@ class Linear:
         return LinearModule(self, source_dim, target_dim, target_rms)
 
 
-def windows(mask_BT: Tensor, soft_tokens: int) -> Tensor:
-    """Weights (B, K, T) that average K windows of even length over each row's real positions.
-
-    Window k of a row of n positions covers floor(kn/K) to ceil((k+1)n/K); a row of at most K has a window a position,
-    and zeros for the soft tokens left over.
-    """
-    position_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
-    k_K1 = torch.arange(soft_tokens, device=mask_BT.device).unsqueeze(1)
-    n_B11 = mask_BT.sum(1)[:, None, None]
-    cells_B11 = n_B11.clamp(max=soft_tokens)
-    start_BK1 = k_K1 * n_B11 // cells_B11
-    end_BK1 = -(-(k_K1 + 1) * n_B11 // cells_B11)
-    inside_BKT = ((position_T >= start_BK1) & (position_T < end_BK1) & mask_BT.unsqueeze(1)).float()
-    return inside_BKT / inside_BKT.sum(-1, keepdim=True).clamp(min=1)
-
-
 class LinearModule(TranslatorModule):
     """See the file's docstring."""
 
@@ -68,15 +53,20 @@ class LinearModule(TranslatorModule):
         features = len(config.layers) * source_dim
         self.anchor = Anchor(features, target_dim)
         nn.init.normal_(self.anchor.map.weight, std=target_rms / features**0.5)  # until it is fitted
+        self.salience = Salience(features) if config.pooling == "salient" else None
         self.blank_KD = nn.Parameter(torch.randn(config.soft_tokens, target_dim))
 
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
         """Soft tokens (B, K, D), each at the target's embedding RMS."""
-        states_BTS, K = states_BTLS.flatten(2), self.config.soft_tokens
-        chosen_BK, real_BK = picks(mask_BT.sum(1), K)
-        if self.config.pooling == "picked":
-            soft_BKD = self.anchor(states_BTS, chosen_BK, real_BK)
-        else:
-            pooled_BKS = windows(mask_BT, K) @ states_BTS.masked_fill(~mask_BT.unsqueeze(-1), 0)
-            soft_BKD = self.anchor.map(pooled_BKS)
-        return at_rms(torch.where(real_BK.unsqueeze(-1), soft_BKD.float(), self.blank_KD), self.target_rms)
+        states_BTS = states_BTLS.flatten(2).masked_fill(~mask_BT.unsqueeze(-1), 0)
+        weights_BKT = self.standing(states_BTS, mask_BT)
+        real_BK1 = weights_BKT.any(-1, keepdim=True)
+        soft_BKD = torch.where(real_BK1, self.anchor(weights_BKT, states_BTS).float(), self.blank_KD)
+        return at_rms(soft_BKD, self.target_rms)
+
+    def standing(self, states_BTS: Tensor, mask_BT: Tensor) -> Tensor:
+        """Weights (B, K, T) of the source positions that soft tokens stand for."""
+        K = self.config.soft_tokens
+        if self.salience is not None:
+            return self.salience.windows(states_BTS, mask_BT, K)
+        return windows(mask_BT, K) if self.config.pooling == "mean" else one_hot(*picks(mask_BT.sum(1), K), mask_BT)
