@@ -83,7 +83,6 @@ def candidates(scale: Scale, K: int) -> list[Candidate]:
         Candidate(name="attention", translator=AttentionPooling(**shape, width=width, heads=heads)),
         Candidate(name="linear", translator=Linear(**shape)),
         Candidate(name="linear_mean", translator=Linear(**shape, pooling="mean")),
-        Candidate(name="linear_salient", translator=Linear(**shape, pooling="salient")),
         Candidate(name="dit", translator=DiT(**shape, width=width, depth=depth, heads=heads), losses=(*CARRIED, Flow())),
         Candidate(name="linear_contrast", translator=Linear(**shape, pooling="mean"), losses=(*CARRIED, CONTRAST)),
         Candidate(name="means_contrast", translator=replace(ours, picking="mean"), losses=(*CARRIED, CONTRAST)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -61,17 +62,13 @@ def pad(
     rows: Sequence[Sequence[int]], *, pad_id: int, side: Literal["left", "right"], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Token rows as ids (B, T) and mask (B, T). The mask comes from the lengths: the pad id may be a real token."""
-    longest = max((len(row) for row in rows), default=0)
-    gaps = [longest - len(row) for row in rows]
-    if side == "left":
-        ids = [[pad_id] * gap + list(row) for gap, row in zip(gaps, rows, strict=True)]
-        mask = [[0] * gap + [1] * len(row) for gap, row in zip(gaps, rows, strict=True)]
-    else:
-        ids = [list(row) + [pad_id] * gap for gap, row in zip(gaps, rows, strict=True)]
-        mask = [[1] * len(row) + [0] * gap for gap, row in zip(gaps, rows, strict=True)]
-    return torch.tensor(ids, device=device).view(len(rows), longest).long(), torch.tensor(mask, device=device).view(
-        len(rows), longest
-    ).bool()
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.long).unsqueeze(1)
+    longest = int(lengths.max()) if len(rows) else 0
+    column = torch.arange(longest)
+    mask = column < lengths if side == "right" else column >= longest - lengths
+    ids = torch.full((len(rows), longest), pad_id)
+    ids[mask] = torch.from_numpy(np.fromiter(chain.from_iterable(rows), dtype=np.int64))
+    return ids.to(device), mask.to(device)
 
 
 def by_length(lengths: Sequence[int], *, fixed: int, start: int) -> list[list[int]]:

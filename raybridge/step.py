@@ -7,8 +7,8 @@ the sum of the workers' gradients is the gradient of the global batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from raybridge import lm
 from raybridge.batches import Batches, align, tokens_of
 from raybridge.lm import FrozenLM
 from raybridge.losses import Batch, Bridge, Loss, active, period
+from raybridge.losses.next_token import AnswerNLL, Reconstruction
 from raybridge.losses.other_target import OtherTarget
 from raybridge.models import autocast
 from raybridge.translators import TranslatorModule
@@ -71,8 +72,8 @@ class Trainer:
         """The weights that train, in a fixed order."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def bridge(self, batch: Batch, step: int) -> Bridge:
-        """Soft tokens of a batch, in their place."""
+    def bridge(self, batch: Batch, step: int, losses: Sequence[Loss]) -> Bridge:
+        """Soft tokens of a batch, in their place, before these losses."""
         states_BTLS, mask_BT = self.source.hidden_states(
             self.batches.source.before, batch.source_questions, self.trial.translator.layers
         )
@@ -83,7 +84,7 @@ class Trainer:
                 for name, other in self.batches.others.items()
             }
 
-        def in_place(batches: Batches, batch: Batch, soft_BKD: Tensor, others: Mapping[str, Bridge]) -> Bridge:
+        def in_place(batches: Batches, batch: Batch, soft_BKD: Tensor) -> Bridge:
             return Bridge(
                 module=self.module,
                 states_BTLS=states_BTLS,
@@ -97,11 +98,11 @@ class Trainer:
                 world=self.world,
                 seed=self.trial.seed,
                 step=step,
-                others=others,
             )
 
-        others = {name: in_place(self.batches.others[name], batch.others[name], soft, {}) for name, soft in also.items()}
-        return in_place(self.batches, batch, soft_BKD, others)
+        together = all(any(isinstance(loss, kind) for loss in losses) for kind in (AnswerNLL, Reconstruction))
+        others = {name: in_place(self.batches.others[name], batch.others[name], soft) for name, soft in also.items()}
+        return replace(in_place(self.batches, batch, soft_BKD), together=together, others=others)
 
     @torch.no_grad()
     def fit_anchor(self, *, problems: int = 512) -> None:
@@ -136,12 +137,12 @@ class Trainer:
         losses = [loss for loss in self.trial.losses if active(loss, step, warmup=self.trial.warmup)]
         counts = self._over_workers([*(loss.count(batch) for loss in losses), tokens_of(batch), interrupt])
         check_counts(losses, counts, step)
-        bridge = self.bridge(batch, step)
+        bridge = self.bridge(batch, step, losses)
         values = [attached(loss.total(bridge), bridge) / count for loss, count in zip(losses, counts, strict=False)]
-        totals = self._over_workers([value.item() for value in values])
-        check_finite(losses, totals, step)
         measure = measure or any(step == proving_step(loss, self.trial.warmup) for loss in losses)
         norms = self._backward(losses, values, measure=measure)
+        totals = self._over_workers([value.item() for value in values])  # behind the passes: reading them waits for the device
+        check_finite(losses, totals, step)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.trial.clip).item()
         share = learning_rate_share(step, warmup=self.trial.warmup, steps=self.trial.steps)
         for group in self.optimizer.param_groups:

@@ -93,6 +93,21 @@ def test_free_soft_tokens_stand_for_no_position(trainer):
     assert weights.sum(-1).eq(1).all()
 
 
+@given(st.integers(1, 30), st.integers(1, 12))
+def test_a_resampler_of_means_starts_from_the_mapped_mean_of_each_window(length, P):
+    torch.manual_seed(length)
+    module = Bottlenecked(soft_tokens=P, layers=(0,), width=8, depth=1, heads=2, picking="mean").build(5, 6, target_rms=1.0)
+    module.anchor.fit(torch.randn(50, 5), torch.randn(50, 6))
+    torch.nn.init.zeros_(module.out.weight)  # what is left is what the anchor says
+    states = torch.randn(1, length, 1, 5)
+    with torch.no_grad():
+        soft = module(states, torch.ones(1, length, dtype=torch.bool))[0]
+        for k in range(P):
+            inside = states[0, k * length // P : -(-(k + 1) * length // P), 0] if length > P else states[0, k : k + 1, 0]
+            said = module.anchor.map(inside.mean(0)) if len(inside) else torch.zeros(6)
+            torch.testing.assert_close(soft[k], torch.nn.functional.rms_norm(said, (6,)), rtol=1e-4, atol=1e-5)
+
+
 def test_an_anchor_that_is_not_fitted_says_nothing():
     chosen, real = picks(torch.tensor([5]), 3)
     mask = torch.ones(1, 5, dtype=torch.bool)

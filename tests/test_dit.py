@@ -211,8 +211,12 @@ def test_the_trap_teacher_answers_leak_into_the_soft_tokens_that_are_judged(conf
     problems = trainer.batches.problems[:4]
     batch = trainer.batches.tokens(problems)
     other = replace(batch, answers=list(reversed(batch.answers)), repeats=list(reversed(batch.repeats)))
-    assert torch.equal(trainer.bridge(batch, 0).soft_BKD, trainer.bridge(other, 0).soft_BKD)
-    assert Flow(teacher="answer").total(trainer.bridge(batch, 0)) != Flow(teacher="answer").total(trainer.bridge(other, 0))
+    assert torch.equal(
+        trainer.bridge(batch, 0, trainer.trial.losses).soft_BKD, trainer.bridge(other, 0, trainer.trial.losses).soft_BKD
+    )
+    assert Flow(teacher="answer").total(trainer.bridge(batch, 0, trainer.trial.losses)) != Flow(teacher="answer").total(
+        trainer.bridge(other, 0, trainer.trial.losses)
+    )
 
 
 def test_what_is_no_flow_is_refused_by_name(batches, target):

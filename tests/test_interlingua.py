@@ -28,7 +28,7 @@ def test_a_step_serves_two_targets_from_one_latent(trial, source, target, transl
     both = replace(trial, translator=translator, losses=(AnswerNLL(), OTHER))
     trainer = build_trainer(both, source=source, target=target, world=World())
     batch = trainer.batches.tokens(trainer.batches.problems[:3])
-    bridge = trainer.bridge(batch, 0)
+    bridge = trainer.bridge(batch, 0, trainer.trial.losses)
     other = bridge.others["pocket:source"]
     assert other.target is source  # it is loaded already
     assert other.soft_BKD.shape == (3, 6, source.width)
@@ -47,7 +47,7 @@ def test_a_step_serves_two_targets_from_one_latent(trial, source, target, transl
 def test_the_other_targets_loss_is_the_same_loss_on_that_target(trial, source, target):
     both = replace(trial, translator=TWO, losses=(AnswerNLL(), replace(OTHER, loss=Reconstruction())))
     trainer = build_trainer(both, source=source, target=target, world=World())
-    bridge = trainer.bridge(trainer.batches.tokens(trainer.batches.problems[:3]), 0)
+    bridge = trainer.bridge(trainer.batches.tokens(trainer.batches.problems[:3]), 0, trainer.trial.losses)
     assert both.losses[1].total(bridge).item() == Reconstruction().total(bridge.others["pocket:source"]).item()
     part = bridge.only([1, 2])
     assert part.others["pocket:source"].batch.answers == list(bridge.others["pocket:source"].batch.answers[1:])

@@ -25,6 +25,16 @@ def test_the_trap_pad_equal_to_eos_does_not_mask_the_end_token():
     assert mask.tolist() == [[True, True, False, False], [True] * 4]
 
 
+@given(st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=5), st.sampled_from(["left", "right"]))
+def test_rows_are_padded_to_the_longest(rows, side):
+    ids, mask = pad(rows, pad_id=7, side=side, device=torch.device("cpu"))
+    longest = max(map(len, rows), default=0)
+    gaps = [longest - len(row) for row in rows]
+    parts = [([7] * gap, row) if side == "left" else (row, [7] * gap) for row, gap in zip(rows, gaps, strict=True)]
+    assert ids.tolist() == [before + after for before, after in parts]
+    assert [[i for i, real in zip(i, m, strict=True) if real] for i, m in zip(ids.tolist(), mask.tolist(), strict=True)] == rows
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_the_trap_pads_inside_a_sequence_change_nothing(target, side):
     """Soft tokens, ragged text, ragged answers: each row alone gives the same NLL as in the batch, whatever the padding."""

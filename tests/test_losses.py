@@ -347,6 +347,35 @@ def test_losses_of_a_step_share_one_pass_of_student_and_teacher(batches, target)
     assert read.call_count == 2
 
 
+def test_answers_and_repetitions_read_in_one_pass_are_what_two_passes_read(batches, target):
+    losses = (AnswerNLL(), Reconstruction(), Reconstruction(max_tokens=5), TextKL())
+    found = []
+    for together in (False, True):
+        soft = soft_of(target, 5)
+        bridge = replace(bridge_of(batches, target, batches.problems[:5], soft), together=together)
+        with mock.patch.object(
+            type(target), "continuation_states", autospec=True, side_effect=type(target).continuation_states
+        ) as read:
+            totals = torch.stack([loss.total(bridge) for loss in losses])
+        assert read.call_count == (2 if together else 3)  # the teacher's pass is its own
+        (gradient,) = torch.autograd.grad(totals.sum(), soft)
+        found.append((totals.detach(), gradient))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_text_without_an_answer_is_contrasted_with_nothing(batches, target):
+    bridge = bridge_of(batches, target, batches.problems[:3], soft_of(target, 3))
+    batch = replace(bridge.batch, answers=[*bridge.batch.answers[:2], []])
+    without = replace(bridge, batch=batch)
+    loss = PromptContrast(max_tokens=10)
+    assert loss.count(batch) == 2
+    naive = 0.0
+    for i, row in enumerate(batch.answers[:2]):
+        own, other = (naive_nll(target, bridge.soft_BKD[j], bridge.before, bridge.after, row[:10]) / 10 for j in (i, i + 1))
+        naive += math.log1p(math.exp(1 - (other - own)))
+    assert loss.total(without).item() == pytest.approx(naive, rel=1e-4)
+
+
 def test_an_answer_loss_that_looks_beyond_the_shared_pass_reads_on_its_own(batches, target):
     bridge = bridge_of(batches, target, batches.problems[:2], soft_of(target, 2))
     beyond = AnswerNLL(max_tokens=SHARED_TOKENS + 1).total(bridge)

@@ -56,6 +56,11 @@ class Continuation:
     ids_BA: Tensor
     mask_BA: Tensor
 
+    def only(self, rows: slice, *, longest: int) -> Continuation:
+        """Some of the texts, none longer than so many tokens."""
+        hidden_BAD, ids_BA, mask_BA = (of_all[rows, :longest] for of_all in (self.hidden_BAD, self.ids_BA, self.mask_BA))
+        return Continuation(target=self.target, hidden_BAD=hidden_BAD, ids_BA=ids_BA, mask_BA=mask_BA)
+
     @cached_property
     def nll(self) -> Tensor:
         """NLL of each token; zero where the mask is."""
@@ -66,7 +71,8 @@ class Continuation:
 class Bridge:
     """What a loss looks at: the translator, the soft tokens it wrote, the target, and the prompt around their place.
 
-    What the target makes of them is computed when the first loss asks for it and kept for the others.
+    What the target makes of them is computed when the first loss asks for it and kept for the others. together: whether this
+    step's losses ask for answers and for repetitions; one pass then reads both: starting a pass takes as long as it computes.
     """
 
     module: TranslatorModule
@@ -81,6 +87,7 @@ class Bridge:
     world: World
     seed: int
     step: int
+    together: bool = False
     others: Mapping[str, Bridge] = field(default_factory=dict)  # the same latents before other targets
 
     def prompt(self, *place: Piece, after: Sequence[int]) -> list[Piece]:
@@ -118,7 +125,28 @@ class Bridge:
     @cached_property
     def student(self) -> Continuation:
         """The answers (first SHARED_TOKENS of each) after the soft tokens."""
+        if self.together:
+            return self._both[0]
         return self.read(self.prompt(self.soft, after=self.after), cut(self.batch.answers, SHARED_TOKENS))
+
+    @cached_property
+    def repeated(self) -> Continuation:
+        """The questions (first SHARED_TOKENS of each) as the target repeats them after the soft tokens."""
+        if self.together:
+            return self._both[1]
+        return self.read(self.prompt(self.soft, after=self.after_repeat), cut(self.batch.repeats, SHARED_TOKENS))
+
+    @cached_property
+    def _both(self) -> tuple[Continuation, Continuation]:
+        B = len(self.soft_BKD)
+        answers, repeats = (cut(rows, SHARED_TOKENS) for rows in (self.batch.answers, self.batch.repeats))
+        pieces = [
+            self.target.text_piece([self.before] * 2 * B),
+            self.target.soft_piece(torch.cat([self.soft_BKD, self.soft_BKD])),
+            self.target.text_piece([self.after] * B + [self.after_repeat] * B, side="left"),
+        ]
+        both = self.read(pieces, [*answers, *repeats])
+        return both.only(slice(B), longest=max(map(len, answers))), both.only(slice(B, None), longest=max(map(len, repeats)))
 
     @cached_property
     def teacher(self) -> Continuation:

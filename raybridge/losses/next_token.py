@@ -65,6 +65,8 @@ class Reconstruction(FromTheStart):
 
     def total(self, bridge: Bridge) -> Tensor:
         """Summed NLL."""
+        if self.max_tokens <= SHARED_TOKENS:
+            return bridge.repeated.nll[:, : self.max_tokens].sum()
         pieces = bridge.prompt(bridge.soft, after=bridge.after_repeat)
         return bridge.read(pieces, cut(bridge.batch.repeats, self.max_tokens)).nll.sum()
 

@@ -87,55 +87,30 @@ class Anchor(nn.Module):
 class Salience(nn.Module):
     """How much a source position tells: the NLL of its token to a target that reads the text, as a ridge map of its states.
 
-    What the target would guess need not be sent. Fitted in closed form and never trained: where soft tokens stand has no
-    gradient. The same everywhere until it is fitted.
+    What the target would guess need not be sent. Fitted in closed form and never trained: which positions are picked has
+    no gradient. The same everywhere until it is fitted, when the first ones are picked.
     """
 
-    LEAST = 0.05  # nats: a position that tells nothing still counts a little
-
     weight_S: Tensor
-    bias: Tensor
 
     def __init__(self, source_features: int) -> None:
         super().__init__()
         self.register_buffer("weight_S", torch.zeros(source_features))
-        self.register_buffer("bias", torch.zeros(()))
 
     @torch.no_grad()
     def fit(self, states_NS: Tensor, nll_N: Tensor) -> None:
         """Set the map in closed form."""
-        weight_1S, bias_1 = ridge(states_NS, nll_N.unsqueeze(1))
+        weight_1S, _ = ridge(states_NS, nll_N.unsqueeze(1))  # what is added to all of them changes no order
         self.weight_S.copy_(weight_1S.squeeze(0))
-        self.bias.copy_(bias_1.squeeze(0))
 
     @torch.no_grad()
-    def forward(self, states_BTS: Tensor) -> Tensor:
-        """Nats (B, T) that each position tells."""
-        with torch.autocast(states_BTS.device.type, enabled=False):
-            return states_BTS.float() @ self.weight_S + self.bias
-
     def picks(self, states_BTS: Tensor, mask_BT: Tensor, soft_tokens: int) -> tuple[Tensor, Tensor]:
         """The K positions (B, K) that tell most, in their order, and which soft tokens stand for one."""
         even_BK, real_BK = picks(mask_BT.sum(1), soft_tokens)
         if mask_BT.shape[1] <= soft_tokens:
             return even_BK, real_BK
-        ranked_BT = self(states_BTS).masked_fill(~mask_BT, -torch.inf).sort(dim=1, descending=True, stable=True).indices
-        most_BK = ranked_BT[:, :soft_tokens].sort(dim=1).values
+        with torch.autocast(states_BTS.device.type, enabled=False):
+            nll_BT = (states_BTS.float() @ self.weight_S).masked_fill(~mask_BT, -torch.inf)
+        most_BK = nll_BT.sort(dim=1, descending=True, stable=True).indices[:, :soft_tokens].sort(dim=1).values
         long_B1 = mask_BT.sum(1, keepdim=True) > soft_tokens
         return torch.where(long_B1, most_BK, even_BK), real_BK
-
-    def windows(self, states_BTS: Tensor, mask_BT: Tensor, soft_tokens: int) -> Tensor:
-        """Weights (B, K, T) that average K windows which tell equally much, in a row that is longer than K.
-
-        Window k holds nats k/K to (k+1)/K of the row's sum; a position counts by the nats of it that lie in the window, so that
-        one which tells much fills windows of its own.
-        """
-        ends_BT = self(states_BTS).clamp(min=self.LEAST).masked_fill(~mask_BT, 0).double().cumsum(1)
-        starts_BT = F.pad(ends_BT[:, :-1], (1, 0))
-        width_B1 = ends_BT[:, -1:] / soft_tokens
-        k_K = torch.arange(soft_tokens, device=mask_BT.device)
-        from_BK1, to_BK1 = ((k_K + end).mul(width_B1).unsqueeze(-1) for end in (0, 1))
-        nats_BKT = (ends_BT.unsqueeze(1).minimum(to_BK1) - starts_BT.unsqueeze(1).maximum(from_BK1)).clamp(min=0)
-        weights_BKT = (nats_BKT / width_B1.unsqueeze(-1)).float()
-        long_B11 = mask_BT.sum(1)[:, None, None] > soft_tokens
-        return torch.where(long_B11, weights_BKT, windows(mask_BT, soft_tokens))

@@ -15,19 +15,18 @@ from torch import Tensor, nn
 
 from raybridge.errors import unknown
 from raybridge.translators import TranslatorModule
-from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, windows
+from raybridge.translators.anchor import Anchor, one_hot, picks, windows
 from raybridge.translators.parts import at_rms, check
 
-Pooling = Literal["picked", "mean", "salient"]
+Pooling = Literal["picked", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
     """A map of `layers`, started in closed form (`Anchor`) and trained from there.
 
-    pooling, where a question is longer than K: "picked" reads K evenly spaced positions, "mean" averages K windows of even
-    length, "salient" K windows that tell equally much (`Salience`). In a shorter question soft token k stands for position
-    k, and those left over are learned and the same for every question.
+    pooling, where a question is longer than K: "picked" reads K evenly spaced positions, "mean" averages K windows. In a
+    shorter question soft token k stands for position k, and those left over are learned and the same for every question.
     """
 
     soft_tokens: int
@@ -53,20 +52,13 @@ class LinearModule(TranslatorModule):
         features = len(config.layers) * source_dim
         self.anchor = Anchor(features, target_dim)
         nn.init.normal_(self.anchor.map.weight, std=target_rms / features**0.5)  # until it is fitted
-        self.salience = Salience(features) if config.pooling == "salient" else None
         self.blank_KD = nn.Parameter(torch.randn(config.soft_tokens, target_dim))
 
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
         """Soft tokens (B, K, D), each at the target's embedding RMS."""
         states_BTS = states_BTLS.flatten(2).masked_fill(~mask_BT.unsqueeze(-1), 0)
-        weights_BKT = self.standing(states_BTS, mask_BT)
+        K = self.config.soft_tokens
+        weights_BKT = windows(mask_BT, K) if self.config.pooling == "mean" else one_hot(*picks(mask_BT.sum(1), K), mask_BT)
         real_BK1 = weights_BKT.any(-1, keepdim=True)
         soft_BKD = torch.where(real_BK1, self.anchor(weights_BKT, states_BTS).float(), self.blank_KD)
         return at_rms(soft_BKD, self.target_rms)
-
-    def standing(self, states_BTS: Tensor, mask_BT: Tensor) -> Tensor:
-        """Weights (B, K, T) of the source positions that soft tokens stand for."""
-        K = self.config.soft_tokens
-        if self.salience is not None:
-            return self.salience.windows(states_BTS, mask_BT, K)
-        return windows(mask_BT, K) if self.config.pooling == "mean" else one_hot(*picks(mask_BT.sum(1), K), mask_BT)
