@@ -55,7 +55,6 @@ SENTENCES = 20_000
 WIDTH_DEPTH_HEADS = {"pocket": (128, 2, 4), "small": (384, 4, 6), "full": (1024, 8, 16)}
 EVERY = 20  # steps between two looks at how many the seconds will hold
 CARRIED = (AnswerNLL(), Reconstruction())
-CONTRAST = PromptContrast(weight=0.5, margin=1.5, max_tokens=256)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +75,6 @@ def candidates(scale: Scale, K: int) -> list[Candidate]:
         Candidate(name="anchored", translator=ours),
         Candidate(name="salient", translator=replace(ours, picking="salient")),
         Candidate(name="salient_free", translator=replace(ours, picking="salient", free_share=0.25)),
-        Candidate(name="salient_half_free", translator=replace(ours, picking="salient", free_share=0.5)),
         Candidate(name="means", translator=replace(ours, picking="mean")),
         Candidate(name="means_free", translator=replace(ours, picking="mean", free_share=0.25)),
         Candidate(name="queries", translator=replace(ours, anchored=False)),
@@ -84,9 +82,6 @@ def candidates(scale: Scale, K: int) -> list[Candidate]:
         Candidate(name="linear", translator=Linear(**shape)),
         Candidate(name="linear_mean", translator=Linear(**shape, pooling="mean")),
         Candidate(name="dit", translator=DiT(**shape, width=width, depth=depth, heads=heads), losses=(*CARRIED, Flow())),
-        Candidate(name="linear_contrast", translator=Linear(**shape, pooling="mean"), losses=(*CARRIED, CONTRAST)),
-        Candidate(name="means_contrast", translator=replace(ours, picking="mean"), losses=(*CARRIED, CONTRAST)),
-        Candidate(name="queries_contrast", translator=replace(ours, anchored=False), losses=(*CARRIED, CONTRAST)),
         Candidate(name="constant", translator=PromptTuning(**shape)),
         *(Candidate(name=f"layer_{n}", translator=Linear(soft_tokens=K, layers=(n,), pooling="mean")) for n in shape["layers"]),
     ]
@@ -229,6 +224,7 @@ def main(
     batch: int | None = None,
     rate: float | None = None,
     mixed: Annotated[float, typer.Option(help="share of the texts that is mixed from questions, with other numbers")] = 0.0,
+    contrast: Annotated[float, typer.Option(help="weight of a prompt contrast beside the other losses")] = 0.0,
     target: Annotated[str | None, typer.Option(help="another target than the scale's")] = None,
 ) -> None:
     """Print one line a translator."""
@@ -246,7 +242,8 @@ def main(
         if only and one.name not in only:
             continue
         print(one.name, flush=True)
-        trial = replace(base, name="t", translator=one.translator, losses=one.losses)
+        also = (PromptContrast(weight=contrast, margin=1.5, max_tokens=256),) if contrast else ()
+        trial = replace(base, name="t", translator=one.translator, losses=(*one.losses, *also))
         trainer = train(trial, models, seconds, share=mixed)
         with trainer.target.uncompiled(), trainer.source.uncompiled():
             report(trial, models, checkpoint.copy_of(trainer.module))

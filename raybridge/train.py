@@ -30,6 +30,7 @@ from raybridge.stopping import Decision, Score, best, decide
 from raybridge.trial import Trial
 from raybridge.world import World
 
+COMPILED_FROM = 500  # steps: compiling takes as long as it saves over about 300
 LOG_EVERY = 10  # steps between two lines of metrics.jsonl
 LOOKED_AT = 64  # dev problems whose soft tokens are looked at from inside
 
@@ -124,6 +125,9 @@ def train(
     # To fill every new tensor takes 100 of 550 ms a step on a GPU, and nothing here reads one before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     trainer = build_trainer(trial, source=source, target=target, world=world)
+    for lm in (source, target):
+        if lm.packs and trial.steps >= COMPILED_FROM:
+            lm.compile()
     steps = run.checkpoints()
     step = steps[-1] if steps else 0
     state = checkpoint.restore(run.checkpoint_path(step), trainer.module, trainer.optimizer) if step else {}
