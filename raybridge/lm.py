@@ -7,6 +7,7 @@ A sequence is a list of pieces (raybridge.pieces).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cached_property
@@ -21,10 +22,12 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raybridge import byte_lm, model_names
-from raybridge.packing import Packing, can_pack, packed_attention
+from raybridge.packing import Packing, can_pack, packed_attention, within_window
 from raybridge.pieces import Piece, by_length, join, pad, positions
 
+log = logging.getLogger(__name__)
 CHUNK = 4096  # answer tokens whose logits exist at one time
+PACKING_SLACK = 0.1  # relative error of packed states: half precision alone makes 0.01
 PASS = 256  # positions of a padded batch that take as long as starting one more pass does
 
 
@@ -68,8 +71,31 @@ class FrozenLM:
 
     @cached_property
     def packs(self) -> bool:
-        """Whether its passes take sequences one behind another instead of padding them."""
-        return can_pack(self.model)
+        """Whether its passes take sequences one behind another instead of padding them.
+
+        Seen on this model and device before it is relied on: a kernel that attends elsewhere would spoil every figure.
+        """
+        if not can_pack(self.model):
+            return False
+        error = self._packing_error()
+        if error > PACKING_SLACK:
+            log.warning(
+                "model %r: packed passes give other states than padded ones (relative error %.2f), so its batches are padded",
+                self.name,
+                error,
+            )
+        return error <= PACKING_SLACK
+
+    @torch.no_grad()
+    def _packing_error(self) -> float:
+        """How far, relative to their norm, the last states of packed sequences are from those of padded ones."""
+        vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        spread = [(7919 * i) % vocabulary for i in range(96)]
+        whole = self.text_piece([spread[:64], spread[64:]])
+        padded, packed = (
+            self._states(whole, [self.depth], packed=packed)[0][whole.mask_BT].float() for packed in (False, True)
+        )
+        return ((packed - padded).norm() / padded.norm()).item()
 
     def compile(self) -> None:
         """Compile its layers: half a minute at the first passes, less for each after. For training, not for decoding."""
@@ -148,7 +174,9 @@ class FrozenLM:
             if not 0 <= layer <= self.depth:
                 raise ValueError(f"model {self.name!r} has hidden states 0..{self.depth}, not {layer}")
         whole = self.text_piece([[*before, *row] for row in rows])
-        states_BTLS = torch.stack([states[:, len(before) :] for states in self._states(whole, layers)], dim=2).float()
+        states_BTLS = torch.stack(
+            [states[:, len(before) :] for states in self._states(whole, layers, packed=self.packs)], dim=2
+        ).float()
         return F.rms_norm(states_BTLS, states_BTLS.shape[-1:]), whole.mask_BT[:, len(before) :]
 
     def continuation_states(self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -168,16 +196,18 @@ class FrozenLM:
         for part in parts:
             longest = max(len(rows[row]) for row in part)
             piece = Piece(embeds_BTD=self.embed(ids_BA[part, :longest]), mask_BT=mask_BA[part, :longest])
-            (states_CTD,) = self._states(join([before.rows(part), piece]), [self.depth])
+            (states_CTD,) = self._states(join([before.rows(part), piece]), [self.depth], packed=self.packs)
             hidden.append(F.pad(states_CTD[:, -longest - 1 : -1], (0, 0, 0, ids_BA.shape[1] - longest)))
         order = torch.tensor([row for part in parts for row in part], device=self.device)
         states_CAD = torch.cat(hidden)
         return states_CAD.new_zeros(*ids_BA.shape, self.width).index_copy(0, order, states_CAD), ids_BA, mask_BA
 
-    def _states(self, whole: Piece, layers: Sequence[int]) -> list[Tensor]:
+    def _states(self, whole: Piece, layers: Sequence[int], *, packed: bool) -> list[Tensor]:
         """Hidden states (B, T, D) of these numbers after whole sequences."""
         embeds, places, injected = whole.embeds_BTD, positions(whole.mask_BT), whole.injected
-        packing = Packing.of(whole.mask_BT) if self.packs else None
+        packing = Packing.of(whole.mask_BT) if packed else None
+        if packing is not None and not within_window(self.model, packing):
+            packing = None
         if packing is not None:
             embeds, places = packing.pack(embeds), packing.pack(places)
             injected = {layer: packing.pack(addend) for layer, addend in injected.items()}

@@ -65,6 +65,12 @@ def can_pack(model: Any) -> bool:
     return model.device.type == "cuda" and half and head % 8 == 0 and head <= 256
 
 
+def within_window(model: Any, packing: Packing) -> bool:
+    """Whether no layer's sliding window is shorter than a sequence: packed layers see everything before a position."""
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    return window is None or packing.longest <= window
+
+
 @contextmanager
 def packed_attention(model: Any) -> Iterator[None]:
     """Passes within it take packed rows."""
@@ -77,14 +83,11 @@ def packed_attention(model: Any) -> Iterator[None]:
         config._attn_implementation = usual
 
 
-def attend(
-    q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, bounds: Tensor, longest: int, scale: float, window: int | None
-) -> Tensor:
-    """Causal attention (N, H, E) within each sequence, `window` positions back where there is one."""
+def attend(q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, bounds: Tensor, longest: int, scale: float) -> Tensor:
+    """Causal attention (N, H, E) within each sequence."""
     out_NHE: Tensor = torch.ops.aten._flash_attention_forward(
-        q_NHE, k_NHE, v_NHE, bounds, bounds, longest, longest, 0.0, True, False,
-        scale=scale, window_size_left=None if window is None else window - 1,
-    )[0]  # fmt: skip
+        q_NHE, k_NHE, v_NHE, bounds, bounds, longest, longest, 0.0, True, False, scale=scale
+    )[0]
     return out_NHE
 
 
@@ -103,10 +106,11 @@ def attention(
 ) -> tuple[Tensor, None]:
     """The attention of a transformers layer over packed rows: query (1, H, N, E), key and value with as many heads or fewer."""
     assert attention_mask is None, "a packed row has no pads to mask"
+    assert sliding_window is None or max_length_q <= sliding_window, "see `within_window`"
     shared = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(shared, dim=1) for x in (key, value))
     q_NHE, k_NHE, v_NHE = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
-    return attend(q_NHE, k_NHE, v_NHE, cu_seq_lens_q, max_length_q, scaling, sliding_window).unsqueeze(0), None
+    return attend(q_NHE, k_NHE, v_NHE, cu_seq_lens_q, max_length_q, scaling).unsqueeze(0), None
 
 
 AttentionInterface.register(NAME, attention)

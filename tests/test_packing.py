@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, Gemma3TextConfig
 
-from raybridge import packing
+from raybridge import lm, packing
 from raybridge.lm import FrozenLM
-from raybridge.packing import Packing
+from raybridge.packing import Packing, within_window
 from raybridge.pieces import Piece
 from raybridge.prompts import frame
 from raybridge.scales import POCKET
@@ -16,16 +17,13 @@ from raybridge.scales import POCKET
 TEXTS = ["Mia has 3 pens.", "Tom buys 12 red cups and 4 blue cups and loses 5.", "How many?"]
 
 
-def sequence_by_sequence(q_NHE, k_NHE, v_NHE, bounds, longest, scale, window):
+def sequence_by_sequence(q_NHE, k_NHE, v_NHE, bounds, longest, scale):
     """What flash attention computes, a sequence at a time."""
     assert bounds.diff().max() <= longest
     out = []
     for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
         q, k, v = (x[start:end].transpose(0, 1) for x in (q_NHE, k_NHE, v_NHE))
-        reach = torch.ones(end - start, end - start, dtype=torch.bool).tril()
-        out.append(
-            F.scaled_dot_product_attention(q, k, v, attn_mask=reach.triu(1 - (window or end)), scale=scale).transpose(0, 1)
-        )
+        out.append(F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale).transpose(0, 1))
     return torch.cat(out)
 
 
@@ -95,3 +93,46 @@ def test_the_model_attends_as_before_when_a_packed_pass_is_over(target, packs):
 
 def test_models_on_cpu_are_padded(target):
     assert not target.packs
+
+
+def test_the_trap_a_kernel_that_attends_elsewhere_is_found_out(target, monkeypatch, caplog):
+    def forwards_too(q_NHE, k_NHE, v_NHE, bounds, longest, scale):
+        parts = (x.transpose(0, 1) for x in (q_NHE, k_NHE, v_NHE))
+        return F.scaled_dot_product_attention(*parts, scale=scale).transpose(0, 1)
+
+    monkeypatch.setattr(lm, "can_pack", lambda model: True)
+    monkeypatch.setattr(packing, "attend", forwards_too)
+    assert not FrozenLM(target.name, target.model, target.tokenizer).packs
+    assert "packed passes give other states than padded ones" in caplog.text
+    monkeypatch.setattr(packing, "attend", sequence_by_sequence)
+    assert FrozenLM(target.name, target.model, target.tokenizer).packs
+
+
+def test_a_sequence_longer_than_a_sliding_window_is_padded(target, monkeypatch):
+    rows = Packing.of(torch.ones(2, 7, dtype=torch.bool))
+    assert within_window(target.model, rows)
+    monkeypatch.setattr(target.model.config, "sliding_window", rows.longest, raising=False)
+    assert within_window(target.model, rows)
+    monkeypatch.setattr(target.model.config, "sliding_window", rows.longest - 1)
+    assert not within_window(target.model, rows)
+
+
+def test_packed_states_of_a_model_with_sliding_layers_are_those_of_a_padded_batch(target, packs):
+    config = Gemma3TextConfig(
+        vocab_size=target.model.config.vocab_size,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=16,
+        sliding_window=128,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
+    )
+    torch.manual_seed(0)
+    gemma = FrozenLM("tiny", AutoModelForCausalLM.from_config(config), target.tokenizer)
+    rows = [[*range(5, 45)], [*range(9, 20)]]
+    padded, mask = gemma.hidden_states([1, 2], rows, (0, 2, 4))
+    packs()
+    packed, _ = gemma.hidden_states([1, 2], rows, (0, 2, 4))
+    torch.testing.assert_close(packed[mask], padded[mask], rtol=1e-4, atol=1e-4)
