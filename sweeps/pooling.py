@@ -24,6 +24,9 @@ MODELS: dict[str, Callable[[int, tuple[int, ...], int], Translator]] = {
     "resampler_salient": lambda K, layers, width: Bottlenecked(
         soft_tokens=K, layers=layers, width=width, depth=4, heads=width // 64, picking="salient", free_share=0.25
     ),
+    "resampler_mean": lambda K, layers, width: Bottlenecked(
+        soft_tokens=K, layers=layers, width=width, depth=4, heads=width // 64, picking="mean"
+    ),
 }
 
 axes = {
@@ -36,7 +39,7 @@ axes = {
 def trial(base: Trial, *, model: str, width: int, soft_tokens: int, seed: int) -> Trial:
     return replace(
         base,
-        name=f"7{'abcdefg'[list(MODELS).index(model)]}_{model}_s{seed}_{soft_tokens}tok",
+        name=f"7{'abcdefgh'[list(MODELS).index(model)]}_{model}_s{seed}_{soft_tokens}tok",
         seed=seed,
         losses=tuple(loss for loss in base.losses if loss.name != "info_nce"),  # a constant prompt has no pairs to tell apart
         translator=MODELS[model](soft_tokens, base.translator.layers, width),

@@ -7,11 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raybridge.losses.alignment import PromptAlignment
 from raybridge.prompts import frame
 from raybridge.scales import POCKET
 from raybridge.step import build_trainer
 from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, ridge
-from raybridge.translators.bottlenecked import Bottlenecked
+from raybridge.translators.bottlenecked import Bottlenecked, evenly
+from raybridge.translators.residual import Residual
 from raybridge.world import World
 
 
@@ -106,6 +108,21 @@ def test_a_resampler_of_means_starts_from_the_mapped_mean_of_each_window(length,
             inside = states[0, k * length // P : -(-(k + 1) * length // P), 0] if length > P else states[0, k : k + 1, 0]
             said = module.anchor.map(inside.mean(0)) if len(inside) else torch.zeros(6)
             torch.testing.assert_close(soft[k], torch.nn.functional.rms_norm(said, (6,)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("fields", [dict(picking="salient"), dict(free_share=0.5)])
+def test_soft_tokens_that_stand_elsewhere_are_not_placed_evenly(fields):
+    translator = Bottlenecked(soft_tokens=4, layers=(0,), width=8, depth=1, heads=2, **fields)
+    with pytest.raises(ValueError, match="adds soft token k at the k-th of evenly spaced tokens"):
+        Residual(translator=translator).build(5, 6, target_rms=1.0)
+    Residual(translator=evenly(translator)).build(5, 6, target_rms=1.0)
+
+
+def test_prompt_alignment_refuses_soft_tokens_that_stand_elsewhere(trainer):
+    losses = (PromptAlignment(),)
+    batch = trainer.batches.tokens(trainer.batches.problems[:3])
+    with pytest.raises(ValueError, match="loss prompt_alignment pulls soft token k towards the k-th"):
+        losses[0].total(trainer.bridge(batch, 0, losses))
 
 
 def test_an_anchor_that_is_not_fitted_says_nothing():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from raybridge.losses import Batch, Bridge, FromTheStart, check_positive
 from raybridge.translators.anchor import picks
+from raybridge.translators.options import check_stands_evenly
 
 PENALTY = 0.1  # of the probe's ridge, in mean squared norms of its features
 
@@ -45,6 +46,7 @@ class PromptAlignment(FromTheStart):
 
     def total(self, bridge: Bridge) -> Tensor:
         """Sum over questions."""
+        check_stands_evenly(bridge.module.core, "loss prompt_alignment pulls soft token k towards")
         return alignment(bridge.soft_BKD, bridge.question.embeds_BTD, bridge.question.mask_BT).sum()
 
 

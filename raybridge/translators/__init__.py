@@ -34,6 +34,11 @@ class TranslatorModule(nn.Module):
         return self
 
     @property
+    def stands_evenly(self) -> bool:
+        """Whether soft token k stands for the k-th of evenly spaced positions (`anchor.picks`), if it stands for any."""
+        return True
+
+    @property
     def attentions(self) -> list[Attention]:
         """Where its soft tokens attend to the question or to each other: what `diagnostics` looks at."""
         return [part for part in self.modules() if isinstance(part, Attention)]

@@ -129,6 +129,11 @@ class BottleneckedModule(TranslatorModule):
             soft_BKD = soft_BKD + F.pad(self.anchor(weights_BPT, states_BTS), (0, 0, 0, self.free))
         return at_rms(soft_BKD, self.target_rms)
 
+    @property
+    def stands_evenly(self) -> bool:
+        """Not where positions are picked by what they tell, nor where some soft tokens are free."""
+        return self.salience is None and not self.free
+
     def standing(self, states_BTS: Tensor, mask_BT: Tensor) -> Tensor:
         """Weights (B, P, T) of the source positions that the soft tokens which are not free stand for."""
         P = len(self.queries_KW) - self.free

@@ -94,6 +94,15 @@ class OptionModule(TranslatorModule):
         return self.inner(self.changed(states_BTLS), mask_BT)
 
 
+def check_stands_evenly(module: TranslatorModule, what: str) -> None:
+    """Refuse a translator whose soft tokens stand elsewhere than what uses them takes for granted."""
+    if not module.stands_evenly:
+        raise ValueError(
+            f"{what} the k-th of evenly spaced tokens, and this translator's stand elsewhere: set its picking to 'even' or "
+            "'mean' and free_share to 0 (`bottlenecked.evenly`)"
+        )
+
+
 class OntoText(Option):
     """Hybrid conditioning: the question stays as text, and what the translator wrote is added onto it.
 
@@ -109,6 +118,10 @@ class OntoText(Option):
 
 class OntoTextModule(OptionModule):
     """The translator itself; it knows how its soft tokens are added onto the question's text."""
+
+    def __init__(self, inner: TranslatorModule) -> None:
+        super().__init__(inner)
+        check_stands_evenly(inner.core, "hybrid conditioning adds soft token k at")
 
     def changed(self, states_BTLS: Tensor) -> Tensor:
         """The states as they are."""
