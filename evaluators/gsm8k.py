@@ -16,10 +16,8 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from raybridge.data import SPLITS, Problem, Split, check_split, draw, rows, same_number, text
+from raybridge.data import SPLITS, Problem, Split, check_split, draw, plain_number, read_numbers, rows, same_number, text
 
-STRICT = re.compile(r"#### (-?[0-9.,]+)")  # the first one counts
-FLEXIBLE = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")  # the last one counts
 GOLD = re.compile(r"^#### (-?[0-9.,]+)\s*\Z", re.MULTILINE)  # the last line of an official answer
 
 
@@ -68,17 +66,11 @@ class GSM8K:
 
     def read(self, completion: str) -> dict[str, str | None]:
         """Strict: what follows the first marker. Flexible: the last thing that looks like a number."""
-        marked, numbers = STRICT.search(completion), FLEXIBLE.findall(completion)
-        return {"strict": _plain(marked[1]) if marked else None, "flexible": _plain(numbers[-1]) if numbers else None}
+        return read_numbers(completion)
 
     def grade(self, problem: Problem, completion: str) -> dict[str, bool | float]:
         """Whether each reading's answer is the gold number."""
         return {reading: same_number(answer, problem.gold) for reading, answer in self.read(completion).items()}
-
-
-def _plain(number: str) -> str:
-    """The number without thousands separators, currency and a sentence's full stop."""
-    return number.replace(",", "").replace("$", "").removesuffix(".")
 
 
 def _load(part: str) -> list[Problem]:
@@ -87,8 +79,10 @@ def _load(part: str) -> list[Problem]:
     for number, (where, row) in enumerate(found):
         rationale = text(row, "answer", where)
         gold = GOLD.search(rationale)
-        if gold is None or not same_number(_plain(gold[1]), _plain(gold[1])):
+        if gold is None or not same_number(plain_number(gold[1]), plain_number(gold[1])):
             raise ValueError(f"{where}: the answer has no gold; its last line must be '#### ' and a number")
         question = text(row, "question", where)
-        problems.append(Problem(id=f"gsm8k/{part}/{number}", question=question, gold=_plain(gold[1]), rationale=rationale))
+        problems.append(
+            Problem(id=f"gsm8k/{part}/{number}", question=question, gold=plain_number(gold[1]), rationale=rationale)
+        )
     return problems

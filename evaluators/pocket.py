@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from raybridge.data import SPLITS, Problem, Split, check_split, same_number
+from raybridge.data import SPLITS, Problem, Split, check_split, read_numbers, same_number
 from raybridge.pocket.problems import generated
-
-# As GSM8K is read: the first marker counts, and the last number. Whole numbers are taken whole: 1,800 is not 1.
-STRICT = re.compile(r"#### (-?[0-9.,]+)")
-FLEXIBLE = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +44,9 @@ class Pocket:
         return []
 
     def read(self, completion: str) -> dict[str, str | None]:
-        """strict: the number behind the first `####`; flexible: the last number."""
-        marked, numbers = STRICT.search(completion), FLEXIBLE.findall(completion)
-        return {"strict": _plain(marked[1]) if marked else None, "flexible": _plain(numbers[-1]) if numbers else None}
+        """Strict: what follows the first marker. Flexible: the last thing that looks like a number."""
+        return read_numbers(completion)
 
     def grade(self, problem: Problem, completion: str) -> dict[str, bool | float]:
         """Whether each reading is the gold number."""
         return {reading: same_number(answer, problem.gold) for reading, answer in self.read(completion).items()}
-
-
-def _plain(number: str) -> str:
-    """The number without thousands separators, currency and a sentence's full stop."""
-    return number.replace(",", "").replace("$", "").removesuffix(".")

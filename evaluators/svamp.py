@@ -11,15 +11,11 @@ is cut into a train and a test part, which nobody published; both together are t
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
 
-from raybridge.data import Problem, Split, check_split, check_unique, rows, same_number, text
-
-MARKED = re.compile(r"#### (-?[0-9.,]+)")
-NUMBER = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")
+from raybridge.data import Problem, Split, check_split, check_unique, read_numbers, rows, same_number, text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +44,12 @@ class Svamp:
 
     def read(self, completion: str) -> dict[str, str | None]:
         """Strict: what follows the first marker. Flexible: the last thing that looks like a number."""
-        marked, numbers = MARKED.search(completion), NUMBER.findall(completion)
-        return {"strict": _plain(marked[1]) if marked else None, "flexible": _plain(numbers[-1]) if numbers else None}
+        return read_numbers(completion)
 
     def grade(self, problem: Problem, completion: str) -> dict[str, bool | float]:
         """Whether each reading's answer is within 0.01 of the gold."""
         found = self.read(completion).items()
         return {reading: same_number(answer, problem.gold, within=Decimal("0.01")) for reading, answer in found}
-
-
-def _plain(number: str) -> str:
-    return number.replace(",", "").replace("$", "").removesuffix(".")
 
 
 def _problem(where: str, row: dict[str, Any]) -> Problem:

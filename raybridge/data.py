@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 Split = Literal["train", "dev", "test"]
+STRICT = re.compile(r"#### (-?[0-9.,]+)")  # the first one counts
+FLEXIBLE = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")  # the last one counts
 NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -184,6 +186,20 @@ def check_split(split: str, valid: Sequence[str], benchmark: str, why: str = "")
     """Refuse a split that a benchmark does not have."""
     if split not in valid:
         raise ValueError(f"{benchmark} has no split {split!r}; valid: {', '.join(valid)}" + (f" ({why})" if why else ""))
+
+
+def read_numbers(completion: str) -> dict[str, str | None]:
+    """An answer by the two filters of lm-evaluation-harness's gsm8k (see `evaluators.gsm8k`), as plain numbers.
+
+    strict: what follows the first marker; flexible: the last thing that looks like a number.
+    """
+    marked, numbers = STRICT.search(completion), FLEXIBLE.findall(completion)
+    return {"strict": plain_number(marked[1]) if marked else None, "flexible": plain_number(numbers[-1]) if numbers else None}
+
+
+def plain_number(number: str) -> str:
+    """The number without thousands separators, currency and a sentence's full stop."""
+    return number.replace(",", "").replace("$", "").removesuffix(".")
 
 
 def same_number(answer: str | None, gold: str, *, within: Decimal = Decimal(0)) -> bool:
