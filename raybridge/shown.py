@@ -107,7 +107,9 @@ def examples_of(samples: pd.DataFrame, count: int) -> list[dict[str, Any]]:
 
 
 def evaluations_at(path: Path, on: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """(where it is from, sample rows) of each evaluation: of a trial, an earlier run's directory, or a table of samples."""
+    """(where it is from, sample rows) of each evaluation: of a trial, of those in a folder or below its `trials/`, of an
+    earlier run's directory, or of a table of samples.
+    """
     if (path / "trial.json").is_file():
         run = find_trial(str(path), Results())
         found = []
@@ -126,6 +128,8 @@ def evaluations_at(path: Path, on: str) -> list[tuple[dict[str, Any], pd.DataFra
                 f"{path} is no table of samples: it has no column {sorted(missing)[0] if missing else 'score_...'!r}"
             )
         return [({"of": path.stem, "on": "", "step": None}, samples)]
+    if trials := sorted([*path.glob("*/trial.json"), *path.glob("trials/*/trial.json")]):
+        return [found for trial in trials for found in evaluations_at(trial.parent, on)]
     if path.is_dir():
         runs = [read_run(folder, load_evaluator(on)) for folder in find_runs([path])]
         return [({"of": run.name, "on": on, "step": one.step}, one.samples) for run in runs for one in run.evaluations]

@@ -405,6 +405,9 @@ def test_summarize_counts_and_shows_examples(two, made) -> None:
     }
     plain = CliRunner().invoke(app, ["summarize", str(made({"40": run_of("40", {0})}, name="raw"))], catch_exceptions=False)
     assert "0.125 [" in plain.output
+    for folder in (two, two / "trials"):
+        of_all = json.loads(CliRunner().invoke(app, ["summarize", str(folder), "--json"], catch_exceptions=False).output)
+        assert {one["of"] for one in of_all["rows"]} == {path.name for path in (two / "trials").iterdir()}
     refused = CliRunner().invoke(app, ["summarize", str(two / "absent")])
     assert refused.exit_code == 2
     assert "is no trial's directory" in said(refused)
