@@ -1,15 +1,23 @@
-"""The pocket pair and a trial of a few steps, shared by the engine's tests."""
+"""What tests are given: the pocket pair, a trial of a few steps, made-up results and records."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import synthetic
 import torch
+from earlier import LOG
+from opened import opened
 
 from raybridge import checkpoint, lm
 from raybridge.models import Models
+from raybridge.plots import Runs
+from raybridge.results import Results, TrialRun
 from raybridge.scales import POCKET
+from raybridge.step import Batches
 from raybridge.trial import Trial
 
 
@@ -59,3 +67,51 @@ def weights(trial: Trial, models: Models) -> dict[str, torch.Tensor]:
         if name.endswith("gate"):
             torch.nn.init.ones_(p)
     return checkpoint.copy_of(module)
+
+
+@pytest.fixture
+def batches(trial, source, target):
+    return Batches(trial, source, target)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Results:
+    """A compression sweep of two sizes with three seeds, the smaller of which is stopped; and a trial still running."""
+    root = tmp_path_factory.mktemp("results")
+    runs = [
+        synthetic.trial(root, f"2_stable_s{seed}_{k}tok", soft_tokens=k, seed=seed, level=level, stopped=k == 8, n=80)
+        for k, level in ((8, -1.0), (32, 1.0))
+        for seed in (1234, 1235, 1236)
+    ]
+    synthetic.sweep(root, "compression", runs)
+    synthetic.trial(root, "alone", soft_tokens=4, complete=False, n=80, steps=500)
+    return Results(root)
+
+
+@pytest.fixture
+def runs(results) -> Runs:
+    return Runs(results)
+
+
+@pytest.fixture
+def run(tmp_path) -> TrialRun:
+    return opened(tmp_path)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A function that writes a run directory: {step: rows}, and a train.log unless `log` is None."""
+    monkeypatch.delenv("RAYBRIDGE_DATA", raising=False)
+
+    def write(
+        files: dict[str, list[dict]], *, name: str = "made_run", log: str | None = "", mode: str = "soft_only", used: int = 64
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for step, rows in files.items():
+            (folder / f"eval_samples_step_{step}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if log is not None:
+            (folder / "train.log").write_text(log or LOG.format(soft_tokens=64, mode=mode, used=used))
+        return folder
+
+    return write

@@ -21,6 +21,7 @@ from raybridge.prompts import frame, prompt_hash
 from raybridge.requests import requests_for, setting_of
 from raybridge.scoring import check_alignment, continuation_nll
 from raybridge.step import Batches
+from raybridge.translators.bottlenecked import evenly
 from raybridge.translators.injection import Injection
 from raybridge.translators.residual import Residual
 from raybridge.wire import FORMATS, through_wire, wire_bytes
@@ -49,7 +50,7 @@ def test_arms_together_answer_as_they_do_alone(trial, models, weights, request_)
 @pytest.mark.parametrize("scale", [1e-6, 0.5])
 def test_a_residuals_soft_tokens_are_added_onto_the_text(trial, models, request_, scale):
     source, target = models.load(trial.source), models.load(trial.target)
-    residual = Residual(translator=trial.translator, scale=scale)
+    residual = Residual(translator=evenly(trial.translator), scale=scale)
     torch.manual_seed(0)
     weights = checkpoint.copy_of(residual.build(source.width, target.width, target_rms=target.embedding_rms))
     asked_with = replace(request_, translator=residual)
@@ -67,7 +68,7 @@ def test_a_residuals_soft_tokens_are_added_onto_the_text(trial, models, request_
 def injected(trial, models, request_):
     """A request with a translator that injects, and its weights with open gates."""
     source, target = models.load(trial.source), models.load(trial.target)
-    injection = Injection(translator=trial.translator, target_layers=(1, 3), rank=4)
+    injection = Injection(translator=evenly(trial.translator), target_layers=(1, 3), rank=4)
     torch.manual_seed(0)
     module = injection.build(source.width, target.width, target_rms=target.embedding_rms)
     for adapter in module.adapters:

@@ -40,9 +40,6 @@ def data(tmp_path, monkeypatch):
     return write
 
 
-# --- what all evaluators have in common -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("evaluator", ALL, ids=lambda evaluator: evaluator.name)
 def test_an_evaluator_is_a_config_that_says_what_it_is(evaluator) -> None:
     assert rebuild(resolve(evaluator)) == evaluator
@@ -94,9 +91,6 @@ def test_a_row_without_its_fields_is_named(data, file: str) -> None:
     data(file, json.dumps(nested if "squad" in file else [{"x": 1}] if file.endswith(".json") else {"x": 1}) + "\n")
     with pytest.raises(ValueError, match=rf"{re.escape(file)}, (line 1|row 0): no field"):
         FILES[file].problems("test")
-
-
-# --- SQuAD and HotpotQA: the official scripts, written down a second time ---------------------------------------------
 
 
 def official_normal(text: str) -> str:
@@ -241,8 +235,6 @@ def test_hotpotqa_duplicate_ids_and_unknown_settings_are_refused(data) -> None:
         HotpotQA(setting="distractors")
 
 
-# --- SVAMP ------------------------------------------------------------------------------------------------------------
-
 PENS = {
     "ID": "made-1",
     "Body": "Ola has 9 pens and gives 4 away",
@@ -284,9 +276,6 @@ def test_svamp_edge_cases(completion: str, gold: str, strict: bool, flexible: bo
     assert Svamp().grade(problem(gold), completion) == {"strict": strict, "flexible": flexible}
 
 
-# --- MATH-500 ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("completion", "gold", "strict", "flexible"),
     [
@@ -318,8 +307,6 @@ def test_math500_grades_off_the_main_thread() -> None:
     thread.join()
     assert scores == [{"strict": True, "flexible": True}]
 
-
-# --- the real files, where they are -----------------------------------------------------------------------------------
 
 SHIPPED = [(Math500(), 500), (Squad(), 10_570), (HotpotQA(), 100), (HotpotQA(setting="fullwiki"), 500), (Svamp(), 1000)]
 

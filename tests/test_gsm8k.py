@@ -45,8 +45,6 @@ def made(tmp_path, monkeypatch):
     return write
 
 
-# --- the harness's rule, written down a second time, straight from its published configuration --------------------------
-
 IGNORED = [",", r"\$", r"(?s).*#### ", r"\.$"]
 
 
@@ -144,9 +142,6 @@ def test_an_absent_answer_never_equals_anything() -> None:
     assert GSM8K().grade(problem("18"), "no idea") == {"strict": False, "flexible": False}
 
 
-# --- splits -----------------------------------------------------------------------------------------------------------
-
-
 def test_splits_do_not_overlap_and_are_drawn_the_same_each_time(made) -> None:
     made()
     gsm8k = GSM8K(shots=4, dev_size=10)
@@ -196,9 +191,6 @@ def test_bad_options_and_splits_are_refused(made) -> None:
 
 def test_it_is_a_config() -> None:
     assert rebuild(resolve(GSM8K(shots=4))) == GSM8K(shots=4)
-
-
-# --- the real files, where they are -----------------------------------------------------------------------------------
 
 
 @needs_data

@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from earlier import LOG, PREFIX, line, run_of, said
 from typer.testing import CliRunner
 
 from evaluators.gsm8k import GSM8K
@@ -18,74 +19,6 @@ from raybridge.results import Results
 from raybridge.runlog import read_log
 
 RECORDS = Path(os.environ.get("RAYBRIDGE_DATA", "absent")).parent / "latentwire" / "phase1_all_fix.tar.xz"
-
-PREFIX = "Answer step by step.\n\nQ: Bo has 3 nuts and buys 4. How many?\nA: 3+4=7\n#### 7\n\n"
-LOG = """\
-==== Config ====
-source_model: made/source
-target_model: made/target
-soft_tokens: {soft_tokens}
-eval_prompt_mode: {mode}
-train_steps: 40
-early_stop_patience: 2
-seed: 7
-log_dir: somewhere/else
-
-  Soft token count (K): {used}
-Step 20/40 | Loss (avg over last 20): 4.5
-Step 40/40 | Loss (avg over last 20): nan
-[Eval] Step 40 | Source-alone acc: 0.500 | Target-alone acc: 1.000 | Bridged acc: 0.750
-"""
-
-
-def line(step: str, index: int, **changes) -> dict:
-    """A recorded problem whose gold is index + 10, answered by the target and by nobody else."""
-    question = f"{PREFIX}Q: Bo has {index} nuts and buys 10. How many?\nA:"
-    gold = index + 10
-    answers = {arm: gold if arm == "target" else 7 for arm in ("source", "target", "bridged")}
-    return {
-        "eval_step": step,
-        "index": index,
-        "question": question,
-        "gold_full_text": f"{question} {index}+10={gold}\n#### {gold}",
-        "gold_extracted": str(gold),
-        **{f"{arm}_full": f"So it is\n#### {answer}" for arm, answer in answers.items()},
-        **{f"{arm}_extracted": str(answer) for arm, answer in answers.items()},
-    } | changes
-
-
-@pytest.fixture
-def made(tmp_path, monkeypatch):
-    """A function that writes a run directory: {step: rows}, and a train.log unless `log` is None."""
-    monkeypatch.delenv("RAYBRIDGE_DATA", raising=False)
-
-    def write(
-        files: dict[str, list[dict]], *, name: str = "made_run", log: str | None = "", mode: str = "soft_only", used: int = 64
-    ) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        for step, rows in files.items():
-            (folder / f"eval_samples_step_{step}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        if log is not None:
-            (folder / "train.log").write_text(log or LOG.format(soft_tokens=64, mode=mode, used=used))
-        return folder
-
-    return write
-
-
-def run_of(step: str, right: set[int], count: int = 8) -> list[dict]:
-    """`count` problems of which the bridge answers `right` as the gold has it."""
-    return [
-        line(step, i, **({"bridged_full": f"#### {i + 10}", "bridged_extracted": str(i + 10)} if i in right else {}))
-        for i in range(count)
-    ]
-
-
-def said(result) -> str:
-    return re.sub(r"\s+", " ", result.output)
-
-
-# --- reading and writing ----------------------------------------------------------------------------------------------
 
 
 def test_a_run_becomes_a_trial_that_is_marked_imported(made, tmp_path) -> None:
@@ -244,8 +177,6 @@ def test_problems_that_are_not_the_official_ones_keep_apart(made) -> None:
     assert any("the question is not the official test problem" in note for note in recorded.notes)
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
-
 BAD = {
     "a broken line": ("{\n", r"eval_samples_step_40\.jsonl, line 3: not JSON"),
     "a missing field": ({"bridged_full": ...}, r"line 3: no field 'bridged_full'"),
@@ -301,119 +232,6 @@ def test_an_unknown_benchmark_names_the_nearest(made) -> None:
     assert result.exit_code == 2
     assert "unknown benchmark 'gsm8'" in said(result)
     assert "did you mean 'gsm8k'?" in said(result)
-
-
-# --- the commands -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def two(made, tmp_path) -> Path:
-    """Results with two imported runs: `better` on problems 0..19, `worse` on 5..24 of which 15 are shared."""
-    results = tmp_path / "results"
-    better = run_of("40", set(range(18)), count=20)
-    worse = [row for row in run_of("40", {5, 6}, count=25) if row["index"] >= 5]
-    folders = [made({"40": better}, name="better"), made({"40": worse}, name="worse")]
-    result = CliRunner().invoke(app, ["import-runs", *map(str, folders), "--results", str(results)], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return results
-
-
-def test_trials_on_different_problems_are_refused_and_can_be_compared_on_the_shared(two) -> None:
-    args = ["compare", "better", "worse", "--on", "gsm8k", "--results", str(two)]
-    refused = CliRunner().invoke(app, args)
-    assert refused.exit_code == 2
-    assert "different problems: 20 and 20, of which 15 are shared; --shared compares on those" in said(refused)
-    shared = CliRunner().invoke(app, [*args, "--shared", "--json"], catch_exceptions=False)
-    strict, flexible = json.loads(shared.output)
-    assert (strict["a"]["reading"], flexible["a"]["reading"]) == ("strict", "flexible")
-    assert (strict["result"]["n"], strict["result"]["wins"], strict["result"]["losses"]) == (15, 0, 11)
-    assert strict["result"]["verdict"] == "worse"
-    assert strict["result"]["p"] == pytest.approx(2 * 2 / 2**11)  # exact, Holm over two readings
-
-
-def test_arms_of_one_trial_are_compared(two) -> None:
-    args = ["compare", "better", "better", "--on", "gsm8k", "--results", str(two), "--arm", "source", "--arm-b", "bridged"]
-    told = said(CliRunner().invoke(app, args, catch_exceptions=False))
-    assert "bridged against source at step 40, strict: 0.900 against 0.000" in told
-    assert "18 won and 0 lost of 20" in told
-    assert "better" in told
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["bettr", "worse"], "unknown trial 'bettr'; valid: .* did you mean 'better"),
-        (["better", "worse", "--arm", "bridge"], "unknown arm 'bridge'; valid: .* did you mean 'bridged'"),
-        (["better", "worse", "--split", "dev"], r"was not evaluated on gsm8k, split dev; it was on test \(--split\)"),
-        (["better", "worse", "--step-a", "7"], "was not evaluated at step 7; valid: 40"),
-        (["better", "worse", "--on", "svamp"], r"was not evaluated on svamp, split test; it was on gsm8k \(test\)"),
-        (["better", "worse", "--on", "gsm8"], "unknown benchmark 'gsm8'; valid: .*; did you mean 'gsm8k'"),
-        (["better", "better"], r"better-\w+ \(bridged\) at step 40 on both sides; --arm-b, --step-a or --step-b"),
-    ],
-)
-def test_bad_comparisons_are_one_sentence(two, args: list[str], message: str) -> None:
-    result = CliRunner().invoke(app, ["compare", "--on", "gsm8k", *args, "--results", str(two)])
-    assert result.exit_code == 2
-    assert re.search(message, said(result)), said(result)
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["compar", "better", "worse"], "unknown command 'compar'; valid: .*; did you mean 'compare'"),
-        (["compar", "better", "worse", "--arm", "bridged"], "unknown command 'compar'; .* did you mean 'compare'"),
-        (["compar", "--on", "gsm8k", "better", "worse"], "unknown command 'compar'; .* did you mean 'compare'"),
-        (["--on=gsm8k", "better", "worse"], "Got unexpected extra argument"),
-        (["sumarize", "better"], "unknown command 'sumarize'; .* did you mean 'summarize'"),
-        (["import-run", "better"], "unknown command 'import-run'; .* did you mean 'import-runs'"),
-        (["better", "worse"], "unknown command 'better'; valid: trial, compare, summarize, import-runs, one trial alone"),
-        (["better", "--onn", "gsm8k"], "No such option: --onn .*--on"),
-        (["summarize", "better", "--on", "gsm8"], "unknown benchmark 'gsm8'; .* did you mean 'gsm8k'"),
-    ],
-)
-def test_a_mistyped_word_of_a_call_gets_its_nearest(args: list[str], message: str) -> None:
-    result = CliRunner().invoke(app, args)
-    assert result.exit_code == 2
-    assert re.search(message, said(result)), said(result)
-
-
-@pytest.mark.parametrize("command", ["compare", "summarize", "import-runs"])
-def test_a_mistyped_command_without_a_word_behind_it_is_not_only_a_trial(two, command: str) -> None:
-    result = CliRunner().invoke(app, [command[:-1], "--results", str(two)])
-    assert result.exit_code == 2
-    assert re.search(f"unknown trial or command '{command[:-1]}'; valid: .*; did you mean '{command}'", said(result))
-
-
-def test_a_trial_is_found_by_its_directory_and_its_fingerprint(two) -> None:
-    (run,) = [run for run in Results(two).trials() if run.name == "better"]
-    for named in (str(run.path), run.fingerprint[:8], run.path.name):
-        args = ["compare", named, named, "--arm-b", "source", "--on", "gsm8k", "--results", str(two), "--json"]
-        told = json.loads(CliRunner().invoke(app, args, catch_exceptions=False).output)
-        assert told[0]["a"]["trial"] == told[0]["b"]["trial"] == run.path.name
-
-
-def test_summarize_counts_and_shows_examples(two, made) -> None:
-    trial = str(Results(two).trials()[0].path)
-    told = json.loads(CliRunner().invoke(app, ["summarize", trial, "--json"], catch_exceptions=False).output)
-    (row,) = [row for row in told["rows"] if (row["arm"], row["reading"]) == ("bridged", "strict")]
-    assert [row[name] for name in ("n", "valid", "invalid", "truncated", "correct")] == [20, 20, 0, None, 18]
-    assert {(one["arm"], one["kind"]) for one in told["examples"]} == {
-        ("source", "wrong"),
-        ("target", "correct"),
-        ("bridged", "correct"),
-        ("bridged", "wrong"),
-    }
-    plain = CliRunner().invoke(app, ["summarize", str(made({"40": run_of("40", {0})}, name="raw"))], catch_exceptions=False)
-    assert "0.125 [" in plain.output
-    for folder in (two, two / "trials"):
-        of_all = json.loads(CliRunner().invoke(app, ["summarize", str(folder), "--json"], catch_exceptions=False).output)
-        assert {one["of"] for one in of_all["rows"]} == {path.name for path in (two / "trials").iterdir()}
-    refused = CliRunner().invoke(app, ["summarize", str(two / "absent")])
-    assert refused.exit_code == 2
-    assert "is no trial's directory" in said(refused)
-
-
-# --- the recorded run, where it is ------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not RECORDS.exists(), reason="no recorded run beside RAYBRIDGE_DATA")

@@ -183,9 +183,6 @@ def test_a_bridge_without_its_control_is_said(tmp_path, one):
     assert said(tmp_path)["no control"] == ["no shuffled control was run on pocket: what its soft tokens carry is not known"]
 
 
-# --- cautions
-
-
 def test_a_sound_trial_gives_no_caution_but_that_its_problems_are_few(tmp_path, one):
     assert said(tmp_path) == {"n too small": [FEW]}
 

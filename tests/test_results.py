@@ -1,11 +1,6 @@
 from __future__ import annotations
 
-import errno
-import io
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,64 +9,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opened import PRINT, Killed, eval_row, opened
 
 from raybridge import files
-from raybridge.results import EVAL_COLUMNS, EVAL_KEYS, Results, TrialRun
-
-PRINT = "0123456789abcdef" * 4
-
-
-def opened(root: Path, *, name: str = "one", fingerprint: str = PRINT) -> TrialRun:
-    return Results(root).open_trial(name=name, fingerprint=fingerprint, config={"steps": 5}, provenance={"commit": "abc"})
-
-
-@pytest.fixture
-def run(tmp_path) -> TrialRun:
-    return opened(tmp_path)
-
-
-def eval_row(**changes):
-    row = dict.fromkeys(EVAL_COLUMNS, 0) | {"step": 250, "evaluator": "gsm8k", "split": "dev", "arm": "bridged"}
-    return row | {"reading": "strict", "n": 200, "accuracy": 0.5} | changes
-
-
-def everything(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-class FullDisk(io.FileIO):
-    """A file on a disk that has room for `room` more bytes."""
-
-    room = 0
-
-    def write(self, data) -> int:
-        part = bytes(data)[: self.room]
-        if not part:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        type(self).room -= len(part)
-        return super().write(part)
-
-
-@pytest.fixture
-def full_disk(monkeypatch):
-    """Call it with the bytes that are left: every file that is opened for writing then meets the full disk."""
-
-    def fill(room: int) -> None:
-        FullDisk.room = room
-        usual = Path.open
-
-        def open_(self, mode="r", *args, **kwargs):
-            if "w" in mode or "a" in mode:
-                file = FullDisk(self, mode)
-                return file if kwargs.get("buffering") == 0 else io.BufferedWriter(file)
-            return usual(self, mode, *args, **kwargs)
-
-        monkeypatch.setattr(Path, "open", open_)
-
-    return fill
-
-
-# --- trials
+from raybridge.results import EVAL_COLUMNS, EVAL_KEYS, Results
 
 
 def test_a_trial_appears_with_its_config_and_provenance(tmp_path, run):
@@ -138,9 +79,6 @@ def test_a_broken_trial_json_is_named_in_one_sentence(tmp_path, run, content, sa
     assert "\n" not in str(caught.value)
 
 
-# --- metrics
-
-
 def test_metrics_come_back_in_order_and_the_last_row_of_a_step_wins(run):
     for step, loss in [(1, 3.0), (10, 2.0), (20, 1.5), (10, 2.5)]:
         run.append_metrics({"step": step, "loss": loss, "mfu": None, "gradient/answer": 0.1})
@@ -205,19 +143,6 @@ def test_a_resumed_trial_forgets_what_came_after_its_checkpoint(run):
     assert run.metrics()["loss"].tolist() == [0.1, 0.1, 0.1, 0.2]
 
 
-@pytest.mark.parametrize("room", [0, 1, 20])
-def test_a_full_disk_leaves_no_part_of_a_line(run, full_disk, room):
-    run.append_metrics({"step": 1, "loss": 0.5})
-    before = everything(run.path)
-    full_disk(room)
-    with pytest.raises(OSError, match="No space left"):
-        run.append_metrics({"step": 2, "loss": 0.25, "long": "x" * 100})
-    assert everything(run.path) == before
-
-
-# --- evals and samples
-
-
 def test_evals_merge_and_writing_them_again_changes_nothing(run):
     rows = [eval_row(step=step, arm=arm) for step in (250, 500) for arm in ("bridged", "shuffled")]
     run.add_evals(rows)
@@ -276,119 +201,6 @@ def test_a_broken_table_is_named(run):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"evals\.parquet is not a parquet table"):
         run.evals()
-
-
-# --- what a kill leaves behind
-
-
-def writes(root: Path):
-    """Every file that is replaced as a whole: (its folder's name, a call that writes it)."""
-    results, run = Results(root), opened(root)
-    frame = pd.DataFrame({"a": [1]})
-    return {
-        "evals": lambda n: run.add_evals([eval_row(step=n)]),
-        "samples": lambda n: run.write_samples("gsm8k", "dev", 250, pd.DataFrame({"a": [n]})),
-        "metrics": lambda n: (run.append_metrics({"step": n}), run.truncate_metrics(n)),
-        "result": lambda n: run.finish({"peak": n}),
-        "checkpoint": lambda n: run.write_checkpoint(250, {"translator.safetensors": b"%d" % n, "state.json": b"{}"}),
-        "baseline": lambda n: results.write_baseline("k", frame.assign(b=n)),
-        "plan": lambda n: results.sweep("s").write_plan({"n": n}),
-        "summary": lambda n: results.sweep("s").write_text("summary.log", f"{n}\n"),
-    }
-
-
-@pytest.mark.parametrize("kind", ["evals", "samples", "result", "checkpoint", "baseline", "plan", "summary"])
-@pytest.mark.parametrize("room", [0, 1])
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, full_disk, kind, room):
-    write = writes(tmp_path)[kind]
-    write(1)
-    before = everything(tmp_path)
-    full_disk(room)
-    with pytest.raises(OSError, match="No space left"):
-        write(2)
-    assert everything(tmp_path) == before
-
-
-def test_a_full_disk_while_a_trial_is_opened_leaves_no_trial(tmp_path, full_disk):
-    full_disk(30)
-    with pytest.raises(OSError, match="No space left"):
-        opened(tmp_path)
-    assert everything(tmp_path) == {}
-    assert Results(tmp_path).trials() == []
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it and nothing is tidied up."""
-
-
-@pytest.mark.parametrize("kind", ["evals", "samples", "metrics", "result", "checkpoint", "baseline", "plan", "summary"])
-def test_a_kill_just_before_the_rename_leaves_the_old_file_and_the_next_write_tidies_up(tmp_path, monkeypatch, kind):
-    write = writes(tmp_path)[kind]
-    write(1)
-    before = everything(tmp_path)
-
-    def killed(self, target):
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", killed)
-        with pytest.raises(Killed):
-            write(2 if kind != "metrics" else 1)
-    left = everything(tmp_path)
-    leftovers = [name for name in left if name not in before]
-    assert len(leftovers) == 1
-    assert all(files.LEFTOVER in name for name in leftovers)
-    changed = {name for name in before if left[name] != before[name]}
-    assert changed <= ({"trials/one-01234567/metrics.jsonl"} if kind == "metrics" else set())  # one more line, as told
-    assert [run.checkpoints() for run in Results(tmp_path).trials()] == [[250] if kind == "checkpoint" else []]
-    write(3)
-    assert [name for name in everything(tmp_path) if files.LEFTOVER in name] == []
-
-
-def test_killed_in_earnest_at_any_moment_every_file_can_be_read(tmp_path):
-    """A process that rewrites everything for ever is killed; what it leaves is whole."""
-    program = (
-        "import sys; sys.path[:0] = sys.argv[2:]\n"
-        "from pathlib import Path; from test_results import writes\n"
-        "calls = writes(Path(sys.argv[1])).values(); n = 0\n"
-        "while True:\n"
-        "    n += 1\n"
-        "    [call(n) for call in calls]\n"
-        "    n == 3 and print('going', flush=True)\n"
-    )
-    tests = Path(__file__).parent
-    for delay in (0.0, 0.013, 0.037):
-        command = [sys.executable, "-c", program, str(tmp_path), str(tests), str(tests.parent)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout.readline() == "going\n"
-            time.sleep(delay)
-            process.kill()
-        (run,) = Results(tmp_path).trials()
-        assert run.evals()["n"].eq(200).all()
-        assert run.result()["peak"] >= 2
-        assert len(run.samples("gsm8k", "dev", 250)) == 1
-        assert run.metrics()["step"].is_monotonic_increasing
-        for step in run.checkpoints():
-            assert {path.name for path in run.checkpoint_path(step).iterdir()} == {"translator.safetensors", "state.json"}
-        assert Results(tmp_path).baseline("k")["a"].tolist() == [1]
-        assert Results(tmp_path).sweep("s").plan()["n"] >= 2
-
-
-def test_temporary_files_of_others_are_removed_once_they_are_old(tmp_path, run):
-    for folder in ("trials", "baselines"):
-        for name, age in (("young", 0), ("old", 7200)):
-            path = tmp_path / folder / f".{folder}{name}{files.LEFTOVER}"
-            path.mkdir(parents=True)
-            (path / "part").write_text("x")
-            os.utime(path, (time.time() - age,) * 2)
-    opened(tmp_path, name="two", fingerprint="f" * 64)
-    Results(tmp_path).write_baseline("k", pd.DataFrame({"a": [1]}))
-    assert {path.name for path in tmp_path.glob(f"*/.*{files.LEFTOVER}")} == {".trialsyoung.tmp", ".baselinesyoung.tmp"}
-    assert [run.name for run in Results(tmp_path).trials()] == ["one", "two"]
-    assert Results(tmp_path).baselines() == ["k"]
-
-
-# --- checkpoints, result, sweep
 
 
 def test_checkpoints_are_listed_in_order_and_kept_as_told(run):

@@ -1,10 +1,10 @@
 """Every translator: shapes, RMS, gradients, padding, determinism, checkpoints; then what is particular to each."""
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
+from built import RMS, B, D, S, awake, build, states
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,11 +19,10 @@ from raybridge.translators.hybrid_dit import HybridDiT
 from raybridge.translators.injection import Injection
 from raybridge.translators.interlingua import Interlingua, InterlinguaModule
 from raybridge.translators.linear import Linear, LinearModule
-from raybridge.translators.options import LayerMix, LayerMixModule, OntoTextModule, Projected
+from raybridge.translators.options import LayerMix, OntoTextModule, Projected
 from raybridge.translators.prompt_tuning import PromptTuning
 from raybridge.translators.residual import Residual
 
-B, T, S, D, RMS = 4, 11, 24, 40, 0.37
 BOTTLENECKED = [
     Bottlenecked(soft_tokens=6, layers=(0, 2), width=32, depth=2, heads=4),
     Bottlenecked(soft_tokens=1, layers=(1,), width=32, depth=1, heads=4, anchored=False),
@@ -31,6 +30,7 @@ BOTTLENECKED = [
     Bottlenecked(soft_tokens=6, layers=(0, 2), width=32, depth=2, heads=4, picking="salient", free_share=0.4),
     Bottlenecked(soft_tokens=4, layers=(0, 2), width=32, depth=1, heads=4, picking="mean"),
 ]
+
 CONFIGS = [
     *BOTTLENECKED,
     PromptTuning(soft_tokens=5),
@@ -49,35 +49,8 @@ CONFIGS = [
     Injection(translator=Linear(soft_tokens=4, layers=(0, 1), pooling="mean"), target_layers=(2, 0), rank=3),
     AttentionPooling(soft_tokens=6, layers=(0, 2), width=32, heads=4),
 ]
+
 all_translators = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{type(config).__name__}{config.soft_tokens}")
-
-
-def build(config, seed: int = 0):
-    """The module with its closed-form start, where it has one."""
-    torch.manual_seed(seed)
-    module = config.build(S, D, target_rms=RMS)
-    anchor = getattr(module.core, "anchor", None)
-    if anchor is not None:
-        anchor.fit(torch.randn(200, anchor.map.in_features), torch.randn(200, D))
-    return module
-
-
-def states(config, seed: int = 1):
-    torch.manual_seed(seed)
-    lengths = torch.tensor([11, 3, 7, 1])
-    return torch.randn(B, T, len(config.layers), S), torch.arange(T) < lengths[:, None]
-
-
-def awake(module, seed: int = 2):
-    """Whatever starts at zero, so that a part starts closed, is opened."""
-    torch.manual_seed(seed)
-    for p in module.parameters():
-        if not p.any():
-            torch.nn.init.normal_(p, std=0.5)
-    for part in module.modules():
-        if isinstance(part, LayerMixModule):
-            part.weights.data += 0.2
-    return module
 
 
 @all_translators
@@ -259,6 +232,14 @@ def test_windows_cover_every_position_and_average(length, K):
     assert widths.max() - widths.min() <= 2
 
 
+@given(length=st.integers(1, 80), K=st.integers(1, 40))
+def test_the_kth_window_holds_the_kth_pick(length, K):
+    mask = torch.arange(81)[None] < length
+    chosen, real = picks(mask.sum(1), K)
+    held = windows(mask, K)[0].gather(1, chosen[0].unsqueeze(1)).squeeze(1) > 0
+    assert torch.equal(held, real[0])
+
+
 def test_linear_as_long_as_the_question_is_the_ridge_map_of_every_position():
     config = Linear(soft_tokens=13, layers=(0,))
     module, (x, mask) = build(config), states(config)
@@ -288,67 +269,3 @@ def test_prompt_tuning_ignores_the_source():
 def test_an_unknown_pooling_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match=r"unknown pooling 'men'; valid: picked, mean; did you mean 'mean'\?"):
         Linear(soft_tokens=4, layers=(0,), pooling="men")
-
-
-def test_options_start_as_the_translator_alone():
-    inner = BOTTLENECKED[0]
-    for option in (LayerMix(translator=inner, layers=(0, 1, 2)), Projected(translator=inner)):
-        x, mask = states(option)
-        wrapped, plain = build(option), build(inner)
-        plain.load_state_dict(wrapped.core.state_dict())
-        read = [option.layers.index(layer) for layer in inner.layers]
-        torch.testing.assert_close(wrapped(unit(x), mask), plain(unit(x)[:, :, read], mask), rtol=1e-5, atol=1e-5)
-
-
-def unit(x):
-    return x / x.pow(2).mean(-1, keepdim=True).sqrt()
-
-
-def test_soft_tokens_of_an_option_are_those_of_its_translator():
-    inner = Linear(soft_tokens=4, layers=(0,))
-    option = Projected(translator=LayerMix(translator=inner, layers=(0, 1)))
-    assert (option.soft_tokens, option.layers) == (4, (0, 1))
-    assert replace(option, soft_tokens=9).translator.translator.soft_tokens == 9
-    with pytest.raises(ValueError, match=r"must hold those that its translator starts from; \[0\] are missing"):
-        LayerMix(translator=inner, layers=(1, 2))
-
-
-def test_a_residual_is_added_to_the_tokens_that_soft_tokens_stand_for():
-    torch.manual_seed(0)
-    embeds, soft = torch.randn(2, 5, 8), torch.randn(2, 3, 8)
-    mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
-    module = Residual(translator=Linear(soft_tokens=3, layers=(0,)), scale=0.5).build(S, 8, target_rms=RMS)
-    place = module.onto(Piece(embeds_BTD=embeds, mask_BT=mask), soft)
-    expected = embeds.clone()
-    for k, t in ((0, 0), (1, 2), (2, 4)):
-        expected[0, t] += 0.5 * soft[0, k]
-    expected[1, :2] += 0.5 * soft[1, :2]
-    torch.testing.assert_close(place.embeds_BTD, expected)
-    assert torch.equal(place.mask_BT, mask)
-
-
-def test_an_injection_starts_closed_and_reaches_the_tokens_that_soft_tokens_stand_for():
-    torch.manual_seed(0)
-    soft = torch.randn(2, 3, 8)
-    mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
-    question = Piece(embeds_BTD=torch.randn(2, 5, 8), mask_BT=mask)
-    config = Injection(translator=Linear(soft_tokens=3, layers=(0,)), target_layers=(1, 3), rank=2)
-    module = config.build(S, 8, target_rms=RMS)
-    place = module.onto(question, soft)
-    assert sorted(place.injected) == [1, 3]
-    assert not any(addend.any() for addend in place.injected.values())
-    module.adapters[1].gate.data.fill_(-0.7)
-    place = module.onto(question, soft)
-    assert place.embeds_BTD is question.embeds_BTD
-    assert not place.injected[1].any()
-    rms = place.injected[3].pow(2).mean(-1).sqrt()
-    expected = torch.zeros(2, 5)
-    expected[0, [0, 2, 4]] = expected[1, :2] = math.tanh(0.7)
-    torch.testing.assert_close(rms, expected, rtol=1e-3, atol=1e-6)
-    torch.testing.assert_close(place.injected[3][0, 2], module.adapters[1](soft[0, 1]))
-
-
-@pytest.mark.parametrize(("layers", "rank"), [((), 4), ((1, 1), 4), ((-1,), 4), ((1,), 0)])
-def test_an_injection_refuses_what_is_none(layers, rank):
-    with pytest.raises(ValueError, match=r"translator Injection: (target_layers|rank) must"):
-        Injection(translator=Linear(soft_tokens=3, layers=(0,)), target_layers=layers, rank=rank)

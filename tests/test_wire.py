@@ -124,9 +124,6 @@ def test_broken_messages_are_refused() -> None:
         pack(torch.empty(0, 4), FORMATS["int8"])
 
 
-# --- KV caches --------------------------------------------------------------------------------------------------------
-
-
 def test_kv_bytes_with_8_kv_heads_where_the_model_has_32_heads() -> None:
     mistral_7b = MistralConfig(
         hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8, sliding_window=None

@@ -67,9 +67,12 @@ class Bottlenecked:
 
 
 def evenly(translator: Translator) -> Translator:
-    """The translator with its soft tokens at evenly spaced positions, where losses and options place them on a text."""
+    """The translator with soft token k at the k-th of evenly spaced positions, where losses and options place it on a text.
+
+    The k-th window of a mean holds that position.
+    """
     if isinstance(translator, Bottlenecked):
-        return replace(translator, picking="even", free_share=0.0)
+        return replace(translator, picking="even" if translator.picking == "salient" else translator.picking, free_share=0.0)
     return translator
 
 
