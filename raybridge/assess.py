@@ -59,11 +59,11 @@ class Assessment:
         order = sorted(dict.fromkeys([*needed, *arms]), key=lambda arm: arm in OF_BOTH)
         found: dict[str, pd.DataFrame] = {}
         for group, missing in self._todo(order):
-            for arm in group:
-                self.tell(arm, len(self.setting.problems) - len(missing))
             if missing:
                 self._compute(group, missing, found)
             for arm in group:
+                if not missing:
+                    self.tell(arm, len(self.setting.problems))
                 found[arm] = self.kept(arm)
                 assert len(found[arm]) == len(self.setting.problems), f"{arm} was not kept"
         for arm in arms:
@@ -134,27 +134,29 @@ class Assessment:
         part = replace(self.setting, problems=tuple(problems))
         step = self.trained.step if self.trained else 0
         prefix = f"{part.trial}/{step}/{part.evaluator.name}/{part.split}/{'+'.join(map(part.label, arms))}"
-        written = []
-        for request in part.requests(tuple(arms), prefix=prefix, size=self.batch):
-            written.append(self._spooled(request, found))
+        batches = {self._spool(request): request for request in part.requests(tuple(arms), prefix=prefix, size=self.batch)}
+        kept = len(self.setting.problems) - sum(len(batches[path].problems) for path in batches if not path.exists())
+        for arm in arms:
+            self.tell(arm, kept)
+        for path, request in batches.items():
+            if path.exists():  # an earlier run got that far
+                continue
+            weights = self.trained.weights if self.trained and request.translator is not None else None
+            write_frame(path, pd.DataFrame(answer(_with_answers(request, found), self.models, weights)))
             for arm in arms:
                 self.tell(arm, len(request.problems))
-        rows = stacked(*(read_frame(path) for path in written))
+        rows = stacked(*(read_frame(path) for path in batches))
         for arm in arms:
             fresh = rows[rows["arm"] == self._label(arm)]
             self._keep(arm, in_order(fresh, problems))
-        for path in written:
+        for path in batches:
             path.unlink(missing_ok=True)
 
-    def _spooled(self, request: Request, found: Mapping[str, pd.DataFrame]) -> Path:
-        """The file of a batch's rows, written unless an earlier run got that far."""
+    def _spool(self, request: Request) -> Path:
+        """Where a batch's rows wait for the others of its arms."""
         identities = [identity_hash(self.setting, arm) if arm in FROZEN else self.setting.trial for arm in request.arms]
         name = "\0".join([request.key, *identities, *(problem.id for problem in request.problems)])
-        path = self.results.root / "partial" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.parquet"
-        if not path.exists():
-            weights = self.trained.weights if self.trained and request.translator is not None else None
-            write_frame(path, pd.DataFrame(answer(_with_answers(request, found), self.models, weights)))
-        return path
+        return self.results.root / "partial" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.parquet"
 
     def _keep(self, arm: str, rows: pd.DataFrame) -> None:
         """Put rows of an arm where they belong, beside those of other problems."""

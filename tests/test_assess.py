@@ -203,6 +203,24 @@ def test_a_timed_control_does_the_work_that_it_needs(assessment, monkeypatch, ar
     assert list(costs["latency_1"]) == ids[:2]
 
 
+def test_batches_that_a_kill_left_count_as_kept(assessment, monkeypatch):
+    done = []
+
+    def second_fails(request, models, weights=None):
+        if done:
+            raise KeyboardInterrupt
+        done.append(request)
+        return answer(request, models, weights)
+
+    monkeypatch.setattr(assess, "answer", second_fails)
+    with pytest.raises(KeyboardInterrupt):
+        assessment.rows(("no_context",))
+    monkeypatch.setattr(assess, "answer", answer)
+    told = []
+    replace(assessment, tell=lambda arm, more: told.append(more)).rows(("no_context",))
+    assert told == [3, 3]  # the first word is of what was kept: what is left was computed now
+
+
 def test_progress_tells_every_problem_of_every_arm_once(assessment):
     told: dict[str, int] = {}
     assessment_ = replace(assessment, tell=lambda arm, done: told.__setitem__(arm, told.get(arm, 0) + done))
