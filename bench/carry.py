@@ -36,7 +36,7 @@ from raybridge.losses.next_token import REPEAT_CUE, AnswerNLL, Reconstruction
 from raybridge.models import Models
 from raybridge.prompts import frame
 from raybridge.requests import Request, problems_of, requests_for
-from raybridge.scales import SCALES, Scale
+from raybridge.scales import SCALES
 from raybridge.scoring import continuation_nll
 from raybridge.step import Trainer, build_trainer
 from raybridge.translators import Translator
@@ -52,7 +52,6 @@ NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 DIGITS = re.compile(r"[1-9]\d*")
 SENTENCE = re.compile(r"(?<=[.?!])\s+")
 SENTENCES = 20_000
-WIDTH_DEPTH_HEADS = {"pocket": (128, 2, 4), "small": (384, 4, 6), "full": (1024, 8, 16)}
 EVERY = 20  # steps between two looks at how many the seconds will hold
 CARRIED = (AnswerNLL(), Reconstruction())
 
@@ -66,11 +65,12 @@ class Candidate:
     losses: tuple[Loss, ...] = CARRIED
 
 
-def candidates(scale: Scale, K: int) -> list[Candidate]:
-    """What is compared, all reading the layers that the scale's base trial reads."""
-    shape = dict(soft_tokens=K, layers=scale.trial.translator.layers)
-    width, depth, heads = WIDTH_DEPTH_HEADS[scale.name]
-    ours = Bottlenecked(**shape, width=width, depth=depth, heads=heads)
+def candidates(base: Trial, K: int) -> list[Candidate]:
+    """What is compared, all reading the layers that the base trial reads."""
+    assert isinstance(base.translator, Bottlenecked)
+    ours = replace(base.translator, soft_tokens=K, picking="even", free_share=0.0)
+    shape = dict(soft_tokens=K, layers=ours.layers)
+    width, depth, heads = ours.width, ours.depth, ours.heads
     return [
         Candidate(name="anchored", translator=ours),
         Candidate(name="salient", translator=replace(ours, picking="salient")),
@@ -83,7 +83,7 @@ def candidates(scale: Scale, K: int) -> list[Candidate]:
         Candidate(name="linear_mean", translator=Linear(**shape, pooling="mean")),
         Candidate(name="dit", translator=DiT(**shape, width=width, depth=depth, heads=heads), losses=(*CARRIED, Flow())),
         Candidate(name="constant", translator=PromptTuning(**shape)),
-        *(Candidate(name=f"layer_{n}", translator=Linear(soft_tokens=K, layers=(n,), pooling="mean")) for n in shape["layers"]),
+        *(Candidate(name=f"layer_{n}", translator=Linear(soft_tokens=K, layers=(n,), pooling="mean")) for n in ours.layers),
     ]
 
 
@@ -233,7 +233,7 @@ def main(
         raise unknown("scale", scale, known)
     base = replace(known[scale].trial, steps=10**6, test_problems=problems)
     base = replace(base, batch=batch or base.batch, learning_rate=rate or base.learning_rate, target=target or base.target)
-    chosen = candidates(known[scale], tokens)
+    chosen = candidates(base, tokens)
     if only and (wrong := set(only) - {one.name for one in chosen}):
         raise unknown("candidate", wrong.pop(), [one.name for one in chosen])
     models = Models("cuda" if torch.cuda.is_available() else "cpu")

@@ -216,7 +216,8 @@ class FrozenLM:
                 inputs_embeds=embeds,
                 position_ids=places,
                 output_hidden_states=list(layers) != [self.depth],
-                **(packing.arguments if packing else {"attention_mask": whole.mask_BT, "use_cache": False}),
+                use_cache=False,
+                **(packing.arguments if packing else {"attention_mask": whole.mask_BT}),
             )
         states = [output.last_hidden_state if layer == self.depth else output.hidden_states[layer] for layer in layers]
         return [packing.unpack(row) for row in states] if packing else states

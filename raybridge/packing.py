@@ -54,7 +54,7 @@ class Packing:
     @property
     def arguments(self) -> dict[str, Any]:
         """What a pass of a model is told, by the names that transformers has for it."""
-        return {"attention_mask": None, "cu_seq_lens_q": self.bounds, "max_length_q": self.longest, "use_cache": False}
+        return {"attention_mask": None, "cu_seq_lens_q": self.bounds, "max_length_q": self.longest}
 
 
 def can_pack(model: Any) -> bool:

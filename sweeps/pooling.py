@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from string import ascii_lowercase
+from typing import Any
 
 from raybridge.translators import Translator
 from raybridge.translators.attention_pooling import AttentionPooling
@@ -10,23 +12,23 @@ from raybridge.translators.linear import Linear
 from raybridge.translators.prompt_tuning import PromptTuning
 from raybridge.trial import Trial
 
+
+def resampler(**fields: Any) -> Callable[[int, tuple[int, ...], int], Translator]:
+    """A resampler of depth 4 with these fields besides."""
+    return lambda K, layers, width: Bottlenecked(
+        soft_tokens=K, layers=layers, width=width, depth=4, heads=width // 64, **fields
+    )
+
+
 MODELS: dict[str, Callable[[int, tuple[int, ...], int], Translator]] = {
     "constant": lambda K, layers, width: PromptTuning(soft_tokens=K, layers=layers),
     "linear_picked": lambda K, layers, width: Linear(soft_tokens=K, layers=layers, pooling="picked"),
     "linear_mean": lambda K, layers, width: Linear(soft_tokens=K, layers=layers, pooling="mean"),
     "attention": lambda K, layers, width: AttentionPooling(soft_tokens=K, layers=layers, width=width, heads=width // 64),
-    "resampler": lambda K, layers, width: Bottlenecked(
-        soft_tokens=K, layers=layers, width=width, depth=4, heads=width // 64, anchored=False
-    ),
-    "resampler_anchored": lambda K, layers, width: Bottlenecked(
-        soft_tokens=K, layers=layers, width=width, depth=4, heads=width // 64
-    ),
-    "resampler_salient": lambda K, layers, width: Bottlenecked(
-        soft_tokens=K, layers=layers, width=width, depth=4, heads=width // 64, picking="salient", free_share=0.25
-    ),
-    "resampler_mean": lambda K, layers, width: Bottlenecked(
-        soft_tokens=K, layers=layers, width=width, depth=4, heads=width // 64, picking="mean"
-    ),
+    "resampler": resampler(anchored=False),
+    "resampler_anchored": resampler(),
+    "resampler_salient": resampler(picking="salient", free_share=0.25),
+    "resampler_mean": resampler(picking="mean"),
 }
 
 axes = {
@@ -39,7 +41,7 @@ axes = {
 def trial(base: Trial, *, model: str, width: int, soft_tokens: int, seed: int) -> Trial:
     return replace(
         base,
-        name=f"7{'abcdefgh'[list(MODELS).index(model)]}_{model}_s{seed}_{soft_tokens}tok",
+        name=f"7{ascii_lowercase[list(MODELS).index(model)]}_{model}_s{seed}_{soft_tokens}tok",
         seed=seed,
         losses=tuple(loss for loss in base.losses if loss.name != "info_nce"),  # a constant prompt has no pairs to tell apart
         translator=MODELS[model](soft_tokens, base.translator.layers, width),

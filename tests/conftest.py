@@ -74,7 +74,7 @@ def batches(trial, source, target):
     return Batches(trial, source, target)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def results(tmp_path_factory) -> Results:
     """A compression sweep of two sizes with three seeds, the smaller of which is stopped; and a trial still running."""
     root = tmp_path_factory.mktemp("results")

@@ -100,6 +100,10 @@ class Bridge:
         hidden_BAD, ids_BA, mask_BA = self.target.continuation_states(pieces, rows)
         return Continuation(target=self.target, hidden_BAD=hidden_BAD, ids_BA=ids_BA, mask_BA=mask_BA)
 
+    def read_after_soft(self, after: Sequence[int], rows: Sequence[Sequence[int]]) -> Continuation:
+        """The target reads rows of tokens after the soft tokens and `after`."""
+        return self.read(self.prompt(self.soft, after=after), rows)
+
     def only(self, rows: Sequence[int]) -> Bridge:
         """The bridge of some consecutive problems of the share."""
         part = slice(rows[0], rows[-1] + 1)
@@ -127,14 +131,14 @@ class Bridge:
         """The answers (first SHARED_TOKENS of each) after the soft tokens."""
         if self.together:
             return self._both[0]
-        return self.read(self.prompt(self.soft, after=self.after), cut(self.batch.answers, SHARED_TOKENS))
+        return self.read_after_soft(self.after, cut(self.batch.answers, SHARED_TOKENS))
 
     @cached_property
     def repeated(self) -> Continuation:
         """The questions (first SHARED_TOKENS of each) as the target repeats them after the soft tokens."""
         if self.together:
             return self._both[1]
-        return self.read(self.prompt(self.soft, after=self.after_repeat), cut(self.batch.repeats, SHARED_TOKENS))
+        return self.read_after_soft(self.after_repeat, cut(self.batch.repeats, SHARED_TOKENS))
 
     @cached_property
     def _both(self) -> tuple[Continuation, Continuation]:

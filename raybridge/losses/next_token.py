@@ -20,7 +20,7 @@ def answer_nll(bridge: Bridge, max_tokens: int) -> Tensor:
     """NLL (B, A) of the first `max_tokens` of each answer given the soft tokens; from the shared pass where it reaches."""
     if max_tokens <= SHARED_TOKENS:
         return bridge.student.nll[:, :max_tokens]
-    return bridge.read(bridge.prompt(bridge.soft, after=bridge.after), cut(bridge.batch.answers, max_tokens)).nll
+    return bridge.read_after_soft(bridge.after, cut(bridge.batch.answers, max_tokens)).nll
 
 
 def _check(name: str, weight: float, max_tokens: int) -> None:
@@ -67,8 +67,7 @@ class Reconstruction(FromTheStart):
         """Summed NLL."""
         if self.max_tokens <= SHARED_TOKENS:
             return bridge.repeated.nll[:, : self.max_tokens].sum()
-        pieces = bridge.prompt(bridge.soft, after=bridge.after_repeat)
-        return bridge.read(pieces, cut(bridge.batch.repeats, self.max_tokens)).nll.sum()
+        return bridge.read_after_soft(bridge.after_repeat, cut(bridge.batch.repeats, self.max_tokens)).nll.sum()
 
 
 @dataclass(frozen=True, kw_only=True)

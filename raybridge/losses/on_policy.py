@@ -71,7 +71,7 @@ class DecodeAware:
             return 0 * bridge.soft_BKD.sum()
         few = bridge.only(rows)
         written = decoded(few, self.tokens)
-        student = few.read(few.prompt(few.soft, after=few.after), written)
+        student = few.read_after_soft(few.after, written)
         with torch.no_grad():
             teacher = few.read(few.prompt(few.question, after=few.after), written)
         mask_BA = student.mask_BA

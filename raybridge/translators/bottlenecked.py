@@ -101,7 +101,7 @@ class BottleneckedModule(TranslatorModule):
 
     def __init__(self, config: Bottlenecked, source_dim: int, target_dim: int, target_rms: float) -> None:
         super().__init__()
-        self.target_rms = target_rms
+        self.config, self.target_rms = config, target_rms
         self.read = nn.Linear(len(config.layers) * source_dim + self.POSITION_FEATURES, config.width)
         self.memory_norm = Norm(config.width)
         self.queries_KW = nn.Parameter(nn.init.orthogonal_(torch.empty(config.soft_tokens, config.width)))
@@ -109,9 +109,7 @@ class BottleneckedModule(TranslatorModule):
         self.out_norm = Norm(config.width)
         self.out = nn.Linear(config.width, target_dim)
         self.anchor = Anchor(len(config.layers) * source_dim, target_dim) if config.anchored else None
-        self.free = config.free
         self.salience = Salience(len(config.layers) * source_dim) if config.picking == "salient" else None
-        self.means = config.picking == "mean"
         if config.anchored:  # what is learned starts as a tenth of what is fitted
             nn.init.normal_(self.out.weight, std=0.1 * target_rms / config.width**0.5)
             nn.init.zeros_(self.out.bias)
@@ -124,23 +122,23 @@ class BottleneckedModule(TranslatorModule):
         x_BKW = self.queries_KW.expand(len(states_BTS), -1, -1)
         if self.anchor is not None:
             weights_BPT = self.standing(states_BTS, mask_BT)
-            x_BKW = x_BKW + F.pad(weights_BPT.to(memory_BTW.dtype) @ memory_BTW, (0, 0, 0, self.free))
+            x_BKW = x_BKW + F.pad(weights_BPT.to(memory_BTW.dtype) @ memory_BTW, (0, 0, 0, self.config.free))
         for block in self.blocks:
             x_BKW = block(x_BKW, memory_BTW, mask_BT)
         soft_BKD = self.out(self.out_norm(x_BKW)).float()
         if self.anchor is not None:
-            soft_BKD = soft_BKD + F.pad(self.anchor(weights_BPT, states_BTS), (0, 0, 0, self.free))
+            soft_BKD = soft_BKD + F.pad(self.anchor(weights_BPT, states_BTS), (0, 0, 0, self.config.free))
         return at_rms(soft_BKD, self.target_rms)
 
     @property
     def stands_evenly(self) -> bool:
         """Not where positions are picked by what they tell, nor where some soft tokens are free."""
-        return self.salience is None and not self.free
+        return self.salience is None and not self.config.free
 
     def standing(self, states_BTS: Tensor, mask_BT: Tensor) -> Tensor:
         """Weights (B, P, T) of the source positions that the soft tokens which are not free stand for."""
-        P = len(self.queries_KW) - self.free
-        if self.means:
+        P = self.config.soft_tokens - self.config.free
+        if self.config.picking == "mean":
             return windows(mask_BT, P)
         if self.salience is not None:
             return one_hot(*self.salience.picks(states_BTS, mask_BT, P), mask_BT)

@@ -56,9 +56,8 @@ class LinearModule(TranslatorModule):
 
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
         """Soft tokens (B, K, D), each at the target's embedding RMS."""
-        states_BTS = states_BTLS.flatten(2).masked_fill(~mask_BT.unsqueeze(-1), 0)
         K = self.config.soft_tokens
         weights_BKT = windows(mask_BT, K) if self.config.pooling == "mean" else one_hot(*picks(mask_BT.sum(1), K), mask_BT)
         real_BK1 = weights_BKT.any(-1, keepdim=True)
-        soft_BKD = torch.where(real_BK1, self.anchor(weights_BKT, states_BTS).float(), self.blank_KD)
+        soft_BKD = torch.where(real_BK1, self.anchor(weights_BKT, states_BTLS.flatten(2)).float(), self.blank_KD)
         return at_rms(soft_BKD, self.target_rms)
