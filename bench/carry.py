@@ -226,6 +226,7 @@ def main(
     mixed: Annotated[float, typer.Option(help="share of the texts that is mixed from questions, with other numbers")] = 0.0,
     contrast: Annotated[float, typer.Option(help="weight of a prompt contrast beside the other losses")] = 0.0,
     target: Annotated[str | None, typer.Option(help="another target than the scale's")] = None,
+    seed: int | None = None,
 ) -> None:
     """Print one line a translator."""
     known = {one.name: one for one in SCALES}
@@ -233,6 +234,7 @@ def main(
         raise unknown("scale", scale, known)
     base = replace(known[scale].trial, steps=10**6, test_problems=problems)
     base = replace(base, batch=batch or base.batch, learning_rate=rate or base.learning_rate, target=target or base.target)
+    base = replace(base, seed=base.seed if seed is None else seed)
     chosen = candidates(base, tokens)
     if only and (wrong := set(only) - {one.name for one in chosen}):
         raise unknown("candidate", wrong.pop(), [one.name for one in chosen])

@@ -13,6 +13,8 @@ from raybridge.scales import POCKET
 from raybridge.step import build_trainer
 from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, ridge
 from raybridge.translators.bottlenecked import Bottlenecked, evenly
+from raybridge.translators.linear import Linear
+from raybridge.translators.parts import at_rms
 from raybridge.translators.residual import Residual
 from raybridge.world import World
 
@@ -95,6 +97,26 @@ def test_free_soft_tokens_stand_for_no_position(trainer):
     assert weights.sum(-1).eq(1).all()
 
 
+@pytest.mark.parametrize("translator", [Linear(soft_tokens=4, layers=(0,)), Bottlenecked(soft_tokens=4, layers=(0,), width=8)])
+def test_a_learning_rate_means_the_same_for_every_embedding_rms(translator):
+    states, mask, embeddings = torch.randn(2, 9, 1, 5), torch.ones(2, 9, dtype=torch.bool), torch.randn(50, 6)
+    features = torch.randn(50, 5)
+
+    def trained(rms: float, steps: int = 3) -> torch.Tensor:
+        torch.manual_seed(0)
+        module = translator.build(5, 6, target_rms=rms)
+        module.anchor.fit(features, rms * embeddings)
+        optimizer = torch.optim.AdamW(module.parameter_groups(learning_rate=0.01, weight_decay=0.1))
+        for _ in range(steps):
+            optimizer.zero_grad()
+            (module(states, mask) / rms - 1).square().sum().backward()
+            optimizer.step()
+        return module(states, mask) / rms
+
+    torch.testing.assert_close(trained(0.01), trained(1.0), rtol=1e-3, atol=1e-4)
+    assert not trained(1.0).allclose(trained(1.0, steps=0), atol=0.1)
+
+
 @given(st.integers(1, 30), st.integers(1, 12))
 def test_a_resampler_of_means_starts_from_the_mapped_mean_of_each_window(length, P):
     torch.manual_seed(length)
@@ -107,7 +129,7 @@ def test_a_resampler_of_means_starts_from_the_mapped_mean_of_each_window(length,
         for k in range(P):
             inside = states[0, k * length // P : -(-(k + 1) * length // P), 0] if length > P else states[0, k : k + 1, 0]
             said = module.anchor.map(inside.mean(0)) if len(inside) else torch.zeros(6)
-            torch.testing.assert_close(soft[k], torch.nn.functional.rms_norm(said, (6,)), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(soft[k], at_rms(said, 1.0), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("fields", [dict(picking="salient"), dict(free_share=0.5)])
