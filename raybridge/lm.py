@@ -11,17 +11,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-import transformers
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from raybridge import byte_lm, model_names
+from raybridge import byte_lm, gguf_files, model_names
 from raybridge.packing import Packing, can_pack, packed_attention, within_window
 from raybridge.pieces import Piece, by_length, join, pad, positions
 
@@ -281,16 +279,13 @@ def load(name: str, *, device: torch.device | str, dtype: torch.dtype | None = N
     device = torch.device(device)
     if name == byte_lm.NAME:
         return FrozenLM(name, byte_lm.model().to(device), byte_lm.tokenizer())
-    where = model_names.place(name)
     model_names.check(name)
+    where = model_names.place(name)
+    place, options = gguf_files.place_and_options(where)
     # cuDNN plans each new shape of attention anew, milliseconds a call, and batches of text have a new shape at every step.
     torch.backends.cuda.enable_cudnn_sdp(False)
-    options: dict[str, Any] = {"dtype": dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)}
-    if where.endswith(".gguf"):
-        options["gguf_file"] = Path(where).name
-        where = str(Path(where).parent)
-    tokenizer = AutoTokenizer.from_pretrained(where, **{k: v for k, v in options.items() if k == "gguf_file"})
-    if "gguf_file" in options and hasattr(transformers, "GgufConfig"):
-        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(where, **options)
+    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(place, **options)
+    gguf_files.check_tokenizer(name, tokenizer, where)
+    model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options, **gguf_files.unpacked(options))
     return FrozenLM(name, model.to(device), tokenizer)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
-from raybridge import byte_lm
+from raybridge import byte_lm, gguf_files
 from raybridge.errors import unknown
 
 POCKET = Path(__file__).parent / "pocket"
@@ -62,7 +62,6 @@ def check(name: str) -> None:
 
 def width_of(name: str) -> int:
     """Size of an embedding of a model, without loading its weights."""
-    where = Path(place(name))
-    gguf = {"gguf_file": where.name} if where.suffix == ".gguf" else {}
-    config = AutoConfig.from_pretrained(str(where.parent if gguf else place(name)), **gguf)
+    where, options = gguf_files.place_and_options(place(name))
+    config = AutoConfig.from_pretrained(where, **options)
     return int(config.get_text_config().hidden_size)

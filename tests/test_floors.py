@@ -17,7 +17,7 @@ FLOORS = {
     for floor, names in {
         0: "errors config files results statistics pieces lm kv_cache decode data wire translators losses stopping pocket"
         " packing model_names prompts measure launches sweep_folder"
-        " world checkpoint command runlog recorded imports paired hardening shown byte_lm terminal",
+        " world checkpoint command runlog recorded imports paired hardening shown byte_lm gguf_files terminal",
         1: "trial answers naming findings outcomes cautions runs progress provenance",
         2: "scales batches step train evaluation requests models arms rescoring scoring latency assess"
         " scorecard judging matrix summary style latex report diagnostics",

@@ -1,0 +1,37 @@
+"""Models in GGUF files: how transformers is asked for one, and whether it reads the tokenizer that the file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import transformers
+from gguf import GGUFReader
+
+
+def place_and_options(where: str) -> tuple[str, dict[str, str]]:
+    """What `from_pretrained` is given for a place: of a GGUF file its folder, and its name as an option."""
+    path = Path(where)
+    return (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (where, {})
+
+
+def unpacked(options: dict[str, str]) -> dict[str, Any]:
+    """The option that makes plain weights of a GGUF file's quantised ones."""
+    return {"quantization_config": transformers.GgufConfig(dequantize=True)} if options else {}
+
+
+def check_tokenizer(name: str, tokenizer: Any, where: str) -> None:
+    """Refuse a tokenizer that leaves out the BOS that its GGUF file asks for.
+
+    transformers 5.17 reads Gemma's without its BOS and with other merges, and text that is split otherwise than a model was
+    trained on costs it a nat a token: every figure would be of another model.
+    """
+    if not where.endswith(".gguf") or tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]:
+        return
+    asks = GGUFReader(where).fields.get("tokenizer.ggml.add_bos_token")
+    if asks is not None and asks.contents():
+        raise ValueError(
+            f"model {name!r}: its GGUF file says that text begins with {tokenizer.bos_token!r}, and transformers "
+            f"{transformers.__version__} reads its tokenizer without it; install transformers 5.23 or later, or give a "
+            "directory with the model's own tokenizer.json"
+        )

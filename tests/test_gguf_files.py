@@ -1,0 +1,57 @@
+"""GGUF files: a tokenizer that is read otherwise than its file says is refused before a figure comes of it."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from gguf import GGUFWriter
+
+from raybridge import gguf_files, lm, model_names
+
+
+def written(folder, *, add_bos):
+    """A GGUF file that holds nothing but what it says of a BOS."""
+    path = folder / "model.gguf"
+    writer = GGUFWriter(path, "llama")
+    if add_bos is not None:
+        writer.add_add_bos_token(add_bos)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return str(path)
+
+
+class Tokenizer:
+    """One that begins text with a BOS, or not."""
+
+    bos_token, bos_token_id = "<bos>", 2
+
+    def __init__(self, *begins):
+        self.begins = begins
+
+    def __call__(self, text):
+        return SimpleNamespace(input_ids=[*self.begins, *map(ord, text)])
+
+
+def test_a_tokenizer_without_the_bos_that_its_file_asks_for_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="model 'some/gemma': its GGUF file says that text begins with '<bos>'"):
+        gguf_files.check_tokenizer("some/gemma", Tokenizer(), written(tmp_path, add_bos=True))
+
+
+@pytest.mark.parametrize(("begins", "add_bos"), [([2], True), ([], False), ([], None)])
+def test_a_tokenizer_that_is_read_as_its_file_says_is_taken(tmp_path, begins, add_bos):
+    gguf_files.check_tokenizer("some/model", Tokenizer(*begins), written(tmp_path, add_bos=add_bos))
+
+
+def test_a_directory_holds_the_tokenizer_of_the_model_itself(tmp_path):
+    gguf_files.check_tokenizer("some/model", Tokenizer(), str(tmp_path))
+    assert gguf_files.place_and_options(str(tmp_path)) == (str(tmp_path), {})
+
+
+def test_a_misread_tokenizer_keeps_a_model_from_being_loaded(tmp_path, monkeypatch):
+    """The trap of Gemma-3-270M under transformers 5.17: 2.745 nats a token instead of 1.660, and nobody told."""
+    path = written(tmp_path, add_bos=True)
+    monkeypatch.setattr(lm.AutoTokenizer, "from_pretrained", lambda place, gguf_file: Tokenizer())
+    monkeypatch.setattr(model_names, "check", lambda name: None)
+    with pytest.raises(ValueError, match=r"install transformers 5\.23 or later"):
+        lm.load(path, device=torch.device("cpu"))
