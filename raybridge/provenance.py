@@ -17,7 +17,10 @@ from raybridge import byte_lm, model_names
 from raybridge.data import Evaluator
 from raybridge.trial import Trial
 
-PACKAGES = ("raybridge", "torch", "transformers", "ray", "datasets", "numpy", "pandas", "pyarrow", "scipy", "safetensors")
+PACKAGES = (
+    *("raybridge", "torch", "transformers", "tokenizers", "gguf", "safetensors"),
+    *("ray", "datasets", "numpy", "pandas", "pyarrow", "scipy"),
+)
 
 
 def provenance_of(trial: Trial) -> dict[str, Any]:

@@ -33,10 +33,14 @@ class Stopping:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One dev evaluation: the step, and for each dev problem (same order at every step) whether it was correct."""
+    """One dev evaluation: the step, for each dev problem (same order at every step) whether it was correct, and the NLL.
+
+    nll: nats a token of the worked answers.
+    """
 
     step: int
     correct: tuple[bool, ...]
+    nll: float
 
     @property
     def accuracy(self) -> float:
@@ -54,9 +58,12 @@ class Decision:
 
 
 def best(scores: Sequence[Score]) -> Score:
-    """The evaluation with the highest accuracy; the earliest of equals."""
+    """The evaluation with the highest accuracy; of equals the one with the lowest NLL, of these the earliest.
+
+    A small target may answer nothing correctly at any step, and its NLL tells all the same what was learned.
+    """
     assert scores, "best of no evaluations"
-    return max(scores, key=lambda score: (score.accuracy, -score.step))
+    return max(scores, key=lambda score: (score.accuracy, -score.nll, -score.step))
 
 
 def decide(stopping: Stopping, scores: Sequence[Score]) -> Decision:

@@ -103,7 +103,11 @@ class Judge:
 def score_of(samples: pd.DataFrame, reading: str, step: int) -> Score:
     """The bridged arm's dev score."""
     bridged = samples[samples["arm"] == "bridged"]
-    return Score(step=step, correct=tuple(bool(score >= 1) for score in bridged[f"score_{reading}"]))
+    return Score(
+        step=step,
+        correct=tuple(bool(score >= 1) for score in bridged[f"score_{reading}"]),
+        nll=bridged["nll"].sum() / bridged["nll_tokens"].sum(),
+    )
 
 
 def train(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,9 +8,9 @@ from raybridge.stopping import Score, Stopping, best, decide
 
 
 def scores(*accuracies: float, n: int = 200) -> list[Score]:
-    """Evaluations in which the first problems are the right ones."""
+    """Evaluations in which the first problems are the right ones, and the NLL is always the same."""
     return [
-        Score(step=50 * (i + 1), correct=tuple(j < round(accuracy * n) for j in range(n)))
+        Score(step=50 * (i + 1), correct=tuple(j < round(accuracy * n) for j in range(n)), nll=1.0)
         for i, accuracy in enumerate(accuracies)
     ]
 
@@ -22,9 +24,9 @@ def test_a_fall_stops_only_when_the_paired_test_says_so():
 
 
 def test_the_trap_noise_on_200_problems_is_no_degradation():
-    a = Score(step=1500, correct=tuple(i < 136 for i in range(200)))
+    a = Score(step=1500, correct=tuple(i < 136 for i in range(200)), nll=1.0)
     shifted = tuple(20 <= i < 149 for i in range(200))  # 0.645, with 20 losses and 13 wins
-    decision = decide(Stopping(degradation=0.03), [a, Score(step=1750, correct=shifted)])
+    decision = decide(Stopping(degradation=0.03), [a, Score(step=1750, correct=shifted, nll=1.0)])
     assert not decision.stop
 
 
@@ -39,8 +41,17 @@ def test_patience_counts_evaluations_after_the_best():
     assert not decide(stopping, scores(0.5, 0.4, 0.51)).stop
 
 
-def test_the_best_of_equals_is_the_earliest():
+def test_the_best_of_equals_has_the_lowest_nll_and_is_the_earliest():
     assert best(scores(0.4, 0.6, 0.6, 0.1)).step == 100
+    nothing_right = [replace(score, nll=nll) for score, nll in zip(scores(0, 0, 0, 0), [1.9, 1.4, 1.4, 1.5], strict=True)]
+    assert best(nothing_right).step == 100
+    assert best([*nothing_right, replace(scores(0.01)[0], step=300, nll=2.0)]).step == 300
+
+
+def test_patience_lasts_while_the_nll_falls():
+    falling = [replace(score, nll=2 - 0.1 * i) for i, score in enumerate(scores(0, 0, 0, 0))]
+    assert not decide(Stopping(patience=1, degradation=None), falling).stop
+    assert decide(Stopping(patience=1, degradation=None), [*falling, replace(falling[-1], step=250)]).kind == "patience"
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8))

@@ -131,8 +131,8 @@ def test_killed_while_waiting_for_any_evaluation_and_resumed_equals_undisturbed(
 
 
 def test_a_decision_reads_exactly_the_evaluations_before_its_point(trial, tmp_path, models):
-    """Patience 1 on scores that never rise after step 4: step 8 knows only step 4, step 12 knows step 8 and stops there."""
-    longer = replace(trial, steps=20, learning_rate=1e-9, stopping=Stopping(patience=1, degradation=None))
+    """Patience 1, weights that never change, so step 4 stays the best: step 8 knows only step 4, step 12 knows 8 and stops."""
+    longer = replace(trial, steps=20, learning_rate=1e-20, stopping=Stopping(patience=1, degradation=None))
     _, run = run_trial(longer, tmp_path, models)
     result = run.result()
     assert result["stopped"] == "patience"
