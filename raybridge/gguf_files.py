@@ -20,14 +20,12 @@ def unpacked(options: dict[str, str]) -> dict[str, Any]:
     return {"quantization_config": transformers.GgufConfig(dequantize=True)} if options else {}
 
 
-def check_tokenizer(name: str, tokenizer: Any, where: str) -> None:
-    """Refuse a tokenizer that leaves out the BOS that its GGUF file asks for.
+def check_asks_for_no_bos(name: str, tokenizer: Any, where: str) -> None:
+    """Refuse a tokenizer that puts no BOS in front of text where its GGUF file asks for one.
 
-    transformers 5.17 reads Gemma's without its BOS and with other merges, and text that is split otherwise than a model was
-    trained on costs it a nat a token: every figure would be of another model.
+    transformers 5.17 reads Gemma's so, and with other merges; text that is split otherwise than a model was trained on costs
+    it a nat a token, and every figure would be of another model.
     """
-    if not where.endswith(".gguf") or tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]:
-        return
     asks = GGUFReader(where).fields.get("tokenizer.ggml.add_bos_token")
     if asks is not None and asks.contents():
         raise ValueError(

@@ -40,6 +40,12 @@ def in_chunks(function: Callable[..., Tensor], *rows: Tensor, size: int) -> Tens
     return torch.cat([checkpoint(function, *chunk, use_reentrant=False) for chunk in chunks])
 
 
+def begins_with_bos(tokenizer: Any) -> bool:
+    """Whether a tokenizer puts a BOS in front of text by itself."""
+    ids = tokenizer("a").input_ids
+    return bool(ids) and ids[0] == tokenizer.bos_token_id
+
+
 class FrozenLM:
     """A causal LM whose weights never change, with its tokenizer."""
 
@@ -130,8 +136,7 @@ class FrozenLM:
     @cached_property
     def adds_bos(self) -> bool:
         """Whether this tokenizer puts a BOS in front of text by itself."""
-        ids = self.tokenizer("a").input_ids
-        return bool(ids) and ids[0] == self.tokenizer.bos_token_id
+        return begins_with_bos(self.tokenizer)
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of text, no special tokens added."""
@@ -286,6 +291,7 @@ def load(name: str, *, device: torch.device | str, dtype: torch.dtype | None = N
     torch.backends.cuda.enable_cudnn_sdp(False)
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(place, **options)
-    gguf_files.check_tokenizer(name, tokenizer, where)
+    if where.endswith(".gguf") and not begins_with_bos(tokenizer):
+        gguf_files.check_asks_for_no_bos(name, tokenizer, where)
     model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options, **gguf_files.unpacked(options))
     return FrozenLM(name, model.to(device), tokenizer)

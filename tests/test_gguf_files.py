@@ -35,17 +35,22 @@ class Tokenizer:
 
 def test_a_tokenizer_without_the_bos_that_its_file_asks_for_is_refused(tmp_path):
     with pytest.raises(ValueError, match="model 'some/gemma': its GGUF file says that text begins with '<bos>'"):
-        gguf_files.check_tokenizer("some/gemma", Tokenizer(), written(tmp_path, add_bos=True))
+        gguf_files.check_asks_for_no_bos("some/gemma", Tokenizer(), written(tmp_path, add_bos=True))
 
 
-@pytest.mark.parametrize(("begins", "add_bos"), [([2], True), ([], False), ([], None)])
-def test_a_tokenizer_that_is_read_as_its_file_says_is_taken(tmp_path, begins, add_bos):
-    gguf_files.check_tokenizer("some/model", Tokenizer(*begins), written(tmp_path, add_bos=add_bos))
+@pytest.mark.parametrize("add_bos", [False, None])
+def test_a_file_that_asks_for_no_bos_is_taken(tmp_path, add_bos):
+    gguf_files.check_asks_for_no_bos("some/model", Tokenizer(), written(tmp_path, add_bos=add_bos))
 
 
-def test_a_directory_holds_the_tokenizer_of_the_model_itself(tmp_path):
-    gguf_files.check_tokenizer("some/model", Tokenizer(), str(tmp_path))
-    assert gguf_files.place_and_options(str(tmp_path)) == (str(tmp_path), {})
+def test_whether_text_begins_with_a_bos_is_seen():
+    assert lm.begins_with_bos(Tokenizer(2))
+    assert not lm.begins_with_bos(Tokenizer())
+
+
+def test_a_gguf_file_is_named_apart_from_its_folder():
+    assert gguf_files.place_and_options("/models/gemma/model.gguf") == ("/models/gemma", {"gguf_file": "model.gguf"})
+    assert gguf_files.place_and_options("/models/gemma") == ("/models/gemma", {})
 
 
 def test_a_misread_tokenizer_keeps_a_model_from_being_loaded(tmp_path, monkeypatch):
