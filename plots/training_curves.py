@@ -31,7 +31,8 @@ def table(runs: Runs) -> pd.DataFrame:
     curves = evals[[*of_the_trial, "step", "arm", "accuracy", "low", "high", "nll", "n"]]
     curves = curves.sort_values(["K", "label", "seed", "fingerprint", "step", "arm"], ignore_index=True)
     early = curves["fingerprint"].map(trials["result.stopped"].isin(["patience", "degradation"])).eq(True)
-    curves["best"] = curves["step"] == curves["fingerprint"].map(trials["result.peak_step"])
+    tested = trials["result.best_step"].fillna(trials["result.peak_step"])  # imported runs kept no checkpoint, only a peak
+    curves["best"] = curves["step"] == curves["fingerprint"].map(tested)
     curves["stopped"] = early & (curves["step"] == curves["fingerprint"].map(trials["result.steps"]))
     return curves
 

@@ -8,6 +8,8 @@ from typing import Literal
 
 from raybridge.statistics import mcnemar_exact
 
+LEVEL = 0.05  # of the test that an accuracy differs from its control's
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stopping:
@@ -33,19 +35,25 @@ class Stopping:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One dev evaluation: the step, for each dev problem (same order at every step) whether it was correct, and the NLL.
+    """One dev evaluation: the step, and for each dev problem (same order at every step) whether it was correct.
 
-    nll: nats a token of the worked answers.
+    shuffled: whether it was correct with another problem's soft tokens. nll: nats a token of the worked answers.
     """
 
     step: int
     correct: tuple[bool, ...]
+    shuffled: tuple[bool, ...]
     nll: float
 
     @property
     def accuracy(self) -> float:
         """Share of the problems that were correct."""
         return sum(self.correct) / len(self.correct)
+
+    @property
+    def beats_shuffled(self) -> bool:
+        """Whether it is better than its control by the exact paired test: an accuracy that is not says nothing."""
+        return sum(self.correct) > sum(self.shuffled) and mcnemar_exact(self.shuffled, self.correct) <= LEVEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,36 +65,43 @@ class Decision:
     reason: str
 
 
-def best(scores: Sequence[Score]) -> Score:
-    """The evaluation with the highest accuracy; of equals the one with the lowest NLL, of these the earliest.
-
-    A small target may answer nothing correctly at any step, and its NLL tells all the same what was learned.
-    """
-    assert scores, "best of no evaluations"
+def peak(scores: Sequence[Score]) -> Score:
+    """The evaluation with the highest accuracy; of equals the one with the lowest NLL, of these the earliest."""
+    assert scores, "peak of no evaluations"
     return max(scores, key=lambda score: (score.accuracy, -score.nll, -score.step))
+
+
+def best(scores: Sequence[Score]) -> Score:
+    """The evaluation whose checkpoint is kept and tested: the peak of those that beat their control.
+
+    Where none does, the lowest NLL: a small target may answer next to nothing correctly, and which step has one problem
+    more is chance. With a further evaluation the best stays what it is, or is the new one.
+    """
+    telling = [score for score in scores if score.beats_shuffled]
+    return peak(telling) if telling else min(scores, key=lambda score: (score.nll, score.step))
 
 
 def decide(stopping: Stopping, scores: Sequence[Score]) -> Decision:
     """Decide from all dev evaluations so far, in the order of their steps."""
     if len(scores) < 2:
         return Decision(stop=False, kind="go on", reason="fewer than two evaluations")
-    peak, last = best(scores), scores[-1]
-    assert len(peak.correct) == len(last.correct), "dev evaluations on different problems"
-    fall = peak.accuracy - last.accuracy
+    top, chosen, last = peak(scores), best(scores), scores[-1]
+    assert len(top.correct) == len(last.correct), "dev evaluations on different problems"
+    fall = top.accuracy - last.accuracy
     if stopping.degradation is not None and fall > stopping.degradation:
-        p = mcnemar_exact(peak.correct, last.correct)
+        p = mcnemar_exact(top.correct, last.correct)
         if p <= stopping.significance:
             return Decision(
                 stop=True,
                 kind="degradation",
                 reason=f"dev accuracy {last.accuracy:.3f} at step {last.step} is {fall:.3f} below its best at step "
-                f"{peak.step} (limit {stopping.degradation:.3f}, exact McNemar p = {p:.2g})",
+                f"{top.step} (limit {stopping.degradation:.3f}, exact McNemar p = {p:.2g})",
             )
-    since = sum(score.step > peak.step for score in scores)
+    since = sum(score.step > chosen.step for score in scores)
     if stopping.patience is not None and since >= stopping.patience:
         return Decision(
             stop=True,
             kind="patience",
-            reason=f"no new best in {since} evaluations since step {peak.step} (patience {stopping.patience})",
+            reason=f"no new best in {since} evaluations since step {chosen.step} (patience {stopping.patience})",
         )
-    return Decision(stop=False, kind="go on", reason=f"best {peak.accuracy:.3f} at step {peak.step}")
+    return Decision(stop=False, kind="go on", reason=f"best {chosen.accuracy:.3f} at step {chosen.step}")

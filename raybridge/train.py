@@ -26,7 +26,7 @@ from raybridge.measure import Meter, soft_token_rank, soft_token_rms
 from raybridge.requests import TRIAL_ARMS_DEV, TRIAL_ARMS_TEST, problems_of
 from raybridge.results import TrialRun
 from raybridge.step import Step, Trainer, build_trainer
-from raybridge.stopping import Decision, Score, best, decide
+from raybridge.stopping import Decision, Score, best, decide, peak
 from raybridge.trial import Trial
 from raybridge.world import World
 
@@ -101,11 +101,13 @@ class Judge:
 
 
 def score_of(samples: pd.DataFrame, reading: str, step: int) -> Score:
-    """The bridged arm's dev score."""
-    bridged = samples[samples["arm"] == "bridged"]
+    """The bridged arm's dev score, beside its control."""
+    bridged, shuffled = (samples[samples["arm"] == arm] for arm in ("bridged", "shuffled"))
+    correct, control = (tuple(bool(score >= 1) for score in part[f"score_{reading}"]) for part in (bridged, shuffled))
     return Score(
         step=step,
-        correct=tuple(bool(score >= 1) for score in bridged[f"score_{reading}"]),
+        correct=correct,
+        shuffled=control,
         nll=bridged["nll"].sum() / bridged["nll_tokens"].sum(),
     )
 
@@ -190,17 +192,15 @@ def train(
 def finish(trainer: Trainer, run: TrialRun, judge: Judge, ended: Decision | None, *, step: int, seconds: float) -> None:
     """Keep the best and the last checkpoint, read the test split once with the best, and write result.json."""
     trial = trainer.trial
-    peak = best(judge.scores)
+    top, chosen, final = peak(judge.scores), best(judge.scores), judge.scores[-1]
     judge.keep(step)
-    weights = checkpoint.read_weights(run.checkpoint_path(peak.step))
-    judge.evaluations.submit(step=peak.step, split="test", arms=TRIAL_ARMS_TEST, weights=weights)
+    weights = checkpoint.read_weights(run.checkpoint_path(chosen.step))
+    judge.evaluations.submit(step=chosen.step, split="test", arms=TRIAL_ARMS_TEST, weights=weights)
     look_inside(trainer, run, weights)
-    judge.take(peak.step, "test")
-    final = judge.scores[-1]
+    judge.take(chosen.step, "test")
     log.info("step %d: ended, %s", step, ended.reason if ended else f"all {trial.steps} steps")
     evals = run.evals()
     test = evals[evals["split"] == "test"]
-    shuffled = evals.query("split == 'dev' and arm == 'shuffled' and step == @peak.step")
     run.finish(
         {
             "name": trial.name,
@@ -208,12 +208,12 @@ def finish(trainer: Trainer, run: TrialRun, judge: Judge, ended: Decision | None
             "steps": step,
             "stopped": ended.kind if ended else "finished",
             "reason": ended.reason if ended else f"all {trial.steps} steps",
-            "peak": peak.accuracy,
-            "peak_step": peak.step,
-            "best_step": peak.step,
+            "peak": top.accuracy,
+            "peak_step": top.step,
+            "best_step": chosen.step,
             "final": final.accuracy,
-            "degradation": peak.accuracy - final.accuracy,
-            "shuffled_dev_at_peak": float(shuffled["accuracy"].iloc[0]),
+            "degradation": top.accuracy - final.accuracy,
+            "shuffled_dev_at_peak": sum(top.shuffled) / len(top.shuffled),
             "test": {
                 arm: {
                     row.reading: {

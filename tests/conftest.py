@@ -10,6 +10,7 @@ import pytest
 import synthetic
 import torch
 from earlier import LOG
+from hypothesis import settings
 from opened import opened
 
 from raybridge import checkpoint, lm
@@ -19,6 +20,9 @@ from raybridge.results import Results, TrialRun
 from raybridge.scales import POCKET
 from raybridge.step import Batches
 from raybridge.trial import Trial
+
+settings.register_profile("untimed", deadline=None)  # a slow machine is no defect
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

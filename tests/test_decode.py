@@ -56,7 +56,7 @@ def test_a_shared_prompt_computed_once_changes_nothing(target):
     assert once == each
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.integers(1, 20))
 def test_a_completion_has_at_most_as_many_tokens_as_allowed(target_limit):
     from raybridge import lm

@@ -74,7 +74,7 @@ def test_mcnemar_refuses_scores_that_are_not_right_or_wrong():
         mcnemar_exact([0.5, 1.0], [0.0, 1.0])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(scores)
 def test_bootstrap_mirrors_and_stays_in_range(pairs):
     a, b = halves(pairs)
@@ -114,7 +114,7 @@ def test_sign_flip_agrees_with_the_exact_permutation_test():
     assert sign_flip(a, a) == 1.0
 
 
-@settings(deadline=None, max_examples=20)  # statsmodels takes its time
+@settings(max_examples=20)  # statsmodels takes its time
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_holm_agrees_with_statsmodels(ps):
     assert holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]), abs=1e-12)

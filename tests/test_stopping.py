@@ -4,15 +4,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raybridge.stopping import Score, Stopping, best, decide
+from raybridge.stopping import Score, Stopping, best, decide, peak
+
+
+def score(step: int, right: int, *, wrong_way: int = 0, nll: float = 1.0, n: int = 200) -> Score:
+    """An evaluation in which the first problems are right, and with other problems' soft tokens the last."""
+    return Score(
+        step=step,
+        correct=tuple(j < right for j in range(n)),
+        shuffled=tuple(j >= n - wrong_way for j in range(n)),
+        nll=nll,
+    )
 
 
 def scores(*accuracies: float, n: int = 200) -> list[Score]:
-    """Evaluations in which the first problems are the right ones, and the NLL is always the same."""
-    return [
-        Score(step=50 * (i + 1), correct=tuple(j < round(accuracy * n) for j in range(n)), nll=1.0)
-        for i, accuracy in enumerate(accuracies)
-    ]
+    """Evaluations whose control is never right and whose NLL is always the same."""
+    return [score(50 * (i + 1), round(accuracy * n), n=n) for i, accuracy in enumerate(accuracies)]
 
 
 def test_a_fall_stops_only_when_the_paired_test_says_so():
@@ -24,9 +31,9 @@ def test_a_fall_stops_only_when_the_paired_test_says_so():
 
 
 def test_the_trap_noise_on_200_problems_is_no_degradation():
-    a = Score(step=1500, correct=tuple(i < 136 for i in range(200)), nll=1.0)
+    a = score(1500, 136)
     shifted = tuple(20 <= i < 149 for i in range(200))  # 0.645, with 20 losses and 13 wins
-    decision = decide(Stopping(degradation=0.03), [a, Score(step=1750, correct=shifted, nll=1.0)])
+    decision = decide(Stopping(degradation=0.03), [a, replace(a, step=1750, correct=shifted)])
     assert not decision.stop
 
 
@@ -43,13 +50,34 @@ def test_patience_counts_evaluations_after_the_best():
 
 def test_the_best_of_equals_has_the_lowest_nll_and_is_the_earliest():
     assert best(scores(0.4, 0.6, 0.6, 0.1)).step == 100
-    nothing_right = [replace(score, nll=nll) for score, nll in zip(scores(0, 0, 0, 0), [1.9, 1.4, 1.4, 1.5], strict=True)]
-    assert best(nothing_right).step == 100
-    assert best([*nothing_right, replace(scores(0.01)[0], step=300, nll=2.0)]).step == 300
+    assert best([score(50, 120, nll=0.5), score(100, 120, nll=0.4), score(150, 120, nll=0.4)]).step == 100
 
 
-def test_patience_lasts_while_the_nll_falls():
-    falling = [replace(score, nll=2 - 0.1 * i) for i, score in enumerate(scores(0, 0, 0, 0))]
+def test_the_trap_a_best_that_is_one_lucky_problem_at_the_floor():
+    """As K = 4 of the pocket sweep once was: 4 of 200 at step 60, 3 at step 120, and shuffled no worse."""
+    floor = [score(60, 4, wrong_way=1, nll=0.83), score(90, 2, wrong_way=1, nll=0.69), score(120, 3, wrong_way=3, nll=0.62)]
+    assert best(floor).step == 120
+    assert peak(floor).step == 60
+    assert best([*floor, score(150, 40, wrong_way=2, nll=0.9)]).step == 150
+
+
+def test_what_beats_its_control_is_told_by_the_paired_test():
+    assert score(1, 6).beats_shuffled  # six wins, no loss: p = 0.03
+    assert not score(1, 5).beats_shuffled
+    assert not score(1, 60, wrong_way=50).beats_shuffled
+    assert not score(1, 2, wrong_way=90).beats_shuffled
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20), st.floats(0, 2)), min_size=2, max_size=8))
+def test_the_best_stays_or_is_the_new_one(evaluated):
+    """No other checkpoint is kept."""
+    told = [score(i, right, wrong_way=wrong_way, nll=nll, n=20) for i, (right, wrong_way, nll) in enumerate(evaluated)]
+    for count in range(1, len(told)):
+        assert best(told[: count + 1]) in (best(told[:count]), told[count])
+
+
+def test_patience_lasts_while_the_nll_falls_at_the_floor():
+    falling = [replace(one, nll=2 - 0.1 * i) for i, one in enumerate(scores(0, 0, 0, 0))]
     assert not decide(Stopping(patience=1, degradation=None), falling).stop
     assert decide(Stopping(patience=1, degradation=None), [*falling, replace(falling[-1], step=250)]).kind == "patience"
 

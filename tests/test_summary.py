@@ -166,6 +166,14 @@ def test_the_band_is_that_of_trials_that_differ_in_their_seed_alone(finished):
     assert any("A/A band: 0.000 of test accuracy" in line for line in notes([small, again]))
 
 
+def test_a_trial_that_is_tested_at_another_step_than_its_peak_is_named(finished):
+    small, large = find(*finished)
+    assert not any("another step" in line for line in notes([small, large]))
+    floor = replace(small, result=small.result | {"peak_step": 2})
+    (said,) = (line for line in notes([floor, large]) if "another step" in line)
+    assert said == "tested at another step than their peak, whose accuracy dev cannot tell from shuffled's: t_2tok at step 4."
+
+
 def test_what_dev_does_not_tell_from_the_best_is_named(finished):
     trials, results = finished
     findings = find(trials, results)

@@ -37,7 +37,7 @@ def scale_of(soft: torch.Tensor, form: WireFormat) -> torch.Tensor:
     return scales
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(shape=shapes, form=formats, seed=st.integers(0, 2**31), exponent=st.integers(-4, 4))
 def test_round_trip_stays_within_half_a_scale(shape, form, seed, exponent) -> None:
     soft = soft_tokens(shape, seed, 10.0**exponent)
