@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raybridge.translators.parts import FITTED_RMS
-
 
 def ridge(states_NS: Tensor, embeddings_ND: Tensor, *, penalty: float = 1e-3) -> tuple[Tensor, Tensor]:
     """Weight (D, S) and bias (D) that minimise the squared error plus `penalty` x mean feature variance, in float64."""
@@ -76,12 +74,12 @@ class Anchor(nn.Module):
 
     @torch.no_grad()
     def fit(self, states_NS: Tensor, embeddings_ND: Tensor) -> None:
-        """Set the map in closed form, onto embeddings brought to `FITTED_RMS` as a whole.
+        """Set the map in closed form, onto embeddings brought to unit RMS as a whole.
 
         Embeddings have an RMS of 0.13 in one target and of 1.03 in another, and an optimizer's steps the size of the learning
-        rate in both: a map fitted to the larger ones would learn an eighth as fast.
+        rate in both: a map fitted to the smaller ones is overthrown by the first of them.
         """
-        weight_DS, bias_D = ridge(states_NS, embeddings_ND * (FITTED_RMS / embeddings_ND.square().mean().sqrt()))
+        weight_DS, bias_D = ridge(states_NS, embeddings_ND / embeddings_ND.square().mean().sqrt())
         self.map.weight.copy_(weight_DS)
         self.map.bias.copy_(bias_D)
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from raybridge.errors import unknown
 from raybridge.translators import Translator, TranslatorModule
 from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, windows
-from raybridge.translators.parts import FITTED_RMS, Attention, Norm, SwiGLU, at_rms, check, check_heads, position_features
+from raybridge.translators.parts import Attention, Norm, SwiGLU, at_rms, check, check_heads, position_features
 
 Picking = Literal["even", "salient", "mean"]
 
@@ -111,7 +111,7 @@ class BottleneckedModule(TranslatorModule):
         self.anchor = Anchor(len(config.layers) * source_dim, target_dim) if config.anchored else None
         self.salience = Salience(len(config.layers) * source_dim) if config.picking == "salient" else None
         if config.anchored:  # what is learned starts as a tenth of what is fitted
-            nn.init.normal_(self.out.weight, std=0.1 * FITTED_RMS / config.width**0.5)
+            nn.init.normal_(self.out.weight, std=0.1 / config.width**0.5)
             nn.init.zeros_(self.out.bias)
 
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from raybridge.errors import unknown
 from raybridge.translators import TranslatorModule
 from raybridge.translators.anchor import Anchor, one_hot, picks, windows
-from raybridge.translators.parts import FITTED_RMS, at_rms, check
+from raybridge.translators.parts import at_rms, check
 
 Pooling = Literal["picked", "mean"]
 
@@ -51,7 +51,7 @@ class LinearModule(TranslatorModule):
         self.config, self.target_rms = config, target_rms
         features = len(config.layers) * source_dim
         self.anchor = Anchor(features, target_dim)
-        nn.init.normal_(self.anchor.map.weight, std=FITTED_RMS / features**0.5)  # until it is fitted
+        nn.init.normal_(self.anchor.map.weight, std=features**-0.5)  # until it is fitted
         self.blank_KD = nn.Parameter(torch.randn(config.soft_tokens, target_dim))
 
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:

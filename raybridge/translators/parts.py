@@ -24,9 +24,6 @@ def check_heads(*, width: int, heads: int) -> None:
         raise ValueError(f"width {width} must be a multiple of heads {heads}, and both at least 1")
 
 
-FITTED_RMS = 0.125  # of what is fitted to the target's embeddings and trained from there, before it is put at their RMS
-
-
 def at_rms(soft_BKD: Tensor, rms: float) -> Tensor:
     """Every soft token at this RMS, however small it was."""
     return F.rms_norm(soft_BKD, soft_BKD.shape[-1:], eps=1e-12) * rms
