@@ -233,8 +233,8 @@ def main(
     if scale not in known:
         raise unknown("scale", scale, known)
     base = replace(known[scale].trial, steps=10**6, test_problems=problems)
-    base = replace(base, batch=batch or base.batch, learning_rate=rate or base.learning_rate, target=target or base.target)
-    base = replace(base, seed=base.seed if seed is None else seed)
+    given = dict(batch=batch, learning_rate=rate, target=target, seed=seed)
+    base = replace(base, **{name: value for name, value in given.items() if value is not None})
     chosen = candidates(base, tokens)
     if only and (wrong := set(only) - {one.name for one in chosen}):
         raise unknown("candidate", wrong.pop(), [one.name for one in chosen])

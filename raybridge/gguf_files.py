@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from gguf import GGUFReader
 
 
 def place_and_options(where: str) -> tuple[str, dict[str, str]]:
@@ -26,6 +25,8 @@ def check_asks_for_no_bos(name: str, tokenizer: Any, where: str) -> None:
     transformers 5.17 reads Gemma's so, and with other merges; text that is split otherwise than a model was trained on costs
     it a nat a token, and every figure would be of another model.
     """
+    from gguf import GGUFReader  # every command imports this file, and few meet a GGUF file
+
     asks = GGUFReader(where).fields.get("tokenizer.ggml.add_bos_token")
     if asks is not None and asks.contents():
         raise ValueError(

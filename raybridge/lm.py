@@ -291,7 +291,7 @@ def load(name: str, *, device: torch.device | str, dtype: torch.dtype | None = N
     torch.backends.cuda.enable_cudnn_sdp(False)
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(place, **options)
-    if where.endswith(".gguf") and not begins_with_bos(tokenizer):
+    if options and not begins_with_bos(tokenizer):
         gguf_files.check_asks_for_no_bos(name, tokenizer, where)
     model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options, **gguf_files.unpacked(options))
     return FrozenLM(name, model.to(device), tokenizer)

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from raybridge.statistics import mcnemar_exact
-
-LEVEL = 0.05  # of the test that an accuracy differs from its control's
+from raybridge.statistics import mcnemar_exact, verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +49,14 @@ class Score:
         return sum(self.correct) / len(self.correct)
 
     @property
+    def control(self) -> float:
+        """The same with another problem's soft tokens."""
+        return sum(self.shuffled) / len(self.shuffled)
+
+    @property
     def beats_shuffled(self) -> bool:
         """Whether it is better than its control by the exact paired test: an accuracy that is not says nothing."""
-        return sum(self.correct) > sum(self.shuffled) and mcnemar_exact(self.shuffled, self.correct) <= LEVEL
+        return verdict(self.accuracy - self.control, mcnemar_exact(self.shuffled, self.correct)) == "better"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -152,7 +152,7 @@ def notes(findings: Sequence[Finding]) -> list[str]:
     flat = [finding.trial.name for finding in findings if finding.compression <= 1]
     if flat:
         said.append(f"(!) no compression: at least as many soft tokens as question tokens in {', '.join(flat)}.")
-    elsewhere = [f for f in findings if f.result["best_step"] != f.result["peak_step"]]
+    elsewhere = [finding for finding in findings if finding.result["best_step"] != finding.result["peak_step"]]
     if elsewhere:
         steps = ", ".join(f"{finding.trial.name} at step {finding.result['best_step']}" for finding in elsewhere)
         said.append(f"tested at another step than their peak, whose accuracy dev cannot tell from shuffled's: {steps}.")

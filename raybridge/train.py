@@ -104,12 +104,7 @@ def score_of(samples: pd.DataFrame, reading: str, step: int) -> Score:
     """The bridged arm's dev score, beside its control."""
     bridged, shuffled = (samples[samples["arm"] == arm] for arm in ("bridged", "shuffled"))
     correct, control = (tuple(bool(score >= 1) for score in part[f"score_{reading}"]) for part in (bridged, shuffled))
-    return Score(
-        step=step,
-        correct=correct,
-        shuffled=control,
-        nll=bridged["nll"].sum() / bridged["nll_tokens"].sum(),
-    )
+    return Score(step=step, correct=correct, shuffled=control, nll=bridged["nll"].sum() / bridged["nll_tokens"].sum())
 
 
 def train(
@@ -213,7 +208,7 @@ def finish(trainer: Trainer, run: TrialRun, judge: Judge, ended: Decision | None
             "best_step": chosen.step,
             "final": final.accuracy,
             "degradation": top.accuracy - final.accuracy,
-            "shuffled_dev_at_peak": sum(top.shuffled) / len(top.shuffled),
+            "shuffled_dev_at_peak": top.control,
             "test": {
                 arm: {
                     row.reading: {

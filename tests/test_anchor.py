@@ -14,7 +14,6 @@ from raybridge.step import build_trainer
 from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, ridge
 from raybridge.translators.bottlenecked import Bottlenecked, evenly
 from raybridge.translators.linear import Linear
-from raybridge.translators.parts import at_rms
 from raybridge.translators.residual import Residual
 from raybridge.world import World
 
@@ -129,7 +128,7 @@ def test_a_resampler_of_means_starts_from_the_mapped_mean_of_each_window(length,
         for k in range(P):
             inside = states[0, k * length // P : -(-(k + 1) * length // P), 0] if length > P else states[0, k : k + 1, 0]
             said = module.anchor.map(inside.mean(0)) if len(inside) else torch.zeros(6)
-            torch.testing.assert_close(soft[k], at_rms(said, 1.0), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(soft[k], torch.nn.functional.rms_norm(said, (6,), eps=1e-12), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("fields", [dict(picking="salient"), dict(free_share=0.5)])
