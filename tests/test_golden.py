@@ -1,0 +1,146 @@
+"""What must stay as it is while the code moves: identities, keys of frozen arms, columns on disk, keys of printed JSON.
+
+The files in golden/ were written at 63fe25c. A change of one of them changes what is reused from earlier results, or what
+others read; it stands in the CHANGELOG with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from local_runs import run_trial
+from typer.testing import CliRunner
+
+from raybridge.answers import FROZEN_ARMS, MORE_FROZEN_ARMS
+from raybridge.evaluate import app
+from raybridge.hardening import Hardening
+from raybridge.launches import Timing
+from raybridge.matrix import load
+from raybridge.models import Models
+from raybridge.requests import setting_of
+from raybridge.results import Results
+from raybridge.scales import POCKET, SCALES
+from raybridge.summary import write_summary
+
+GOLDEN = Path(__file__).parent / "golden"
+HOUSE = Path(__file__).parents[1]
+HARD = Hardening(top_p=0.9, ban_end=2, repetition_penalty=1.2, anchor="So", bos=True)
+HAS_DATA = bool(os.environ.get("RAYBRIDGE_DATA"))
+
+
+def golden(name: str) -> dict:
+    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf8"))
+
+
+def fingerprints() -> dict:
+    """Every trial of every sweep at every scale that it has axes for."""
+    sweeps = [load(path) for path in sorted((HOUSE / "sweeps").glob("*.py")) if path.name != "__init__.py"]
+    return {
+        sweep.name: {
+            scale.name: {trial.name: trial.fingerprint for trial in sweep.trials(scale)}
+            for scale in SCALES
+            if scale.name in sweep.axes
+        }
+        for sweep in sweeps
+    }
+
+
+def baseline_keys(scale) -> dict:
+    """Keys of the frozen arms of a scale's base trial, plain and with hardened decoding."""
+    keys = {}
+    for split in ("dev", "test"):
+        setting = setting_of(replace(scale.trial, dev_problems=20, test_problems=20), split)
+        for told, one in (("plain", setting), ("hardened", replace(setting, hardening=HARD))):
+            for arm in (*FROZEN_ARMS, *MORE_FROZEN_ARMS):
+                keys[f"{split}/{told}/{arm}"] = one.key(arm)
+    return keys
+
+
+def test_fingerprints():
+    assert fingerprints() == golden("fingerprints")
+
+
+@pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.name)
+def test_baseline_keys(scale):
+    if scale is not POCKET and not HAS_DATA:
+        pytest.skip("RAYBRIDGE_DATA is not set")
+    assert baseline_keys(scale) == golden("baseline_keys")[scale.name]
+
+
+def shape(value: object, deep: int = 2) -> object:
+    """The keys of JSON, to a depth; of a list those of its first entry."""
+    if isinstance(value, dict) and deep:
+        return {key: shape(part, deep - 1) for key, part in sorted(value.items())}
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [shape(value[0], deep)]
+    return None
+
+
+def anonymous(path: Path) -> str:
+    """A file's place with what differs from run to run left out."""
+    name = re.sub(r"-[0-9a-f]{8}/", "-FINGERPRINT/", path.as_posix())
+    name = re.sub(r"step_\d+", "step_N", name)
+    return re.sub(r"baselines/(\w+)-.*\.parquet", r"baselines/\1-KEY.parquet", name)
+
+
+def columns(root: Path) -> dict:
+    """Columns or keys of every file of a results folder."""
+    found = {}
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        name = anonymous(path.relative_to(root))
+        if path.suffix == ".parquet":
+            found[name] = sorted(pd.read_parquet(path).columns)
+        elif path.suffix == ".jsonl":
+            found[name] = sorted({key for line in path.read_text().splitlines() for key in json.loads(line)})
+        elif path.suffix == ".json":
+            found[name] = shape(json.loads(path.read_text()), deep=4 if path.name == "result.json" else 2)
+        else:
+            found[name] = None
+    return found
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """A sweep of one tiny trial, evaluated with every arm, and what the commands print of it as JSON."""
+    root = tmp_path_factory.mktemp("golden")
+    results = Results(root / "ray_results")
+    trial = replace(
+        POCKET.trial,
+        name="tiny",
+        translator=replace(POCKET.trial.translator, soft_tokens=8, width=64, depth=2, heads=2),
+        **dict(steps=4, warmup=2, batch=8, eval_every=2, dev_problems=8, test_problems=8),
+    )
+    _, run = run_trial(trial, results, Models("cpu"))
+    run.launch.write_timing(Timing(started=1.0, first_step=2.0, ended=3.0))
+    folder = results.sweep("one")
+    folder.write_plan({"scale": "pocket", "trials": [{"name": trial.name, "fingerprint": trial.fingerprint}]})
+    printed = {
+        "evaluate": ["trial", run.path, "--problems", "8"],
+        "evaluate, models": ["--source", "pocket:source", "--target", "pocket:target", "--on", "pocket", "--problems", "4"],
+        "compare": ["compare", run.path, run.path, "--on", "pocket", "--arm-b", "shuffled"],
+        "summarize": ["summarize", run.path, "--on", "pocket"],
+    }
+    told = {}
+    for name, words in printed.items():
+        place = [] if name == "summarize" else ["--results", results.root]
+        result = CliRunner().invoke(app, [str(word) for word in (*words, "--json", *place)], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        told[name] = shape(json.loads(result.output.splitlines()[-1]), deep=3)
+    write_summary([trial], sweep="one", question="Does it run?", results=results, why={})
+    return results, told
+
+
+def test_columns_of_every_file(house):
+    results, _ = house
+    assert columns(results.root) == golden("columns")
+
+
+def test_keys_of_printed_json(house):
+    _, told = house
+    assert told == golden("json_keys")
