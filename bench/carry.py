@@ -23,28 +23,29 @@ import typer
 
 from evaluators.squad import ASK, Squad
 from evaluators.svamp import Svamp
-from raybridge import checkpoint
-from raybridge.arms import ask
-from raybridge.batches import Batches
 from raybridge.data import data_folder
-from raybridge.decode import greedy
 from raybridge.errors import unknown
-from raybridge.losses import Batch, Loss
+from raybridge.evaluation.models import Models
+from raybridge.evaluation.prompt import ask
+from raybridge.evaluation.scoring import continuation_nll
+from raybridge.evaluation.setting import Request, problems_of, requests_for
+from raybridge.losses import Loss
+from raybridge.losses.bridge import Batch
 from raybridge.losses.contrastive import PromptContrast
 from raybridge.losses.flow import Flow
-from raybridge.losses.next_token import REPEAT_CUE, AnswerNLL, Reconstruction
-from raybridge.models import Models
-from raybridge.prompts import frame
-from raybridge.requests import Request, problems_of, requests_for
+from raybridge.losses.next_token import AnswerNLL, Reconstruction
+from raybridge.models.decode import greedy
+from raybridge.models.prompts import REPEAT_CUE, frame
 from raybridge.scales import SCALES
-from raybridge.scoring import continuation_nll
-from raybridge.step import Trainer, build_trainer
+from raybridge.training.batches import Batches
+from raybridge.training.step import Trainer, build_trainer
 from raybridge.translators import Translator
 from raybridge.translators.attention_pooling import AttentionPooling
 from raybridge.translators.bottlenecked import Bottlenecked
 from raybridge.translators.dit import DiT
 from raybridge.translators.linear import Linear
 from raybridge.translators.prompt_tuning import PromptTuning
+from raybridge.translators.weights import copy_of
 from raybridge.trial import Trial
 from raybridge.world import World
 
@@ -248,7 +249,7 @@ def main(
         trial = replace(base, name="t", translator=one.translator, losses=(*one.losses, *also))
         trainer = train(trial, models, seconds, share=mixed)
         with trainer.target.uncompiled(), trainer.source.uncompiled():
-            report(trial, models, checkpoint.copy_of(trainer.module))
+            report(trial, models, copy_of(trainer.module))
 
 
 if __name__ == "__main__":

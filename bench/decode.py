@@ -1,4 +1,4 @@
-"""Greedy decoding from embeddings: raybridge.decode against transformers.generate, and arms together against one by one.
+"""Greedy decoding from embeddings: raybridge.models.decode against transformers.generate, and arms together against one by one.
 
 Same model, same prompts, one run. python bench/decode.py [--model pocket:target] [--batch 64]
 """
@@ -13,11 +13,11 @@ import torch
 import typer
 
 from evaluators.pocket import Pocket
-from raybridge import lm as lms
-from raybridge.decode import greedy, stack
-from raybridge.lm import FrozenLM
-from raybridge.pieces import Piece
-from raybridge.prompts import frame
+from raybridge.models import lm as lms
+from raybridge.models.decode import greedy, stack
+from raybridge.models.lm import FrozenLM
+from raybridge.models.pieces import Piece
+from raybridge.models.prompts import frame
 
 ARMS = 3  # bridged and two controls: the same question's place, other soft tokens
 

@@ -10,10 +10,10 @@ import time
 import torch
 import typer
 
-from raybridge import lm
 from raybridge.errors import unknown
+from raybridge.models import lm
 from raybridge.scales import SCALES
-from raybridge.step import build_trainer
+from raybridge.training.step import build_trainer
 from raybridge.world import World
 
 

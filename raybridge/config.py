@@ -20,10 +20,13 @@ CONFIG_PACKAGES = ("raybridge", "evaluators")
 
 
 def resolve(config: Any) -> Json:
-    """Return `config` as plain JSON; dataclasses carry their class and, where they have one, their VERSION."""
+    """Return `config` as plain JSON; dataclasses carry their class and, where they have one, their VERSION.
+
+    WRITTEN_AS of a class is where it was when its first rows were kept: where it is now changes no key.
+    """
     if is_dataclass(config) and not isinstance(config, type):
         cls = type(config)
-        resolved: dict[str, Json] = {"class": f"{cls.__module__}:{cls.__qualname__}"}
+        resolved: dict[str, Json] = {"class": getattr(cls, "WRITTEN_AS", f"{cls.__module__}:{cls.__qualname__}")}
         if hasattr(cls, "VERSION"):
             resolved["VERSION"] = resolve(cls.VERSION)
         for field in fields(config):

@@ -18,12 +18,12 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from raybridge.command import guarded
+from raybridge.analysis.compare import Asked, band_of, compare_readings, default_arm, findings, sentence
+from raybridge.console import guarded, print_table, progress_of
 from raybridge.errors import unknown
-from raybridge.paired import Asked, band_of, compare_readings, default_arm, find_trial, findings, sentence
 from raybridge.results import Results
+from raybridge.results.find import find_trial
 from raybridge.statistics import minimum_detectable_effect
-from raybridge.terminal import print_table, progress_of
 
 console = Console(width=None if sys.stdout.isatty() else 160)  # a log file has no width of its own
 # torch, transformers and the benchmarks take seconds to import: the commands that need them import them.
@@ -97,11 +97,12 @@ def evaluate_trial(
     with guarded(console, debug=debug):
         from transformers.utils import logging
 
-        from raybridge import judging, model_names
-        from raybridge.hardening import Hardening
-        from raybridge.models import Models
-        from raybridge.scorecard import tables
-        from raybridge.shown import load_evaluator
+        from raybridge.analysis.scorecard import tables
+        from raybridge.evaluation.benchmarks import load_evaluator
+        from raybridge.evaluation.models import Models
+        from raybridge.evaluation.question import arms_of, judge, of_models, of_trial, prompt_of
+        from raybridge.models import names
+        from raybridge.models.hardening import Hardening
 
         logging.disable_progress_bar()  # ours tells what takes long
         hardening = Hardening(
@@ -119,24 +120,22 @@ def evaluate_trial(
             run = find_trial(trial, kept, commands=COMMANDS)
             kept = Results(run.path.resolve().parents[1])
             evaluator = load_evaluator(on) if on else None
-            question = judging.of_trial(
-                run, evaluator=evaluator, split=split, count=problems, hardening=hardening, target=target
-            )
+            question = of_trial(run, evaluator=evaluator, split=split, count=problems, hardening=hardening, target=target)
         elif source and target and on:
             evaluator = load_evaluator(on)
-            question = judging.of_models(source, target, evaluator=evaluator, split=split, count=problems, hardening=hardening)
+            question = of_models(source, target, evaluator=evaluator, split=split, count=problems, hardening=hardening)
         else:
             raise ValueError("give a trial, or --source, --target and --on for the arms that need no translator")
-        chosen = judging.arms_of(question, kept, bits=_numbers(bits), only=_words(arms))
+        chosen = arms_of(question, kept, bits=_numbers(bits), only=_words(arms))
         for model in dict.fromkeys([question.setting.source, question.setting.target]):
-            model_names.check(model)
+            names.check(model)
         said = _too_few(len(question.setting.problems), difference)
         if said and not as_json:
             console.print(said, highlight=False, soft_wrap=True)
         with _resumable(), progress_of(console, chosen, len(question.setting.problems), quiet=as_json) as tell:
-            card = judging.judge(question, kept, Models(place, cached_states=0), chosen, batch=batch, alone=timed, tell=tell)
+            card = judge(question, kept, Models(place, cached_states=0), chosen, batch=batch, alone=timed, tell=tell)
         if as_json:
-            prompt = judging.prompt_of(question.setting.evaluator)
+            prompt = prompt_of(question.setting.evaluator)
             told = {**card.plain(), "arms": chosen, "prompt": prompt, "shows": said}
             typer.echo(json.dumps(told, ensure_ascii=False, allow_nan=False))
             return
@@ -163,7 +162,7 @@ def compare_trials(
 ) -> None:
     """Compare two trials problem by problem: exact McNemar p, bootstrap interval, wins and losses, Holm over readings."""
     with guarded(console, debug=debug):
-        from raybridge.shown import check_benchmark
+        from raybridge.evaluation.benchmarks import check_benchmark
 
         kept = Results(results)
         first, second = find_trial(a, kept), find_trial(b, kept)
@@ -189,19 +188,19 @@ def summarize(
 ) -> None:
     """Count valid, invalid, truncated and correct completions, and show some."""
     with guarded(console, debug=debug):
-        from raybridge import shown
+        from raybridge.evaluation import benchmarks
 
-        shown.check_benchmark(on)
-        evaluations = [one for path in paths for one in shown.evaluations_at(path, on)]
-        rows = [row for where, samples in evaluations for row in shown.summarise_samples(samples, where)]
-        examples_ = shown.examples_of(evaluations[-1][1], examples)
+        benchmarks.check_benchmark(on)
+        evaluations = [one for path in paths for one in benchmarks.evaluations_at(path, on)]
+        rows = [row for where, samples in evaluations for row in benchmarks.summarise_samples(samples, where)]
+        examples_ = benchmarks.examples_of(evaluations[-1][1], examples)
         if as_json:
             typer.echo(json.dumps({"rows": rows, "examples": examples_}, ensure_ascii=False))
             return
-        print_table(console, shown.table_of(rows, ""))
+        print_table(console, benchmarks.table_of(rows, ""))
         for one in examples_:
             console.print(f"[bold]{one['kind']}[/bold] {one['arm']} {one['problem']}: {one['answer']!r}", highlight=False)
-            console.print(shown.shorten(one["completion"]), markup=False, highlight=False, style="dim")
+            console.print(benchmarks.shorten(one["completion"]), markup=False, highlight=False, style="dim")
 
 
 @app.command("import-runs")
@@ -213,19 +212,19 @@ def import_runs(
 ) -> None:
     """Take earlier runs (eval_samples_step_*.jsonl, train.log) into the results and say what the statistics say of them."""
     with guarded(console, debug=debug):
-        from raybridge import shown
-        from raybridge.imports import write_run
-        from raybridge.recorded import find_runs, read_run
+        from raybridge.evaluation import benchmarks
+        from raybridge.evaluation.earlier.records import find_runs, read_run
+        from raybridge.evaluation.earlier.write import write_run
 
-        evaluator = shown.load_evaluator(on)
-        official = shown.questions_of(evaluator)
+        evaluator = benchmarks.load_evaluator(on)
+        official = benchmarks.questions_of(evaluator)
         recorded = [read_run(folder, evaluator, official=official) for folder in find_runs(folders)]
         for one in recorded:  # only now, when all of them are read and whole
             run = write_run(one, Results(results), evaluator)
-            rows = [row for part in one.evaluations for row in shown.summarise_samples(part.samples, {"step": part.label})]
+            rows = [row for part in one.evaluations for row in benchmarks.summarise_samples(part.samples, {"step": part.label})]
             first, last = evaluator.readings[0], rows[-1]["step"]
             told = [row for row in rows if row["reading"] == first and (row["arm"] == one.bridge or row["step"] == last)]
-            print_table(console, shown.table_of(told, f"{run.path.name} (imported), {on} test, {first} reading"))
+            print_table(console, benchmarks.table_of(told, f"{run.path.name} (imported), {on} test, {first} reading"))
             for note in one.notes:
                 console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
             told_of = findings(run, on, one.bridge)

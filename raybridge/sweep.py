@@ -23,14 +23,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from raybridge import matrix, model_names
-from raybridge.command import guarded
+from raybridge import sweep_file
+from raybridge.analysis.progress import Row, changes, row_of, table
+from raybridge.analysis.summary import write_summary
+from raybridge.console import guarded
 from raybridge.errors import unknown
-from raybridge.progress import Row, changes, row_of, table
+from raybridge.models import names
 from raybridge.results import Results, TrialRun
+from raybridge.results.sweep_folder import SweepFolder
 from raybridge.scales import SCALES, Scale
-from raybridge.summary import write_summary
-from raybridge.sweep_folder import SweepFolder
 from raybridge.trial import Trial
 
 console = Console(width=None if sys.stdout.isatty() else 140)  # a log file has no width of its own
@@ -53,7 +54,7 @@ def main(
 
 def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus: int | None, results: Results) -> None:
     """The command, without its command line."""
-    sweep = matrix.load(file)
+    sweep = sweep_file.load(file)
     chosen = choose_scale(scale_name, gpus)
     trials = sweep.trials(chosen)
     if smoke:
@@ -63,7 +64,7 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
     if dry_run:
         return
     for name in sorted({model for trial in trials for model in (trial.source, trial.target)}):
-        model_names.check(name)
+        names.check(name)
     for trial in trials:
         trial.evaluator.problems("dev")  # a dataset that is not there is said now
     folder = results.sweep(sweep.name)
@@ -153,7 +154,7 @@ def launch(trials: Sequence[Trial], *, folder: SweepFolder, chosen: Scale, resul
 
 def baselines_there(trials: Sequence[Trial], results: Results) -> bool:
     """Whether every arm without a translator has been computed."""
-    from raybridge.requests import baseline_requests
+    from raybridge.evaluation.setting import baseline_requests
 
     keys = [key for trial in trials for split in ("dev", "test") for _, key, _ in baseline_requests(trial, split)]
     return all(results.baseline(key) is not None for key in keys)

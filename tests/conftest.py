@@ -13,12 +13,13 @@ from earlier import LOG
 from hypothesis import settings
 from opened import opened
 
-from raybridge import checkpoint, lm
-from raybridge.models import Models
+from raybridge.evaluation.models import Models
+from raybridge.models import lm
 from raybridge.plots import Runs
 from raybridge.results import Results, TrialRun
 from raybridge.scales import POCKET
-from raybridge.step import Batches
+from raybridge.training.step import Batches
+from raybridge.translators.weights import copy_of
 from raybridge.trial import Trial
 
 settings.register_profile("untimed", deadline=None)  # a slow machine is no defect
@@ -70,7 +71,7 @@ def weights(trial: Trial, models: Models) -> dict[str, torch.Tensor]:
     for name, p in module.named_parameters():
         if name.endswith("gate"):
             torch.nn.init.ones_(p)
-    return checkpoint.copy_of(module)
+    return copy_of(module)
 
 
 @pytest.fixture

@@ -12,19 +12,21 @@ import torch
 from safetensors.torch import save
 from typer.testing import CliRunner
 
-from raybridge import assess, checkpoint, lm
-from raybridge.answers import FROZEN_ARMS, MORE_FROZEN_ARMS, OF_K, gaps_recovered
+from raybridge.analysis.compare import band_of
+from raybridge.analysis.measures import FROZEN_ARMS, MORE_FROZEN_ARMS, OF_K, gaps_recovered
+from raybridge.analysis.scorecard import COLLAPSED, control_of
 from raybridge.evaluate import app
-from raybridge.evaluation import answer
-from raybridge.judging import of_trial
+from raybridge.evaluation import keeping
+from raybridge.evaluation.answering import answer
+from raybridge.evaluation.models import Models
+from raybridge.evaluation.question import of_trial
 from raybridge.losses.other_target import OtherTarget
-from raybridge.models import Models
-from raybridge.paired import band_of
+from raybridge.models import lm
 from raybridge.results import Results
-from raybridge.scorecard import COLLAPSED, control_of
 from raybridge.statistics import aa_band
 from raybridge.translators.interlingua import Interlingua
 from raybridge.translators.prompt_tuning import PromptTuning
+from raybridge.translators.weights import FILE, copy_of, read_weights
 
 QUICK = ["--problems", "4", "--timed", "0", "--json"]
 
@@ -38,7 +40,7 @@ def finished(trial, source, target, tmp_path):
         torch.manual_seed(0)
         module = one.translator.build(source.width, target.width, target_rms=target.embedding_rms)
         run = results.open_trial(name=one.name, fingerprint=one.fingerprint, config=one.resolved(), provenance={})
-        run.write_checkpoint(4, {checkpoint.TRANSLATOR: save(checkpoint.copy_of(module))})
+        run.write_checkpoint(4, {FILE: save(copy_of(module))})
         run.finish({"best_step": best})
         return run
 
@@ -107,7 +109,7 @@ def test_an_interlingua_is_judged_before_its_other_target(finished, trial):
     (request,) = question.setting.requests(("bridged", "shuffled"), prefix="")
     assert request.seed == both.seed != 0
     module = two.build(models.load(both.source).width, models.load(both.target).width, target_rms=1.0).eval()
-    module.load_state_dict(checkpoint.read_weights(run.checkpoint_path(4)))
+    module.load_state_dict(read_weights(run.checkpoint_path(4)))
     wanted = module.for_target(
         "pocket:source", *models.states(request, two.layers), rms=models.load("pocket:source").embedding_rms
     )
@@ -121,7 +123,7 @@ def test_a_second_call_prints_the_same_from_disk(finished, monkeypatch):
     def fail(*args):
         raise AssertionError("nothing is left to compute")
 
-    monkeypatch.setattr(assess, "answer", fail)
+    monkeypatch.setattr(keeping, "answer", fail)
     monkeypatch.setattr(lm, "load", fail)
     assert card(path, *QUICK) == first
     assert card(path.name, *QUICK, "--results", path.parents[1]) == first  # by its directory's name
@@ -185,7 +187,7 @@ def test_ctrl_c_says_how_to_go_on(finished, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(assess, "answer", interrupted)
+    monkeypatch.setattr(keeping, "answer", interrupted)
     code, said = call(finished().path, "--problems", "4")
     assert code == 130
     assert "the same command goes on from there" in said
@@ -195,7 +197,7 @@ def test_an_answer_that_never_changes_is_flagged(finished, monkeypatch):
     def same(request, models, weights=None):
         return [row | {"answer_strict": "7"} if row["arm"] == "bridged" else row for row in answer(request, models, weights)]
 
-    monkeypatch.setattr(assess, "answer", same)
+    monkeypatch.setattr(keeping, "answer", same)
     told = card(finished().path, "--problems", "16", "--timed", "0", "--json", "--arms", "bridged,shuffled,target,no_context")
     assert any(note.startswith("collapsed: bridged give") for note in told["notes"])
     (row,) = (row for row in told["rows"] if (row["arm"], row["reading"]) == ("bridged", "strict"))

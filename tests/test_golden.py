@@ -17,19 +17,19 @@ import pytest
 from local_runs import run_trial
 from typer.testing import CliRunner
 
-from raybridge.answers import FROZEN_ARMS, MORE_FROZEN_ARMS
+from raybridge import HOUSE
+from raybridge.analysis.measures import FROZEN_ARMS, MORE_FROZEN_ARMS
+from raybridge.analysis.summary import write_summary
 from raybridge.evaluate import app
-from raybridge.hardening import Hardening
-from raybridge.launches import Timing
-from raybridge.matrix import load
-from raybridge.models import Models
-from raybridge.requests import setting_of
+from raybridge.evaluation.models import Models
+from raybridge.evaluation.setting import setting_of
+from raybridge.models.hardening import Hardening
 from raybridge.results import Results
+from raybridge.results.launch import Timing
 from raybridge.scales import POCKET, SCALES
-from raybridge.summary import write_summary
+from raybridge.sweep_file import load
 
 GOLDEN = Path(__file__).parent / "golden"
-HOUSE = Path(__file__).parents[1]
 HARD = Hardening(top_p=0.9, ban_end=2, repetition_penalty=1.2, anchor="So", bos=True)
 HAS_DATA = bool(os.environ.get("RAYBRIDGE_DATA"))
 

@@ -15,12 +15,12 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from raybridge import command, sweep
+from raybridge import console, sweep
 from raybridge.cluster.session import SPARE_CPUS, gpus_there, shortfall
 from raybridge.cluster.tuner import keep_failures
-from raybridge.matrix import load
 from raybridge.results import Results
 from raybridge.scales import FULL, POCKET, SCALES, SMALL
+from raybridge.sweep_file import load
 
 COMPRESSION = Path(__file__).parents[1] / "sweeps" / "compression.py"
 LOSSES = COMPRESSION.with_name("loss_ablation.py")
@@ -154,7 +154,7 @@ def test_a_broken_line_of_a_dataset_is_named_before_anything_starts(tmp_path, mo
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(good + row + "\n", encoding="utf8")
     monkeypatch.setenv("RAYBRIDGE_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("raybridge.model_names.check", lambda name: None)
+    monkeypatch.setattr("raybridge.models.names.check", lambda name: None)
     code, output = launch(COMPRESSION, "--scale", "small", root=tmp_path / "r")
     assert code == 2
     assert sentence in said(output)
@@ -240,20 +240,20 @@ def test_a_cluster_that_is_too_small_says_what_was_asked_what_there_is_and_what_
     ],
 )
 def test_exit_codes_of_refusals_and_failures(capsys, error, code, sentence):
-    with pytest.raises(typer.Exit) as ended, command.guarded(Console(width=200), debug=False):
+    with pytest.raises(typer.Exit) as ended, console.guarded(Console(width=200), debug=False):
         raise error
     assert ended.value.exit_code == code
     assert sentence in capsys.readouterr().out
 
 
 def test_an_exit_code_that_was_chosen_stays():
-    with pytest.raises(typer.Exit) as ended, command.guarded(Console(), debug=False):
+    with pytest.raises(typer.Exit) as ended, console.guarded(Console(), debug=False):
         raise typer.Exit(130)
     assert ended.value.exit_code == 130
 
 
 def test_a_bug_is_no_refusal():
-    with pytest.raises(AssertionError), command.guarded(Console(), debug=False):
+    with pytest.raises(AssertionError), console.guarded(Console(), debug=False):
         raise AssertionError
 
 
@@ -310,7 +310,7 @@ def test_an_address_where_no_cluster_answers_is_refused_at_once(tmp_path, monkey
 
 def test_more_gpus_than_the_machine_has_are_refused_before_a_cluster_is_started(tmp_path, monkeypatch):
     monkeypatch.setenv("NUM_GPUS", "2")
-    monkeypatch.setattr(sweep.model_names, "check", lambda name: None)
+    monkeypatch.setattr(sweep.names, "check", lambda name: None)
     monkeypatch.setattr("ray.init", lambda **options: pytest.fail("a cluster was started"))
     file = tmp_path / "pocket_on_gpus.py"
     file.write_text(POCKET_ON_GPUS, encoding="utf8")

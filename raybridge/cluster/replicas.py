@@ -21,9 +21,9 @@ from torch import Tensor
 
 from raybridge.cluster.session import NAMESPACE
 from raybridge.data import Split
-from raybridge.evaluation import answer, in_order
-from raybridge.models import Models
-from raybridge.requests import Request, problems_of, requests_for
+from raybridge.evaluation.answering import answer, in_order
+from raybridge.evaluation.models import Models
+from raybridge.evaluation.setting import Request, problems_of, requests_for
 from raybridge.scales import Resources
 from raybridge.trial import Trial
 

@@ -7,15 +7,14 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import ray
 
+from raybridge import HOUSE
 from raybridge.scales import Resources
 
 NAMESPACE = "raybridge"
-HOUSE = Path(__file__).parents[2]
 NOT_SENT = [".venv", ".git", "ray_results"]  # of the house, to the machines of an existing cluster
 SPARE_CPUS = 0.1  # the Tune trials' own drivers
 

@@ -23,15 +23,15 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from raybridge import lm
 from raybridge.cluster.replicas import ReplicaEvaluations, ReplicaPool, find_replicas
-from raybridge.command import sentence
 from raybridge.config import rebuild
-from raybridge.launches import Timing
-from raybridge.provenance import provenance_of
+from raybridge.console import sentence
+from raybridge.evaluation.provenance import provenance_of
+from raybridge.models import lm
 from raybridge.results import Results, TrialRun
+from raybridge.results.launch import Timing
 from raybridge.scales import Resources
-from raybridge.train import train
+from raybridge.training.loop import train
 from raybridge.trial import Trial
 from raybridge.world import World
 

@@ -18,8 +18,8 @@ from raybridge.cluster.replicas import ReplicaPool, start_replicas
 from raybridge.cluster.trainer import Job, drive
 from raybridge.config import resolve
 from raybridge.data import Split
-from raybridge.evaluation import in_order
-from raybridge.requests import baseline_requests, problems_of
+from raybridge.evaluation.answering import in_order
+from raybridge.evaluation.setting import baseline_requests, problems_of
 from raybridge.results import Results
 from raybridge.scales import Resources
 from raybridge.trial import Trial

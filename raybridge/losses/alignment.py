@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raybridge.losses import Batch, Bridge, FromTheStart, check_positive
+from raybridge.losses import FromTheStart, check_positive
+from raybridge.losses.bridge import Batch, Bridge
 from raybridge.translators.anchor import picks
 from raybridge.translators.options import check_stands_evenly
 

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raybridge.losses import Batch, Bridge, check_positive, check_shared, cut
+from raybridge.losses import check_positive, check_shared
+from raybridge.losses.bridge import Batch, Bridge, cut
 from raybridge.losses.next_token import answer_nll
 
 

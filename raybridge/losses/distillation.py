@@ -15,8 +15,9 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from raybridge.lm import FrozenLM, in_chunks
-from raybridge.losses import Batch, Bridge, FromTheStart, check_positive, check_shared
+from raybridge.losses import FromTheStart, check_positive, check_shared
+from raybridge.losses.bridge import Batch, Bridge
+from raybridge.models.lm import FrozenLM, in_chunks
 
 CHUNK = 1024  # answer positions whose logits exist at one time, for teacher and student
 

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raybridge.errors import unknown
-from raybridge.losses import Batch, Bridge, FromTheStart, check_positive
+from raybridge.losses import FromTheStart, check_positive
+from raybridge.losses.bridge import Batch, Bridge
 from raybridge.translators.anchor import picks
 from raybridge.translators.dit import DiTModule
 

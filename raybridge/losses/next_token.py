@@ -10,10 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from raybridge.losses import SHARED_TOKENS, Batch, Bridge, FromTheStart, check_positive, check_shared, cut
+from raybridge.losses import FromTheStart, check_positive, check_shared
+from raybridge.losses.bridge import SHARED_TOKENS, Batch, Bridge, cut
 from raybridge.translators.options import OntoTextModule
-
-REPEAT_CUE = "\nRepeat:"  # what asks the target to write its question again
 
 
 def answer_nll(bridge: Bridge, max_tokens: int) -> Tensor:

@@ -13,7 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from raybridge.losses import Batch, Bridge, check_positive
+from raybridge.losses import check_positive
+from raybridge.losses.bridge import Batch, Bridge
 from raybridge.losses.distillation import states_kl
 
 

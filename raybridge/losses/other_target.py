@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from raybridge.losses import Batch, Bridge, Loss, check_positive
+from raybridge.losses import Loss, check_positive
+from raybridge.losses.bridge import Batch, Bridge
 from raybridge.losses.next_token import AnswerNLL
 
 

@@ -22,15 +22,17 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from evaluators.pocket import Pocket
-from raybridge import checkpoint, files, model_names
-from raybridge import lm as lms
-from raybridge.decode import greedy
-from raybridge.losses.next_token import REPEAT_CUE
-from raybridge.pieces import pad
+from raybridge.models import lm as lms
+from raybridge.models import names
+from raybridge.models.decode import greedy
+from raybridge.models.pieces import pad
+from raybridge.models.prompts import REPEAT_CUE, frame
 from raybridge.pocket.models import Member, model, tokenizer
 from raybridge.pocket.problems import drafts
-from raybridge.prompts import frame
+from raybridge.results import files
 from raybridge.statistics import wilson
+from raybridge.training import checkpoint
+from raybridge.translators.weights import copy_of
 
 BEFORE, AFTER = Pocket.before, Pocket.after
 REPEATED = 0.2  # share of documents that repeat their question
@@ -122,7 +124,7 @@ def save_state(folder: Path, lm: PreTrainedModel, optimizer: torch.optim.Optimiz
     aside = folder / TRAINING / ".new"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    for name, content in checkpoint.pack(checkpoint.copy_of(lm), optimizer, {"step": step}).items():
+    for name, content in checkpoint.pack(copy_of(lm), optimizer, {"step": step}).items():
         (aside / name).write_bytes(content)
     aside.rename(folder / TRAINING / f"step_{step:06d}")
     for path in old:
@@ -180,7 +182,7 @@ def table(card: dict[str, dict[str, Any]]) -> Table:
 def main(
     out: Annotated[
         Path, typer.Option(help="where the two models go; one that is there already is only measured")
-    ] = model_names.POCKET,
+    ] = names.POCKET,
     steps: Annotated[int, typer.Option(help="optimizer steps a model")] = 6000,
     seed: int = 7,
 ) -> None:

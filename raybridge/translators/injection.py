@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raybridge.pieces import Piece
+from raybridge.models.pieces import Piece
 from raybridge.translators import TranslatorModule
 from raybridge.translators.anchor import placed
 from raybridge.translators.options import OntoText, OntoTextModule

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from raybridge import byte_lm, model_names
 from raybridge.errors import unknown
+from raybridge.models import byte_lm, names
 from raybridge.translators import Translator, TranslatorModule
 from raybridge.translators.bottlenecked import Block
 from raybridge.translators.options import OntoText, Option
@@ -83,7 +83,7 @@ class InterlinguaModule(TranslatorModule):
         self.norm = Norm(config.width)
         self.to_latent = nn.Linear(config.width, config.latent_width)
         self.adapter = Adapter(config.latent_width, target_dim)
-        self.others = nn.ModuleList(Adapter(config.latent_width, model_names.width_of(name)) for name in config.also)
+        self.others = nn.ModuleList(Adapter(config.latent_width, names.width_of(name)) for name in config.also)
 
     def latents(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
         """Z (B, M, Z): what every target reads."""

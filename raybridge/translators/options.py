@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raybridge.pieces import Piece
+from raybridge.models.pieces import Piece
 from raybridge.translators import Translator, TranslatorModule
 from raybridge.translators.parts import zero_linear
 

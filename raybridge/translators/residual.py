@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from raybridge.pieces import Piece
+from raybridge.models.pieces import Piece
 from raybridge.translators import TranslatorModule
 from raybridge.translators.anchor import placed
 from raybridge.translators.options import OntoText, OntoTextModule

@@ -1,0 +1,205 @@
+"""Two arms on the same problems: which evaluations they come from, and what the statistics say of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from raybridge.config import fingerprint
+from raybridge.errors import unknown
+from raybridge.results import Results, TrialRun
+from raybridge.statistics import Comparison, aa_band, compare, corrected, minimum_detectable_effect, verdict
+
+REPLICATES = "replicates"  # the sweep whose trials differ in their seed alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """An arm of a trial at a step, by one reading, on the problems that are compared."""
+
+    trial: str
+    arm: str
+    step: int
+    reading: str
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """B against A. band: the A/A band that the verdict was held against, where one is known."""
+
+    a: Side
+    b: Side
+    result: Comparison
+    band: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One side as it is asked for: an arm of a trial's evaluation, at its last step if none is given."""
+
+    run: TrialRun
+    arm: str
+    on: str
+    split: str = "test"
+    step: int | None = None
+
+    def scores(self) -> tuple[int, pd.DataFrame]:
+        """(step, scores by problem, a column a reading)."""
+        step, samples = samples_of(self.run, self.on, self.split, self.step)
+        return step, arm_scores(samples, self.arm, self.run.path.name)
+
+    def __str__(self) -> str:
+        return f"{self.run.path.name} ({self.arm})"
+
+
+def compare_readings(a: Asked, b: Asked, *, shared: bool = False, bands: Mapping[str, float] | None = None) -> list[Compared]:
+    """Compare b with a by every reading, p Holm-corrected over the readings; `bands` has the A/A band of each."""
+    return _corrected(_sides(a, b, shared=shared), bands or {})
+
+
+def band_of(results: Results, on: str, split: str, arm: str) -> dict[str, float]:
+    """The A/A band of an arm by each reading, from a sweep named `replicates`; empty where there is none.
+
+    Its trials that differ in name and seed alone are one group; each counts with its best step on dev.
+    """
+    plan = results.sweep(REPLICATES).plan()
+    groups: dict[str, dict[str, list[float]]] = {}
+    for asked in (plan or {}).get("trials", []):
+        run = results.find(asked["fingerprint"])
+        if run is None or (result := run.result()) is None:
+            continue
+        group = fingerprint({key: value for key, value in run.config.items() if key not in ("name", "seed")})
+        rows = run.evals()
+        rows = rows[(rows["evaluator"] == on) & (rows["split"] == split) & (rows["arm"] == arm)]
+        for row in rows[rows["step"] == result["best_step"]].to_dict("records"):
+            groups.setdefault(row["reading"], {}).setdefault(group, []).append(row["accuracy"])
+    bands = {reading: aa_band(*scores.values()) for reading, scores in groups.items()}
+    return {reading: band for reading, band in bands.items() if band is not None}
+
+
+def findings(run: TrialRun, on: str, bridge: str) -> list[Compared]:
+    """An imported run by its first reading: final against peak, and bridge against both models; p corrected over these.
+
+    A final that is the peak itself is not compared with it.
+    """
+    result = run.result()
+    assert result is not None
+    final = Asked(run=run, arm=bridge, on=on)
+    peak = Asked(run=run, arm=bridge, on=on, step=result["peak_step"])
+    others = [Asked(run=run, arm=arm, on=on) for arm in ("target", "source")]
+    earlier = [] if result["peak_step"] == final.scores()[0] else [peak]
+    return _corrected([_sides(one, final, shared=True)[0] for one in (*earlier, *others)])
+
+
+def sentence(one: Compared) -> str:
+    """A comparison in words; the word itself comes from the tests and from nothing else."""
+    a, b, told = one.a, one.b, one.result
+    if (a.trial, a.arm) == (b.trial, b.arm):
+        asked = f"{b.arm} at step {b.step} against step {a.step}"
+    else:
+        asked = f"{b.arm} against {a.arm} at step {b.step}" if a.trial == b.trial else f"{b.trial} against {a.trial}"
+    low, high = told.interval
+    said = (
+        f"{asked}, {b.reading}: {b.accuracy:.3f} against {a.accuracy:.3f}, difference {told.difference:+.3f} "
+        f"[{low:+.3f}, {high:+.3f}], {told.wins} won and {told.losses} lost of {told.n}, p {told.p:.2g} (Holm): {told.verdict}"
+    )
+    if (a.trial, a.arm) == (b.trial, b.arm):
+        said += {"tie": ", no degradation shown", "worse": ", a degradation", "better": ""}[told.verdict]
+    if one.band is not None:
+        inside = "inside" if abs(told.difference) <= one.band else "outside"
+        said += f" ({inside} the A/A band of {one.band:.3f})"
+    if told.verdict != "tie":
+        return said
+    effect = minimum_detectable_effect(told.n, discordant=max(told.wins + told.losses, 1) / told.n)
+    if effect == math.inf:
+        return said + f" ({told.n} problems that disagree this seldom cannot show a difference)"
+    return said + f" ({told.n} problems that disagree this often show a difference of {effect:.3f} four times in five)"
+
+
+Pair = tuple[Side, Side, list[float], list[float]]
+
+
+def _sides(a: Asked, b: Asked, *, shared: bool) -> list[Pair]:
+    """Both sides by each reading that both have, with their scores on the same problems."""
+    (step_a, scores_a), (step_b, scores_b) = a.scores(), b.scores()
+    if (a.run.path.resolve(), a.arm, step_a) == (b.run.path.resolve(), b.arm, step_b):
+        raise ValueError(f"{a} at step {step_a} on both sides; --arm-b, --step-a or --step-b chooses another")
+    left, right = paired(scores_a, scores_b, shared=shared, names=(str(a), str(b)))
+    return [
+        (
+            Side(trial=a.run.path.name, arm=a.arm, step=step_a, reading=reading, accuracy=float(left[reading].mean())),
+            Side(trial=b.run.path.name, arm=b.arm, step=step_b, reading=reading, accuracy=float(right[reading].mean())),
+            left[reading].tolist(),
+            right[reading].tolist(),
+        )
+        for reading in map(str, left)
+        if reading in right
+    ]
+
+
+def _corrected(pairs: Sequence[Pair], bands: Mapping[str, float] | None = None) -> list[Compared]:
+    compared = []
+    for (a, b, _, _), result in zip(pairs, corrected([compare(left, right) for _, _, left, right in pairs]), strict=True):
+        band = (bands or {}).get(a.reading)
+        word = verdict(result.difference, result.p, band=band)
+        compared.append(Compared(a=a, b=b, result=replace(result, verdict=word), band=band))
+    return compared
+
+
+def default_arm(run: TrialRun, on: str, split: str) -> str:
+    """The arm that a trial is compared by: soft tokens alone, or with text where there is nothing else."""
+    _, samples = samples_of(run, on, split)
+    arms = list(dict.fromkeys(samples["arm"]))
+    return next((arm for arm in ("bridged", "bridged_with_text") if arm in arms), arms[0])
+
+
+def samples_of(run: TrialRun, evaluator: str, split: str, step: int | None = None) -> tuple[int, pd.DataFrame]:
+    """(step, sample rows) of one evaluation of a trial; of its last one if no step is given."""
+    sampled = [(at, part) for name, part, at in run.sampled() if name == evaluator]
+    steps = sorted(at for at, part in sampled if part == split)
+    if not steps:
+        others = sorted({part for _, part in sampled})
+        there = f"; it was on {', '.join(others)} (--split)" if others else ""
+        elsewhere = sorted({f"{name} ({part})" for name, part, _ in run.sampled()})
+        if not others:
+            there = f"; it was on {', '.join(elsewhere)}" if elsewhere else ", nor on anything yet"
+        raise ValueError(f"{run.path.name} was not evaluated on {evaluator}, split {split}{there}")
+    chosen = steps[-1] if step is None else step
+    if chosen not in steps:
+        raise ValueError(f"{run.path.name} was not evaluated at step {chosen}; valid: {', '.join(map(str, steps))}")
+    frame = run.samples(evaluator, split, chosen)
+    assert frame is not None
+    return chosen, frame
+
+
+def arm_scores(samples: pd.DataFrame, arm: str, where: str) -> pd.DataFrame:
+    """Scores of one arm by problem, a column a reading."""
+    part = samples[samples["arm"] == arm]
+    if part.empty:
+        raise unknown("arm", arm, list(dict.fromkeys(samples["arm"])), where)
+    scores = part.set_index("problem").filter(regex="^score_").rename(columns=lambda column: column.removeprefix("score_"))
+    if scores.index.has_duplicates:
+        twice = scores.index[scores.index.duplicated()][0]
+        raise ValueError(f"{where}: problem {twice} was answered twice by {arm}")
+    if scores.isna().to_numpy().any():
+        raise ValueError(f"{where}: {int(scores.isna().any(axis=1).sum())} problems have no score from {arm}")
+    return scores
+
+
+def paired(a: pd.DataFrame, b: pd.DataFrame, *, shared: bool, names: tuple[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables of scores on the same problems in the same order; other problems are refused, or left out if `shared`."""
+    both = a.index.intersection(b.index)
+    if both.empty:
+        raise ValueError(
+            f"{names[0]} and {names[1]} were evaluated on different problems: they share none of {len(a)} and {len(b)}"
+        )
+    if not shared and not len(both) == len(a) == len(b):
+        raise ValueError(
+            f"{names[0]} and {names[1]} were evaluated on different problems: {len(a)} and {len(b)}, of which {len(both)} are "
+            "shared; --shared compares on those"
+        )
+    return a.loc[both], b.loc[both]

@@ -1,0 +1,300 @@
+"""A view of results as tidy tables: one row a trial, an evaluation or a logged step, each with the trial it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from raybridge.analysis.labels import flattened, group_of, labels_of, name_of, short
+from raybridge.analysis.measures import (
+    FROZEN_ARMS,
+    MORE_FROZEN_ARMS,
+    TRANSLATOR_ARMS,
+    baseline_key,
+    gaps_recovered,
+    of_first_reading,
+    stacked,
+    summarised,
+)
+from raybridge.config import fingerprint as fingerprint_of
+from raybridge.errors import unknown
+from raybridge.results import CONDITIONING, EVAL_COLUMNS, Results, TrialRun
+
+ATTENTION_BINS = 16  # equal parts of a question, by which attention is counted
+OF_THE_TRIAL = ["trial", "fingerprint", "label", "group", "seed", "pair", "K"]  # K: soft tokens of its translator
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The trials of a results folder, or those that one sweep asked for. Nothing here writes.
+
+    A group is the trials that differ in their seed alone; its label is what a figure calls it. Columns that start with
+    `config.` and `result.` are the resolved trial and its result.json, flattened.
+    """
+
+    results: Results
+    sweep: str | None = None
+
+    @cached_property
+    def named(self) -> dict[str, dict[str, str]]:
+        """What each sweep calls the trials that it asked for, by fingerprint: one that ran before has another name on disk."""
+        return {
+            folder.name: {one["fingerprint"]: one["name"] for one in (folder.plan() or {}).get("trials", [])}
+            for folder in self.results.sweeps()
+        }
+
+    @cached_property
+    def plans(self) -> dict[str, list[str]]:
+        """Fingerprints that each sweep asked for."""
+        return {sweep: list(names) for sweep, names in self.named.items()}
+
+    @cached_property
+    def runs(self) -> dict[str, TrialRun]:
+        """Each trial by its fingerprint, but for those that are left out."""
+        return {fingerprint: run for fingerprint, (run, _) in self._read.items() if fingerprint not in self.left_out}
+
+    @cached_property
+    def left_out(self) -> dict[str, str]:
+        """What cannot be read and therefore is in no figure, and why: trials by fingerprint, baselines by key."""
+        broken = {fingerprint: read for fingerprint, (_, read) in self._read.items()} | self._opened[1] | self._baselines
+        return {name: read for name, read in broken.items() if isinstance(read, str)}
+
+    @cached_property
+    def _opened(self) -> tuple[list[TrialRun], dict[str, str]]:
+        """The trials on disk, and what is wrong with those that cannot be opened, by directory name."""
+        broken: dict[str, str] = {}
+        return self.results.trials(broken), broken
+
+    @cached_property
+    def _read(self) -> dict[str, tuple[TrialRun, pd.DataFrame | str]]:
+        """Every trial that was asked for with its evaluations, or with what is wrong with its files."""
+        if self.sweep is not None and self.sweep not in self.plans:
+            raise unknown("sweep", self.sweep, self.plans, where=str(self.results.root))
+        found = {run.fingerprint: run for run in self._opened[0]}
+        asked = found if self.sweep is None else self.plans[self.sweep]
+        read: dict[str, tuple[TrialRun, pd.DataFrame | str]] = {}
+        for run in (found[fingerprint] for fingerprint in asked if fingerprint in found):
+            try:
+                _ = run.provenance, run.result()
+                read[run.fingerprint] = run, run.evals()
+            except ValueError as error:
+                read[run.fingerprint] = run, str(error)
+        return read
+
+    @cached_property
+    def _baselines(self) -> dict[str, pd.DataFrame | str]:
+        """Sample rows of every baseline on disk, without the texts, or what is wrong with the file."""
+        read: dict[str, pd.DataFrame | str] = {}
+        for key in self.results.baselines():
+            try:
+                samples = self.results.baseline(key, text=False)
+                assert samples is not None
+                read[key] = samples.assign(step=0)
+            except ValueError as error:
+                read[key] = str(error)
+        return read
+
+    def asked_by(self, sweep: str) -> set[str]:
+        """Fingerprints of what a figure about a sweep shows: its trials, or those of the sweep that was chosen instead."""
+        return set(self.plans.get(self.sweep or sweep, ())) & set(self.runs)
+
+    def of_sweep(self, sweep: str) -> pd.DataFrame:
+        """The trials that a sweep asked for, under the names that it gave them."""
+        asked = self.trials[self.trials["fingerprint"].isin(self.plans[sweep])]
+        trials = asked.assign(trial=asked["fingerprint"].map(self.named[sweep]))
+        return trials.assign(label=trials["group"].map(labels_of(trials)))
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """A row for each trial."""
+        sweeps: dict[str, list[str]] = {}
+        for sweep, fingerprints in self.plans.items():
+            for fingerprint in fingerprints:
+                sweeps.setdefault(fingerprint, []).append(sweep)
+        names = self.named.get(self.sweep or "", {})
+        rows = []
+        for fingerprint, run in self.runs.items():
+            config = run.config
+            result = run.result()
+            rows.append(
+                {
+                    "trial": names.get(fingerprint, run.name),
+                    "fingerprint": fingerprint,
+                    "group": fingerprint if config.get("imported") else group_of(config),
+                    "seed": float(config["seed"]) if config.get("seed") is not None else float("nan"),
+                    "pair": f"{short(config.get('source'))} to {short(config.get('target'))}",
+                    "K": (config.get("translator") or {}).get("soft_tokens"),
+                    "sweep": ",".join(sweeps.get(fingerprint, [])),
+                    "complete": result is not None,
+                    "imported": bool(config.get("imported")),
+                    **flattened(config, "config"),
+                    **flattened(result or {}, "result"),
+                }
+            )
+        results = [f"result.{key}" for key in ("peak", "peak_step", "best_step", "final", "degradation", "steps", "stopped")]
+        columns = [*OF_THE_TRIAL, "sweep", "complete", "imported", *results]
+        trials = pd.DataFrame(rows)
+        trials = trials.reindex(columns=[*columns, *(column for column in trials if column not in columns)])
+        trials["label"] = trials["group"].map(labels_of(trials))
+        return trials
+
+    @cached_property
+    def evals(self) -> pd.DataFrame:
+        """A row for each (trial, step, evaluator, split, arm, reading)."""
+        tables = {fingerprint: self._read[fingerprint][1] for fingerprint in self.runs}
+        return self._joined({one: table for one, table in tables.items() if isinstance(table, pd.DataFrame)}, EVAL_COLUMNS)
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """A row for each trial and logged step."""
+        return self._joined({fingerprint: run.metrics() for fingerprint, run in self.runs.items()}, ["step"])
+
+    @cached_property
+    def conditioning(self) -> pd.DataFrame:
+        """A row for each (trial, evaluator, kind, index) of the diagnostics that an evaluation left beside its samples."""
+        tables = {fingerprint: run.conditioning() for fingerprint, run in self.runs.items()}
+        return self._joined(tables, ["evaluator", *CONDITIONING])
+
+    @cached_property
+    def first_readings(self) -> pd.DataFrame:
+        """The evaluations by each benchmark's first reading, the one that selection and stopping use."""
+        return of_first_reading(self.evals)
+
+    @cached_property
+    def test(self) -> pd.DataFrame:
+        """Each trial on test: a row for each (trial, evaluator, arm, reading), its translator at its best step on dev.
+
+        Frozen arms are in it as they were kept, once for all trials that ask the same of the same model.
+        """
+        evals = self.evals[self.evals["split"] == "test"]
+        best = evals["fingerprint"].map(self.trials.set_index("fingerprint")["result.best_step"])
+        mine = evals["arm"].isin(TRANSLATOR_ARMS)
+        evals = evals[~mine | best.isna() | (evals["step"] == best)]
+        evals = stacked(self.frozen("test"), evals)
+        return evals.drop_duplicates(["fingerprint", "evaluator", "arm", "reading"], keep="last").reset_index(drop=True)
+
+    def frozen(self, split: str) -> pd.DataFrame:
+        """Rows like those of `evals`, at step 0, of every trial's arms that need no translator."""
+
+        @cache
+        def table(keys: tuple[str, ...]) -> pd.DataFrame:
+            return pd.DataFrame([row for key in keys for row in self._frozen_rows(key, split)])
+
+        rows = {fingerprint: table(tuple(self.baseline_keys(fingerprint, split).values())) for fingerprint in self.runs}
+        return self._joined(rows, EVAL_COLUMNS)
+
+    @cached_property
+    def baseline_keys(self) -> Callable[[str, str], dict[str, str]]:
+        """(fingerprint, split) -> the key of each baseline on disk that belongs to a trial, by arm."""
+        return cache(self._baseline_keys)
+
+    def _baseline_keys(self, fingerprint: str, split: str) -> dict[str, str]:
+        config = self.runs[fingerprint].config
+        if config.get("imported"):
+            return {}
+        evaluator, named = name_of(config["evaluator"]), fingerprint_of(config["evaluator"])
+        step, n = self._last_evaluated.get((fingerprint, evaluator, split), (None, 0))
+        asked = (split, named, config.get(f"{split}_problems"), n)  # n: a trial may have been evaluated on more than it asks
+        if asked not in self._problems and step is not None:
+            samples = self.runs[fingerprint].samples(evaluator, split, step, text=False)
+            if samples is not None:
+                self._problems[asked] = list(dict.fromkeys(samples["problem"]))
+        if step is None or asked not in self._problems:
+            return {}
+        arms, problems = (*FROZEN_ARMS, *MORE_FROZEN_ARMS), self._problems[asked]
+        keys = {arm: baseline_key(arm, config, evaluator, split, problems) for arm in arms}
+        return {arm: key for arm, key in keys.items() if isinstance(self._baselines.get(key), pd.DataFrame)}
+
+    @cached_property
+    def _last_evaluated(self) -> dict[tuple[Any, ...], tuple[int, int]]:
+        """Step and n of each (fingerprint, evaluator, split) at which a translator was evaluated last."""
+        evals = self.evals[self.evals["arm"].isin(TRANSLATOR_ARMS)]
+        last = evals.sort_values("step", kind="stable").groupby(["fingerprint", "evaluator", "split"])[["step", "n"]].last()
+        return {key: (step, n) for key, step, n in zip(last.index, last["step"], last["n"], strict=True)}
+
+    @cached_property
+    def _problems(self) -> dict[tuple[Any, ...], list[str]]:
+        """Problem ids by what was asked for, so that a thousand trials on the same problems read them once."""
+        return {}
+
+    @cached_property
+    def _frozen_rows(self) -> Callable[[str, str], list[dict[str, Any]]]:
+        """Summary rows of a baseline, once for all trials that share it."""
+
+        @cache
+        def rows(key: str, split: str) -> list[dict[str, Any]]:
+            evaluator = key.split("-", 1)[1].rsplit("-", 2)[0]
+            return summarised(self._baseline(key, False), step=0, split=split, evaluator=evaluator)
+
+        return rows
+
+    @cached_property
+    def _baseline(self) -> Callable[[str, bool], pd.DataFrame]:
+        """(key, with texts?) -> sample rows of a baseline, once for all trials that share it."""
+
+        @cache
+        def rows(key: str, text: bool) -> pd.DataFrame:
+            samples = self.results.baseline(key) if text else self._baselines[key]
+            assert isinstance(samples, pd.DataFrame)
+            return samples.assign(step=0)
+
+        return rows
+
+    @cached_property
+    def scores(self) -> Callable[[str, str], pd.DataFrame]:
+        """`answers` on test without the texts, kept: several figures ask for the same ones."""
+        return cache(lambda fingerprint, evaluator: self.answers(fingerprint, evaluator, text=False))
+
+    @cached_property
+    def gaps(self) -> Callable[[str, str], dict[str, tuple[float, float, float]]]:
+        """Gap recovered on test by each arm of a trial: (gap, low, high)."""
+        return cache(lambda fingerprint, evaluator: gaps_recovered(self.scores(fingerprint, evaluator)))
+
+    def answers(self, fingerprint: str, evaluator: str, *, split: str = "test", text: bool = True) -> pd.DataFrame:
+        """Sample rows of a trial on a split, frozen arms included, its translator at its best step."""
+        run = self.runs[fingerprint]
+        steps = [step for name, part, step in run.sampled() if (name, part) == (evaluator, split)]
+        best = (run.result() or {}).get("best_step")
+        parts = [self._baseline(key, text) for key in self.baseline_keys(fingerprint, split).values()]
+        for step in steps:
+            samples = run.samples(evaluator, split, step, text=text)
+            if samples is not None:
+                ours = samples["arm"].isin(TRANSLATOR_ARMS) & (step != best) & (best is not None)
+                parts.append(samples[~ours].assign(step=step))
+        if not parts:
+            return pd.DataFrame(columns=["problem", "arm", "step"])
+        rows = pd.concat(parts, ignore_index=True)
+        return rows.drop_duplicates(["problem", "arm"], keep="last").reset_index(drop=True)
+
+    def best_on_dev(self, evals: pd.DataFrame) -> pd.DataFrame:
+        """Of rows on test, those of the configuration that was best on dev for its pair, benchmark and K."""
+        if evals.empty:
+            return evals
+        keys = ["pair", "evaluator", "K"]
+        peak = evals["fingerprint"].map(self.trials.set_index("fingerprint")["result.peak"]).astype(float)
+        peaks = evals.assign(peak=peak.fillna(-1.0)).groupby([*keys, "label"], dropna=False)["peak"].mean().reset_index()
+        best = peaks.sort_values("peak", ascending=False, kind="stable").drop_duplicates(keys)  # of equals, the first by name
+        return evals.merge(best[[*keys, "label"]], on=[*keys, "label"])
+
+    def samples(self, fingerprint: str, evaluator: str, split: str, step: int) -> pd.DataFrame | None:
+        """The sample rows of one evaluation of a trial, or None."""
+        return self.runs[fingerprint].samples(evaluator, split, step)
+
+    def provenance(self, fingerprint: str) -> dict[str, Any]:
+        """Where a trial's numbers come from."""
+        return self.runs[fingerprint].provenance
+
+    def _joined(self, tables: Mapping[str, pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+        """The tables of all trials under one another, each row with the trial it belongs to."""
+        kept = {fingerprint: table for fingerprint, table in tables.items() if len(table)}
+        if not kept:
+            return pd.DataFrame(columns=[*OF_THE_TRIAL, *columns])
+        table = pd.concat(kept.values(), ignore_index=True)
+        place = {fingerprint: number for number, fingerprint in enumerate(self.trials["fingerprint"])}
+        rows = np.repeat([place[fingerprint] for fingerprint in kept], [len(part) for part in kept.values()])
+        return pd.concat([self.trials[OF_THE_TRIAL].iloc[rows].reset_index(drop=True), table], axis=1)

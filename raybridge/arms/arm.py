@@ -1,0 +1,121 @@
+"""What an arm is: facts that tables, figures and the evaluation ask for, and what it puts in the question's place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, Self
+
+# Okabe and Ito's colours, which colour-blind readers tell apart; line styles and markers tell them apart in grey.
+BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
+GREY, BLACK = "#7F7F7F", "#000000"
+PLAIN_LOOK: Mapping[str, Any] = {"color": GREY, "linestyle": ":", "marker": "."}  # of an arm that says nothing of its look
+
+Member = Literal["source", "target"]
+
+
+class Crossing(Protocol):
+    """What crosses from source to target for the problems of a batch, with its own controls. Soft tokens are the first kind.
+
+    Where nothing was written, as in an arm without a translator, only the controls that need nothing can be had.
+    """
+
+    def __len__(self) -> int:
+        """Problems."""
+
+    def zero(self) -> Self:
+        """Nothing in its place: the same size, and no content."""
+
+    def noise(self) -> Self:
+        """Noise of the size that the target expects, seeded by each problem's id."""
+
+    def rows(self, order: Sequence[int]) -> Self:
+        """What was written for other problems: for problem i that of problem order[i]."""
+
+    def mean_of_others(self) -> Self:
+        """For each problem the mean of what was written for all others."""
+
+    def through_wire(self, form: str) -> Self:
+        """As it arrives at the other end, in a wire format."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """What an arm may make text of: the questions of a batch, and by arm the answers that it asked to be handed."""
+
+    questions: Sequence[str]
+    answers: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to answer, or one that should fail.
+
+    answered_by: the model that writes the answer. trained: it needs a translator's weights; an arm without them is frozen: its
+    rows are the same for every trial, computed once. in_sweeps: the splits on which every sweep evaluates it.
+    of_k: its rows depend on the number of soft tokens. reads_text: it reads text alone, with the exemplars; no soft tokens.
+    cut_to_k: its text is cut to as many tokens as there are soft tokens. of_batch: its rows depend on the batch's other
+    problems. passes_on: arms whose answers it is handed. chooses: its answer is one of those, by `choose`. wire: the format its
+    soft tokens travel in. borrows: the arm of another trial, one of the translator `of_translator`, whose rows stand for it.
+    control: it should fail. against: the arm that it must beat. look: of matplotlib. order: its place in tables and figures.
+    """
+
+    name: str
+    answered_by: Member = "target"
+    trained: bool = False
+    in_sweeps: tuple[str, ...] = ()
+    of_k: bool = False
+    reads_text: bool = False
+    cut_to_k: bool = False
+    of_batch: bool = False
+    passes_on: tuple[str, ...] = ()
+    chooses: bool = False
+    wire: str = "fp16"
+    borrows: str | None = None
+    of_translator: str | None = None
+    control: bool = False
+    against: str | None = "no_context"
+    look: Mapping[str, Any] = field(default_factory=lambda: PLAIN_LOOK)
+    order: int = 500
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ValueError(f"arm {self.name!r}: the name must be letters, digits and underscores")
+        if self.reads_text and self.trained:
+            raise ValueError(f"arm {self.name}: an arm that reads text alone needs no translator's weights")
+        if self.control and self.against is not None:
+            raise ValueError(f"arm {self.name}: a control is beaten and beats nothing; set against to None")
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether its rows are the same for every trial."""
+        return not self.trained
+
+    @property
+    def words(self) -> str:
+        """Its name as a reader sees it."""
+        return self.name.replace("_", " ")
+
+    def texts(self, given: Texts) -> Sequence[str]:
+        """What it puts in the question's place as text, one a problem; empty for none."""
+        return [""] * len(given.questions)
+
+    def soft(self, written: Crossing, *, seed: int) -> Crossing | None:
+        """What it takes of that which the translator wrote; None for nothing. seed: the trial's."""
+        return None
+
+    def choose(self, scores: Mapping[Member, Mapping[str, Sequence[float]]]) -> list[str]:
+        """The arm whose answer it takes for each problem, from how likely each model finds each handed answer."""
+        raise NotImplementedError  # an arm that chooses defines it
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithQuestion(Arm):
+    """An arm that reads the question itself."""
+
+    def texts(self, given: Texts) -> Sequence[str]:
+        """The questions."""
+        return given.questions

@@ -1,0 +1,139 @@
+"""What the commands share: a sentence and an exit code where something is wrong, tables whole in any width, progress."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+USAGE, FAILURE = 2, 1
+EVERY = 60.0  # seconds between two lines on an arm that is not done, in a log file
+
+
+@contextmanager
+def guarded(console: Console, *, debug: bool) -> Iterator[None]:
+    """Turn a refusal into a sentence: exit 2 for what a person can mend in the call, 1 for what failed on the way."""
+    try:
+        yield
+    except typer.Exit:  # a RuntimeError by descent: an exit code that was chosen is no failure
+        raise
+    except (ValueError, RuntimeError, OSError) as error:
+        if debug:
+            raise
+        console.print(f"[red]error[/red] {escape(sentence(error))}", soft_wrap=True, highlight=False)
+        raise typer.Exit(USAGE if isinstance(error, ValueError) else FAILURE) from None
+
+
+def sentence(error: Exception) -> str:
+    """What happened, for a person."""
+    if isinstance(error, OSError):
+        full = "the disk is full; what was complete is kept, and the same command goes on from there"
+        what = full if error.errno == errno.ENOSPC else error.strerror or type(error).__name__
+        return f"{what}: {error.filename}" if error.filename else what
+    return str(error)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table whole: where it is too wide, in parts that each repeat the first column, for no digit may be cut off."""
+    for part in _parts(table, console):
+        console.print(part)
+
+
+def _parts(table: Table, console: Console) -> list[Table]:
+    """The table, or tables of as many of its columns as fit."""
+    free = console.options.update(max_width=10_000)
+    if Measurement.get(console, free, table).maximum <= console.width or len(table.columns) < 2:
+        return [table]
+    chosen: list[list[int]] = [[]]
+    for column in range(1, len(table.columns)):
+        part = _of_columns(table, [0, *chosen[-1], column])
+        if chosen[-1] and Measurement.get(console, free, part).maximum > console.width:
+            chosen.append([])
+        chosen[-1].append(column)
+    parts = [_of_columns(table, [0, *columns]) for columns in chosen]
+    for part in parts[1:]:
+        part.title = None
+    return parts
+
+
+def _of_columns(table: Table, columns: Sequence[int]) -> Table:
+    part = Table(title=table.title, box=table.box, title_justify=table.title_justify, padding=table.padding)
+    for column in columns:
+        old = table.columns[column]
+        part.add_column(old.header, justify=old.justify, no_wrap=True, overflow="fold")
+    cells = [list(table.columns[column].cells) for column in columns]
+    for row, values in zip(table.rows, zip(*cells, strict=True), strict=True):
+        part.add_row(*values, style=row.style)
+    return part
+
+
+@contextmanager
+def progress_of(console: Console, arms: Sequence[str], count: int, *, quiet: bool) -> Iterator[Callable[[str, int], None]]:
+    """A function (arm, problems more that are done): a progress bar for each arm; in a log file, lines."""
+    if quiet:
+        yield lambda arm, done: None
+    elif console.is_terminal:
+        with _bars(console, arms, count) as tell:
+            yield tell
+    else:
+        yield _lines(console, arms, count)
+
+
+def _lines(console: Console, arms: Sequence[str], count: int) -> Callable[[str, int], None]:
+    """A line when an arm is done, and one a minute until then. The first word on an arm is of what was kept."""
+    done = dict.fromkeys(arms, 0)
+    kept: dict[str, int] = {}
+    began: dict[str, float] = {}
+    said = time.monotonic()
+
+    def tell(arm: str, more: int) -> None:
+        nonlocal said
+        if arm not in done:
+            return
+        now = time.monotonic()
+        done[arm] += more
+        kept.setdefault(arm, more)
+        began.setdefault(arm, now)
+        if done[arm] < count and now - said < EVERY:
+            return
+        said = now
+        fresh, spent = done[arm] - kept[arm], now - began[arm]
+        rate = f", {fresh / spent:,.1f} problems/s" if fresh and spent else ""
+        before = f", {kept[arm]} kept from before" if kept[arm] else ""
+        console.print(f"{arm}: {done[arm]} of {count} problems{rate}{before}", highlight=False, markup=False)
+
+    return tell
+
+
+class _Rate(ProgressColumn):
+    """Problems a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate, or a dash while it is not known."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.1f} problems/s" if speed else "-")
+
+
+@contextmanager
+def _bars(console: Console, arms: Sequence[str], count: int) -> Iterator[Callable[[str, int], None]]:
+    """A progress bar for each arm."""
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()]
+    with Progress(*columns, console=console) as progress:
+        tasks = {arm: progress.add_task(arm, total=count, start=False) for arm in arms}
+
+        def tell(arm: str, done: int) -> None:
+            if arm in tasks:
+                progress.start_task(tasks[arm])
+                progress.advance(tasks[arm], done)
+
+        yield tell

@@ -1,0 +1,1 @@
+"""Runs of earlier implementations: read, checked, graded and taken into the results."""

@@ -1,0 +1,100 @@
+"""Earlier runs join ray_results/, marked as imported."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from raybridge.config import fingerprint, resolve
+from raybridge.data import Evaluator
+from raybridge.evaluation.earlier.records import MISSING, Evaluation, Recorded, runs_on
+from raybridge.results import Results, TrialRun
+from raybridge.statistics import wilson
+
+
+def write_run(recorded: Recorded, results: Results, evaluator: Evaluator) -> TrialRun:
+    """Write a run into the results; writing it again changes nothing."""
+    options = dict(recorded.log.config)
+    config = {
+        "imported": True,
+        "source": options.pop("source_model", None),
+        "target": options.pop("target_model", None),
+        "translator": {"soft_tokens": recorded.log.soft_tokens},
+        "evaluator": resolve(evaluator),
+        "seed": options.pop("seed", None),
+        "recorded": options,
+    }
+    run = results.open_trial(
+        name=recorded.name,
+        fingerprint=fingerprint({**config, "files": recorded.digests}),
+        config=config,
+        provenance={"imported": True, "files": recorded.digests, "notes": list(recorded.notes)},
+    )
+    logged = set(run.metrics()["step"])
+    for step, loss in recorded.log.losses.items():
+        if step not in logged:
+            run.append_metrics({"step": step, "loss": loss})
+    for one in recorded.evaluations:
+        run.write_samples(evaluator.name, "test", one.step, one.samples)
+    run.add_evals(row for one in recorded.evaluations for row in eval_rows(one, evaluator))
+    run.finish(_result(recorded, run, evaluator.readings))
+    return run
+
+
+def eval_rows(one: Evaluation, evaluator: Evaluator) -> Iterator[dict[str, Any]]:
+    """Rows of evals.parquet; ran_on counts the completions in which decoding as we do it would have stopped."""
+    for arm, part in one.samples.groupby("arm", sort=False):
+        ran_on = sum(runs_on(completion, evaluator) for completion in part["completion"])
+        for reading in evaluator.readings:
+            n, score = len(part), float(part[f"score_{reading}"].sum())
+            low, high = wilson(round(score), n)
+            yield {
+                "step": one.step,
+                "evaluator": evaluator.name,
+                "split": "test",
+                "arm": arm,
+                "reading": reading,
+                "n": n,
+                "correct": score,
+                "accuracy": score / n,
+                "low": low,
+                "high": high,
+                "invalid": int(part[f"answer_{reading}"].isna().sum()),
+                **dict.fromkeys((*MISSING, "seconds"), math.nan),
+                "soft_tokens": part["soft_tokens"].iloc[0],
+                "ran_on": ran_on,
+                "recorded_as": one.label,
+                "imported": True,
+            }
+
+
+def _result(recorded: Recorded, run: TrialRun, readings: Sequence[str]) -> dict[str, Any]:
+    """result.json: peak over the evaluations during training, final from the last one."""
+    first = readings[0]
+    evals = run.evals()
+    bridged = evals[(evals["arm"] == recorded.bridge) & (evals["reading"] == first)].set_index("step")["accuracy"]
+    during = [one.step for one in recorded.evaluations if one.label != "final"]
+    last = recorded.evaluations[-1].step
+    peak_step = max(during or [last], key=lambda step: (bridged[step], -step))
+    final = evals[evals["step"] == last]
+    return {
+        "name": run.name,
+        "fingerprint": run.fingerprint,
+        "imported": True,
+        "steps": recorded.log.last_step if recorded.log.last_step is not None else last,
+        "stopped": recorded.log.stopped,
+        "reason": recorded.log.reason,
+        "peak": bridged[peak_step],
+        "peak_step": peak_step,
+        "final": bridged[last],
+        "degradation": bridged[peak_step] - bridged[last],
+        "test": {
+            arm: {
+                row.reading: {"accuracy": row.accuracy, "n": row.n, "low": row.low, "high": row.high}
+                for row in part.itertuples()
+            }
+            for arm, part in final.groupby("arm")
+        },
+        "notes": list(recorded.notes),
+    }

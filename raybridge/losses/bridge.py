@@ -1,0 +1,163 @@
+"""What a loss looks at: a batch in tokens, soft tokens in their place before the target, and what the target makes of them.
+
+Shapes: B problems of this worker, K soft tokens, D target width, T source positions, L source layers, S source width,
+A answer tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from raybridge.models.lm import FrozenLM
+from raybridge.models.pieces import Piece
+from raybridge.translators import TranslatorModule
+from raybridge.world import World
+
+SHARED_TOKENS = 256  # answer tokens that the losses of a step read in one pass of the target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One worker's share of a step, in tokens. The questions are rows for the source and rows for the target."""
+
+    source_questions: Sequence[Sequence[int]]
+    target_questions: Sequence[Sequence[int]]
+    answers: Sequence[Sequence[int]]
+    answer_pieces: Sequence[Sequence[str]]  # the answers' tokens as the tokenizer writes them
+    repeats: Sequence[Sequence[int]]  # the question as an answer to the repeat cue, with its end token
+    offset: int  # place of the first one in the global batch
+    others: Mapping[str, Batch] = field(default_factory=dict)  # the same problems in the tokens of other targets
+
+    def only(self, rows: Sequence[int]) -> Batch:
+        """Some consecutive rows of it."""
+        return Batch(
+            source_questions=[self.source_questions[row] for row in rows],
+            target_questions=[self.target_questions[row] for row in rows],
+            answers=[self.answers[row] for row in rows],
+            answer_pieces=[self.answer_pieces[row] for row in rows],
+            repeats=[self.repeats[row] for row in rows],
+            offset=self.offset + rows[0],
+            others={name: other.only(rows) for name, other in self.others.items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """A text that the target read after a prompt: the last hidden states that predict its tokens, and the tokens."""
+
+    target: FrozenLM
+    hidden_BAD: Tensor
+    ids_BA: Tensor
+    mask_BA: Tensor
+
+    def only(self, rows: slice, *, longest: int) -> Continuation:
+        """Some of the texts, none longer than so many tokens."""
+        hidden_BAD, ids_BA, mask_BA = (of_all[rows, :longest] for of_all in (self.hidden_BAD, self.ids_BA, self.mask_BA))
+        return Continuation(target=self.target, hidden_BAD=hidden_BAD, ids_BA=ids_BA, mask_BA=mask_BA)
+
+    @cached_property
+    def nll(self) -> Tensor:
+        """NLL of each token; zero where the mask is."""
+        return self.target.states_nll(self.hidden_BAD, self.ids_BA, self.mask_BA)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bridge:
+    """What a loss looks at: the translator, the soft tokens it wrote, the target, and the prompt around their place.
+
+    What the target makes of them is computed when the first loss asks for it and kept for the others. together: whether this
+    step's losses ask for answers and for repetitions; one pass then reads both: starting a pass takes as long as it computes.
+    """
+
+    module: TranslatorModule
+    states_BTLS: Tensor
+    mask_BT: Tensor
+    soft_BKD: Tensor
+    target: FrozenLM
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    after_repeat: tuple[int, ...]
+    batch: Batch
+    world: World
+    seed: int
+    step: int
+    together: bool = False
+    others: Mapping[str, Bridge] = field(default_factory=dict)  # the same latents before other targets
+
+    def prompt(self, *place: Piece, after: Sequence[int]) -> list[Piece]:
+        """The target's prompt with these pieces in the question's place."""
+        B = len(self.soft_BKD)
+        return [self.target.text_piece([self.before] * B), *place, self.target.text_piece([after] * B)]
+
+    def read(self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]]) -> Continuation:
+        """The target reads rows of tokens after the pieces."""
+        hidden_BAD, ids_BA, mask_BA = self.target.continuation_states(pieces, rows)
+        return Continuation(target=self.target, hidden_BAD=hidden_BAD, ids_BA=ids_BA, mask_BA=mask_BA)
+
+    def read_after_soft(self, after: Sequence[int], rows: Sequence[Sequence[int]]) -> Continuation:
+        """The target reads rows of tokens after the soft tokens and `after`."""
+        return self.read(self.prompt(self.soft, after=after), rows)
+
+    def only(self, rows: Sequence[int]) -> Bridge:
+        """The bridge of some consecutive problems of the share."""
+        part = slice(rows[0], rows[-1] + 1)
+        return replace(
+            self,
+            states_BTLS=self.states_BTLS[part],
+            mask_BT=self.mask_BT[part],
+            soft_BKD=self.soft_BKD[part],
+            batch=self.batch.only(rows),
+            others={name: other.only(rows) for name, other in self.others.items()},
+        )
+
+    @cached_property
+    def soft(self) -> Piece:
+        """The soft tokens as a piece of the target's prompt."""
+        return self.target.soft_piece(self.soft_BKD)
+
+    @cached_property
+    def question(self) -> Piece:
+        """The question as text, as a piece of the target's prompt."""
+        return self.target.text_piece(self.batch.target_questions)
+
+    @cached_property
+    def student(self) -> Continuation:
+        """The answers (first SHARED_TOKENS of each) after the soft tokens."""
+        if self.together:
+            return self._both[0]
+        return self.read_after_soft(self.after, cut(self.batch.answers, SHARED_TOKENS))
+
+    @cached_property
+    def repeated(self) -> Continuation:
+        """The questions (first SHARED_TOKENS of each) as the target repeats them after the soft tokens."""
+        if self.together:
+            return self._both[1]
+        return self.read_after_soft(self.after_repeat, cut(self.batch.repeats, SHARED_TOKENS))
+
+    @cached_property
+    def _both(self) -> tuple[Continuation, Continuation]:
+        B = len(self.soft_BKD)
+        answers, repeats = (cut(rows, SHARED_TOKENS) for rows in (self.batch.answers, self.batch.repeats))
+        pieces = [
+            self.target.text_piece([self.before] * 2 * B),
+            self.target.soft_piece(torch.cat([self.soft_BKD, self.soft_BKD])),
+            self.target.text_piece([self.after] * B + [self.after_repeat] * B, side="left"),
+        ]
+        both = self.read(pieces, [*answers, *repeats])
+        return both.only(slice(B), longest=max(map(len, answers))), both.only(slice(B, None), longest=max(map(len, repeats)))
+
+    @cached_property
+    def teacher(self) -> Continuation:
+        """The answers (first SHARED_TOKENS of each) after the question as text. No gradient."""
+        with torch.no_grad():
+            return self.read(self.prompt(self.question, after=self.after), cut(self.batch.answers, SHARED_TOKENS))
+
+
+def cut(rows: Sequence[Sequence[int]], length: int) -> list[Sequence[int]]:
+    """The first `length` tokens of each row."""
+    return [row[:length] for row in rows]

@@ -1,0 +1,1 @@
+"""Frozen language models: found by name, loaded, prompted, read and decoded."""

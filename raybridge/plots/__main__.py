@@ -1,0 +1,5 @@
+"""`python -m raybridge.plots`."""
+
+from raybridge.plots import app
+
+app()

@@ -1,0 +1,231 @@
+"""One self-contained HTML file: questions, tables, figures, examples, configs, provenance, cost and cautions."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from raybridge.analysis.cautions import cautions
+from raybridge.analysis.configurations import band_of, bridged_on_test
+from raybridge.analysis.measures import of_first_reading
+from raybridge.analysis.runs import Runs
+from raybridge.analysis.sweeps import changes, costs, differences, origins, outcomes
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 80rem; margin: 0 auto; padding: 1.5rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0; }
+h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; padding-bottom: .2rem; }
+h3 { margin: 1.6rem 0 .3rem; }
+nav a { margin-right: 1rem; }
+.quiet { color: #595959; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; white-space: nowrap; padding: .25rem .6rem .25rem 0; vertical-align: top; }
+td { border-bottom: 1px solid #e3e3e3; }
+th { border-bottom: 2px solid #333; vertical-align: bottom; }
+.number { text-align: right; }
+.figures { columns: 21rem; column-gap: 1.5rem; }
+figure { break-inside: avoid; margin: 0 0 1.8rem; font-size: .9rem; }
+figure img { width: 100%; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .5rem; margin: 0; font-size: .78rem; }
+.sides pre { max-height: 16rem; overflow-y: auto; }
+.sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr)); gap: .8rem; margin: .4rem 0 1.2rem; }
+.caution { border-left: 4px solid #b35900; padding-left: .7rem; margin: .8rem 0; }
+.caution ul { margin: .2rem 0; }
+summary { cursor: pointer; }
+"""
+READING = (
+    "Means over the seeds. Test: accuracy by the first reading with its 95% Wilson interval. Transfer: bridged against "
+    "shuffled soft tokens on the same test problems, paired, p Holm-corrected over the configurations. Gap recovered: share of "
+    "the way from the NLL without the question to that of its text; what shuffled recovers too is not the question."
+)
+EXAMPLES = 3  # of each kind
+FOLDED = 8  # cautions of one kind before they are folded away
+BRIDGES = ("bridged", "bridged_with_text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A figure as the report shows it."""
+
+    title: str
+    png: bytes
+    caption: str
+
+
+def report(runs: Runs, figures: Sequence[Drawn], missing: Sequence[str]) -> str:
+    """The whole page. `missing` says which figures have no data and what makes them."""
+    parts = {
+        "Cautions": said(lambda: caution_list(runs)),
+        "Sweeps": "".join(sweep_section(runs, name) for name in runs.plans if runs.sweep in (None, name)) or "<p>None.</p>",
+        "Figures": figure_list(figures, missing),
+        "Examples": said(lambda: example_list(runs)),
+        "Cost": table_html(costs(runs)),
+        "Provenance": table_html(origins(runs)),
+        "Trials": "".join(trial_section(runs, trial) for trial in runs.trials.to_dict("records")),
+    }
+    links = "".join(f'<a href="#{name.lower()}">{name}</a>' for name in parts)
+    body = "".join(f'<h2 id="{name.lower()}">{name}</h2>{html}' for name, html in parts.items())
+    count = f"{len(runs.trials)} trial{'s' if len(runs.trials) != 1 else ''}, {int(runs.trials['complete'].sum())} complete"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>raybridge report</title><style>{STYLE}</style></head><body><h1>raybridge report</h1>"
+        f'<p class="quiet">{count}</p><nav>{links}</nav>{body}</body></html>\n'
+    )
+
+
+def said(section: Callable[[], str]) -> str:
+    """A section, or the sentence that says which file it could not read."""
+    try:
+        return section()
+    except ValueError as error:
+        return f'<p class="caution">{escape(str(error))}</p>'
+
+
+def table_html(table: pd.DataFrame) -> str:
+    """A table; numbers to the right, what is missing as a dash."""
+    if table.empty:
+        return '<p class="quiet">None.</p>'
+    numeric = {column: pd.api.types.is_numeric_dtype(table[column]) for column in table}
+    head = "".join(f"<th{' class=number' if numeric[column] else ''}>{escape(str(column))}</th>" for column in table)
+    rows = "".join(
+        "<tr>" + "".join(f"<td{' class=number' if numeric[c] else ''}>{cell(row[c])}</td>" for c in table) + "</tr>"
+        for row in table.to_dict("records")
+    )
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def cell(value: Any) -> str:
+    """A value as a reader sees it."""
+    if value is None or (not isinstance(value, str) and pd.isna(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) >= 1 else f"{value:.3g}"
+    return escape(str(value))
+
+
+def caution_list(runs: Runs) -> str:
+    """Every caution, by kind; a long list is folded away."""
+    found = cautions(runs)
+    html = []
+    for kind, part in found.groupby("kind", sort=False):
+        items = "".join(f"<li>{escape(row['trial'])}: {escape(row['sentence'])}</li>" for row in part.to_dict("records"))
+        head = f"<b>{escape(str(kind))}</b>"
+        if len(part) > FOLDED:
+            head = f"<details><summary>{head}: {len(part)} cases</summary><ul>{items}</ul></details>"
+        else:
+            head += f"<ul>{items}</ul>"
+        html.append(f'<div class="caution">{head}</div>')
+    return "".join(html) or "<p>None found.</p>"
+
+
+def sweep_section(runs: Runs, name: str) -> str:
+    """A sweep's question, what came of its trials, and where its trials differ."""
+    question = runs.results.sweep(name).question() or ""
+    trials = runs.of_sweep(name)
+    return (
+        f"<h3>{escape(name)}</h3><p>{escape(question)}</p>{said(lambda: table_html(outcomes(runs, trials)))}"
+        f'<p class="quiet">{READING} {said(lambda: band(runs, trials))}</p>'
+        f"<p>Where its trials differ:</p>{table_html(differences(runs, trials))}"
+    )
+
+
+def band(runs: Runs, trials: pd.DataFrame) -> str:
+    """The A/A band of a sweep's trials on test in a sentence."""
+    width = band_of(bridged_on_test(runs, set(trials["fingerprint"])))
+    if width is None:
+        return "No two trials differ in their seed alone: there is no A/A band."
+    return f"A/A band: {width:.3f} of test accuracy; a ranking inside it is a tie."
+
+
+def figure_list(figures: Sequence[Drawn], missing: Sequence[str]) -> str:
+    """The figures with their captions in words, and those that have no data yet."""
+    drawn = "".join(
+        f'<figure><figcaption><b>{escape(one.title)}</b></figcaption><img alt="{escape(one.title + ". " + one.caption)}" '
+        f'src="data:image/png;base64,{base64.b64encode(one.png).decode()}"></figure>'
+        for one in figures
+    )
+    absent = "".join(f"<li>{escape(sentence)}</li>" for sentence in missing)
+    drawn = f'<div class="figures">{drawn}</div>'
+    return drawn + (f'<p class="quiet">Without data:</p><ul class="quiet">{absent}</ul>' if absent else "")
+
+
+def example_list(runs: Runs) -> str:
+    """Wins, losses and collapses of the configuration that was best on dev, completions side by side."""
+    test = of_first_reading(runs.test[runs.test["arm"].isin(BRIDGES)])
+    if test.empty:
+        return '<p class="quiet">None.</p>'
+    peaks = test["fingerprint"].map(runs.trials.set_index("fingerprint")["result.peak"]).astype(float)
+    html = []
+    for (pair, evaluator), part in test.assign(peak=peaks).groupby(["pair", "evaluator"]):
+        best = part.sort_values("peak", ascending=False, kind="stable").iloc[0]
+        answers = runs.answers(best["fingerprint"], best["evaluator"])
+        bridge = next(arm for arm in BRIDGES if arm in set(answers["arm"]))
+        kinds = examples(answers, bridge, f"score_{best['reading']}")
+        html.append(f"<h3>{escape(best['trial'])}: {escape(str(pair))}, {escape(str(evaluator))}</h3>")
+        for kind, problems in kinds.items():
+            html.append(f"<p><b>{escape(kind)}</b>: {len(problems)} problems</p>")
+            html += [sides(answers, problem, bridge, best["reading"]) for problem in problems[:EXAMPLES]]
+    return "".join(html)
+
+
+def examples(answers: pd.DataFrame, bridge: str, score: str) -> dict[str, list[str]]:
+    """Problems by what happened to them."""
+    scores = answers.pivot(index="problem", columns="arm", values=score)
+    text = scores["target"] if "target" in scores else pd.Series(0.0, index=scores.index)
+    right = scores[bridge] >= 1
+    completions = answers[answers["arm"] == bridge].set_index("problem")["completion"]
+    same = completions[completions.duplicated(keep=False) & completions.str.strip().ne("")]
+    return {
+        "Wins: the bridge is right where the text is not": list(scores.index[right & (text < 1)]),
+        "Losses: the text is right where the bridge is not": list(scores.index[~right & (text >= 1)]),
+        "Collapses: the bridge gives several problems the same completion": list(same.sort_values(kind="stable").index),
+    }
+
+
+def sides(answers: pd.DataFrame, problem: str, bridge: str, reading: str) -> str:
+    """One problem: what each arm wrote, what was read from it, and whether that was right."""
+    of_problem = answers[answers["problem"] == problem].set_index("arm")
+    columns = []
+    for arm in (bridge, "shuffled", "target", "source"):
+        if arm in of_problem.index:
+            row = of_problem.loc[arm]
+            found = row[f"answer_{reading}"]
+            word = "right" if row[f"score_{reading}"] >= 1 else "wrong"
+            read = f"{word}: {found}" if isinstance(found, str) else "no answer"
+            head = f"{arm.replace('_', ' ')}, {read}"
+            text = escape(str(row["completion"]))
+            columns.append(f"<div><span class=quiet>{escape(head)}</span><pre>{text}</pre></div>")
+    return f"<div>{escape(problem)}</div><div class=sides>{''.join(columns)}</div>"
+
+
+def trial_section(runs: Runs, trial: Mapping[Any, Any]) -> str:
+    """A trial's resolved config, result and provenance, folded away."""
+    run = runs.runs[trial["fingerprint"]]
+    parts: Iterable[tuple[str, Any]] = (("config", run.config), ("result", run.result()), ("provenance", run.provenance))
+    inner = "".join(
+        f"<p>{name}</p><pre>{escape(json.dumps(content, indent=1, ensure_ascii=False))}</pre>" for name, content in parts
+    )
+    state = "imported" if trial["imported"] else "complete" if trial["complete"] else "not complete"
+    inner = from_base(runs, trial) + inner
+    name = f"{trial['trial']} <span class=quiet>{trial['fingerprint'][:8]}, {state}</span>"
+    return f"<details><summary>{name}</summary><p class=quiet>{escape(str(run.path))}</p>{inner}</details>"
+
+
+def from_base(runs: Runs, trial: Mapping[Any, Any]) -> str:
+    """Where a trial's config differs from the base of its sweep: the first trial that the sweep asked for."""
+    html = []
+    for name, planned in runs.plans.items():
+        if trial["fingerprint"] == planned[0]:
+            html.append(f"<p>the base of sweep {escape(name)}: its other trials are told against this one</p>")
+        elif trial["fingerprint"] in planned and planned[0] in runs.runs:
+            changed = changes(runs.runs[planned[0]].config, runs.runs[trial["fingerprint"]].config)
+            html.append(f"<p>against the base of sweep {escape(name)}, {escape(runs.runs[planned[0]].name)}</p>")
+            html.append(table_html(changed))
+    return "".join(html)

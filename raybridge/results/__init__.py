@@ -1,0 +1,9 @@
+"""The only code that knows ray_results/: what ran, what it measured, what was written down. No torch, no pickle.
+
+Everything is written to a temporary name and renamed: whatever ends a process, a file is the old one or the new one.
+"""
+
+from raybridge.results.store import Results
+from raybridge.results.trial_run import CONDITIONING, EVAL_COLUMNS, EVAL_KEYS, TrialRun
+
+__all__ = ["CONDITIONING", "EVAL_COLUMNS", "EVAL_KEYS", "Results", "TrialRun"]

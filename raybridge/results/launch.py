@@ -1,0 +1,64 @@
+"""What a launch of a trial leaves beside its results: its log, why it ended without a result, and when it did what."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from raybridge.results.files import read_json, write_json, written_since
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """When a trial's driver and its first step began, and when it ended, in seconds since the epoch."""
+
+    started: float
+    first_step: float | None
+    ended: float
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The last launch of the trial in this directory."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        """train.log: what its first worker did, and every worker's failure."""
+        return self.path / "train.log"
+
+    @property
+    def _failure(self) -> Path:
+        return self.path / "failure.json"
+
+    @property
+    def _timing(self) -> Path:
+        return self.path / "timing.json"
+
+    def begin(self) -> None:
+        """Forget why the launch before this one failed."""
+        self._failure.unlink(missing_ok=True)
+
+    def fail(self, why: str, *, traceback: str) -> None:
+        """Write failure.json: a sentence for the command and what a developer wants to see."""
+        write_json(self._failure, {"sentence": why, "traceback": traceback})
+
+    def failed(self, *, since: float = 0.0) -> bool:
+        """Whether it said why it failed, after a time."""
+        return written_since(self._failure, since)
+
+    def why(self) -> str | None:
+        """The sentence that says why it failed, if it was left."""
+        return str(read_json(self._failure, needs=("sentence",))["sentence"]) if self.failed() else None
+
+    def write_timing(self, timing: Timing) -> None:
+        """Write timing.json."""
+        write_json(self._timing, asdict(timing))
+
+    def timing(self) -> Timing | None:
+        """When it did what, or None: only a launch that completes its trial says so."""
+        if not self._timing.exists():
+            return None
+        told = read_json(self._timing, needs=("started", "first_step", "ended"))
+        return Timing(started=told["started"], first_step=told["first_step"], ended=told["ended"])

@@ -1,0 +1,116 @@
+"""A folder of results: the trials in it, the frozen arms that they share, and the sweeps that asked for them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from raybridge.results.files import (
+    LEFTOVER,
+    append_line,
+    read_frame,
+    read_json,
+    remove_leftovers,
+    write_bytes,
+    write_frame,
+    write_json,
+)
+from raybridge.results.sweep_folder import SweepFolder
+from raybridge.results.trial_run import TEXTS, TrialRun
+
+
+class Results:
+    """A folder of results, by default ray_results/ of the working directory."""
+
+    def __init__(self, root: Path | str = "ray_results") -> None:
+        self.root = Path(root)
+
+    def trials(self, broken: dict[str, str] | None = None) -> list[TrialRun]:
+        """Every trial, by directory name. One whose trial.json cannot be read is refused, or told in `broken` if given."""
+        found = []
+        for path in sorted((self.root / "trials").glob("[!.]*/")):
+            try:
+                found.append(_open(path))
+            except ValueError as error:
+                if broken is None:
+                    raise
+                broken[path.name] = str(error)
+        return found
+
+    def find(self, fingerprint: str) -> TrialRun | None:
+        """The trial with this fingerprint, whatever its name."""
+        for path in sorted((self.root / "trials").glob(f"[!.]*-{fingerprint[:8]}")):
+            run = _open(path)
+            if run.fingerprint == fingerprint:
+                return run
+        return None
+
+    def open_trial(self, *, name: str, fingerprint: str, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> TrialRun:
+        """The trial with this fingerprint, or a new one under this name. Its directory appears with both first files."""
+        if found := self.find(fingerprint):
+            return found
+        path = self.root / "trials" / f"{name}-{fingerprint[:8]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
+        building = path.with_name(f".{uuid.uuid4().hex}{LEFTOVER}")
+        try:
+            write_json(building / "trial.json", {"name": name, "fingerprint": fingerprint, "config": config})
+            write_json(building / "provenance.json", provenance)
+            building.rename(path)
+        except OSError:
+            shutil.rmtree(building, ignore_errors=True)
+            if found := self.find(fingerprint):  # another process opened the same trial in the meantime
+                return found
+            if path.exists():
+                raise ValueError(f"{path} holds another trial of that name, whose fingerprint begins alike") from None
+            raise
+        return TrialRun(path, name, fingerprint)
+
+    def baseline(self, key: str, *, text: bool = True) -> pd.DataFrame | None:
+        """Sample rows of an arm that needs no translator, or None; without `text` the completions stay on disk."""
+        path = self._baseline_path(key)
+        return read_frame(path, without=() if text else TEXTS) if path.exists() else None
+
+    def write_baseline(self, key: str, frame: pd.DataFrame) -> None:
+        """Keep the sample rows of an arm that needs no translator, for every trial and every later sweep."""
+        path = self._baseline_path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
+        write_frame(path, frame, mark=f".{os.getpid()}")  # two sweeps may write the same baseline
+
+    def baselines(self) -> list[str]:
+        """Keys of the baselines on disk."""
+        return sorted(path.stem for path in (self.root / "baselines").glob("[!.]*.parquet"))
+
+    def _baseline_path(self, key: str) -> Path:
+        assert Path(key).name == key, f"baseline key {key!r} is no file name"
+        return self.root / "baselines" / f"{key}.parquet"
+
+    def note_evaluation(self, row: Mapping[str, Any]) -> None:
+        """Add a line to evaluations.jsonl: what was computed outside a sweep, by which commit, on what."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        append_line(self.root / "evaluations.jsonl", row)
+
+    def sweep(self, name: str) -> SweepFolder:
+        """The folder of a sweep, launched or not."""
+        return SweepFolder(self.root / "sweeps" / name)
+
+    def sweeps(self) -> list[SweepFolder]:
+        """Every sweep that has a plan."""
+        return [SweepFolder(path.parent) for path in sorted((self.root / "sweeps").glob("[!.]*/plan.json"))]
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Write a file that is drawn from the results, such as figures/arms.pdf; returns its path."""
+        write_bytes(self.root / name, content)
+        return self.root / name
+
+
+def _open(path: Path) -> TrialRun:
+    told = read_json(path / "trial.json", needs=("name", "fingerprint", "config"))
+    return TrialRun(path, told["name"], told["fingerprint"])

@@ -1,0 +1,1 @@
+"""Training of one trial in plain torch, the same on one worker and on many."""

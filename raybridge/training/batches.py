@@ -1,0 +1,78 @@
+"""The token batches of a trial, for its source, its target and any other target."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from raybridge.data import Problem
+from raybridge.losses.bridge import Batch
+from raybridge.models.lm import FrozenLM
+from raybridge.models.prompts import REPEAT_CUE, frame
+from raybridge.trial import Trial
+from raybridge.world import World
+
+
+class Batches:
+    """The token batches of a trial: which problems a step sees depends on the seed and the step alone."""
+
+    def __init__(self, trial: Trial, source: FrozenLM, target: FrozenLM, others: Mapping[str, FrozenLM] | None = None) -> None:
+        self.problems = trial.evaluator.problems("train")
+        if len(self.problems) < trial.batch:
+            raise ValueError(
+                f"trial {trial.name}: batch {trial.batch} is larger than the {len(self.problems)} problems of train"
+            )
+        self.trial = trial
+        self.source = frame(source, trial.evaluator)
+        self.target = frame(target, trial.evaluator)
+        self.repeat = frame(target, trial.evaluator, after=REPEAT_CUE)
+        self.others = {name: Batches(trial, source, other) for name, other in (others or {}).items()}
+        self._rows: dict[str, tuple[list[int], list[int], list[int], list[str], list[int]]] = {}
+
+    def at(self, step: int, world: World) -> Batch:
+        """This worker's share of the batch of a step (from 0)."""
+        per_epoch = len(self.problems) // self.trial.batch
+        epoch, number = divmod(step, per_epoch)
+        generator = torch.Generator().manual_seed(self.trial.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.problems), generator=generator)
+        mine = world.share(order[number * self.trial.batch : (number + 1) * self.trial.batch].tolist())
+        return self.tokens([self.problems[i] for i in mine], offset=world.rank * len(mine))
+
+    def tokens(self, problems: Sequence[Problem], *, offset: int = 0) -> Batch:
+        """Problems as token rows; each problem is tokenized once. offset: place of the first in the global batch."""
+        self._tokenize([problem for problem in problems if problem.id not in self._rows])
+        questions, as_target, answers, answer_pieces, repeats = zip(*(self._rows[p.id] for p in problems), strict=True)
+        return Batch(
+            source_questions=questions,
+            target_questions=as_target,
+            answers=answers,
+            answer_pieces=answer_pieces,
+            repeats=repeats,
+            offset=offset,
+            others={name: other.tokens(problems, offset=offset) for name, other in self.others.items()},
+        )
+
+    def _tokenize(self, problems: Sequence[Problem]) -> None:
+        questions, rationales = ([getattr(problem, name) for problem in problems] for name in ("question", "rationale"))
+        rows = zip(
+            self.source.questions(questions),
+            self.target.questions(questions),
+            self.target.answers(rationales),
+            self.repeat.answers(questions),
+            strict=True,
+        )
+        for problem, (question, as_target, answer, repeat) in zip(problems, rows, strict=True):
+            pieces = self.target.lm.tokenizer.convert_ids_to_tokens(answer)
+            self._rows[problem.id] = (question, as_target, answer, pieces, repeat)
+
+
+def align(source_ends: Sequence[int], target_ends: Sequence[int]) -> list[int]:
+    """For each source token, the target token that covers its last character. Ends are offsets in the same text."""
+    return [bisect_left(target_ends, end) for end in source_ends]
+
+
+def tokens_of(batch: Batch) -> int:
+    """Tokens that a worker's share shows to the source and asks of the target, soft tokens not counted."""
+    return sum(len(row) for rows in (batch.source_questions, batch.answers, batch.repeats) for row in rows)

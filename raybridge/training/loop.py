@@ -1,0 +1,281 @@
+"""Train one translator: a plain-torch loop that one worker or many run alike.
+
+The loop stops at evaluation points (every `eval_every` steps, and the last step). At a point it first waits for the
+evaluation submitted at the point before, decides on all evaluations up to that one, saves a checkpoint, and submits the
+next. So the decision is the same however late an evaluation comes, and training goes on while replicas evaluate.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from raybridge.data import Split
+from raybridge.evaluation.answering import summarise
+from raybridge.evaluation.setting import TRIAL_ARMS_DEV, TRIAL_ARMS_TEST, problems_of
+from raybridge.models.lm import FrozenLM
+from raybridge.results import TrialRun
+from raybridge.stopping import Decision, Score, best, decide, peak
+from raybridge.training import checkpoint
+from raybridge.training.conditioning import attention_of, conditioning_of
+from raybridge.training.meter import Meter, soft_token_rank, soft_token_rms
+from raybridge.training.step import Step, Trainer, build_trainer
+from raybridge.translators.weights import copy_of, read_weights
+from raybridge.trial import Trial
+from raybridge.world import World
+
+COMPILED_FROM = 500  # steps: compiling takes as long as it saves over about 300
+LOG_EVERY = 10  # steps between two lines of metrics.jsonl
+LOOKED_AT = 64  # dev problems whose soft tokens are looked at from inside
+
+log = logging.getLogger(__name__)
+
+
+class Evaluations(Protocol):
+    """Where a trial's evaluations happen: in this process or on a pool of replicas."""
+
+    def submit(self, *, step: int, split: Split, arms: tuple[str, ...], weights: Mapping[str, Tensor]) -> None:
+        """Start an evaluation of these weights."""
+
+    def collect(self, *, step: int, split: Split) -> pd.DataFrame:
+        """Wait for an evaluation: sample rows, arm by arm in the order of the problems."""
+
+
+def points(trial: Trial) -> list[int]:
+    """Steps after which a trial is evaluated."""
+    return [*range(trial.eval_every, trial.steps, trial.eval_every), trial.steps]
+
+
+@dataclass(kw_only=True)
+class Judge:
+    """Rank 0's book: evaluations asked for and received, checkpoints kept, and the decision at each point."""
+
+    trial: Trial
+    run: TrialRun
+    evaluations: Evaluations
+    scores: list[Score] = field(default_factory=list)
+    waited: float = 0.0
+
+    def resume(self, step: int) -> None:
+        """Read the dev evaluations up to a step; those that were under way when the trial was cut off start again."""
+        evaluator = self.trial.evaluator
+        for point in (point for point in points(self.trial) if point <= step):
+            samples = self.run.samples(evaluator.name, "dev", point)
+            if samples is None:
+                self.submit(point, read_weights(self.run.checkpoint_path(point)))
+            else:
+                self.scores.append(score_of(samples, evaluator.readings[0], point))
+
+    def submit(self, step: int, weights: Mapping[str, Tensor]) -> None:
+        """Ask for the dev evaluation of a point."""
+        self.evaluations.submit(step=step, split="dev", arms=TRIAL_ARMS_DEV, weights=weights)
+
+    def take(self, step: int, split: Split) -> None:
+        """Wait for an evaluation, write it down, and count a dev score."""
+        started = time.perf_counter()
+        samples = self.evaluations.collect(step=step, split=split)
+        self.waited += time.perf_counter() - started
+        evaluator = self.trial.evaluator
+        self.run.add_evals(summarise(samples, evaluator, step=step, split=split))
+        self.run.write_samples(evaluator.name, split, step, samples)
+        if split == "dev":
+            self.scores.append(score_of(samples, evaluator.readings[0], step))
+            log.info("step %d: dev accuracy %.3f of %d problems", step, self.scores[-1].accuracy, len(self.scores[-1].correct))
+
+    def take_up_to(self, step: int) -> None:
+        """Wait for every dev evaluation up to a step that is not in yet."""
+        taken = {score.step for score in self.scores}
+        for point in points(self.trial):
+            if point <= step and point not in taken:
+                self.take(point, "dev")
+
+    def keep(self, *steps: int) -> None:
+        """Delete all checkpoints but these and the best on dev."""
+        self.run.keep_checkpoints({*steps, *([best(self.scores).step] if self.scores else [])})
+
+
+def score_of(samples: pd.DataFrame, reading: str, step: int) -> Score:
+    """The bridged arm's dev score, beside its control."""
+    bridged, shuffled = (samples[samples["arm"] == arm] for arm in ("bridged", "shuffled"))
+    correct, control = (tuple(bool(score >= 1) for score in part[f"score_{reading}"]) for part in (bridged, shuffled))
+    return Score(step=step, correct=correct, shuffled=control, nll=bridged["nll"].sum() / bridged["nll_tokens"].sum())
+
+
+def train(
+    trial: Trial,
+    *,
+    run: TrialRun,
+    source: FrozenLM,
+    target: FrozenLM,
+    world: World,
+    evaluations: Evaluations,
+    report: Callable[[dict[str, Any]], None],
+    interrupted: Callable[[], bool],
+) -> Literal["complete", "interrupted"]:
+    """Train, evaluate and finish a trial, from its last checkpoint if it has one.
+
+    Rank 0 writes everything; `report` is called on every rank at the same steps, `interrupted` on rank 0 only.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=world.device.type == "cuda")
+    # To fill every new tensor takes 100 of 550 ms a step on a GPU, and nothing here reads one before it is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    trainer = build_trainer(trial, source=source, target=target, world=world)
+    for lm in (source, target):
+        if lm.packs and trial.steps >= COMPILED_FROM:
+            lm.compile()
+    steps = run.checkpoints()
+    step = steps[-1] if steps else 0
+    state = checkpoint.restore(run.checkpoint_path(step), trainer.module, trainer.optimizer) if step else {}
+    if not step:
+        trainer.fit_anchor()
+    ended = Decision(**state["ended"]) if state.get("ended") else None
+    seconds_before, started = state.get("seconds", 0.0), time.perf_counter()
+    judge = Judge(trial=trial, run=run, evaluations=evaluations)
+    first = world.rank == 0
+    if first:
+        run.truncate_metrics(step)
+        judge.resume(step)
+    log.info("from step %d of %d, %d worker(s), %s", step, trial.steps, world.size, world.device)
+    meter = Meter(flops_per_token=flops_per_token(source, target), device=world.device, workers=world.size)
+
+    def seconds() -> float:
+        return seconds_before + time.perf_counter() - started
+
+    def save() -> None:
+        told = {"step": step, "seconds": seconds(), "ended": vars(ended) if ended else None}
+        run.write_checkpoint(step, checkpoint.pack(copy_of(trainer.module), trainer.optimizer, told))
+
+    while step < trial.steps and ended is None:
+        measure = step == 0 or (step + 1) % LOG_EVERY == 0
+        done = trainer.step(step, measure=measure, interrupt=first and interrupted())
+        step += 1
+        meter.count(done.tokens)
+        if measure:
+            rate, mfu = meter.read()
+            if first:
+                run.append_metrics(metrics_row(step, done, rate, mfu, seconds()))
+            report(report_row(run, step, done.loss, rate, judge))
+        at_point = step in points(trial)
+        if at_point:
+            if first:
+                judge.take_up_to(step - 1)
+            decision = world.agree(decide(trial.stopping, judge.scores) if first else None)
+            ended = decision if decision.stop else None
+            if first:
+                save()
+                log.info("step %d: loss %.4f, checkpoint saved, dev evaluation asked for", step, done.loss)
+                judge.submit(step, copy_of(trainer.module))
+                judge.keep(step)
+        if done.interrupted:
+            if first and not at_point:
+                save()
+            log.info("step %d: interrupted, checkpoint saved", step)
+            return "interrupted"
+
+    if first:
+        judge.take_up_to(step)
+        finish(trainer, run, judge, ended, step=step, seconds=seconds())
+    return "complete"
+
+
+def finish(trainer: Trainer, run: TrialRun, judge: Judge, ended: Decision | None, *, step: int, seconds: float) -> None:
+    """Keep the best and the last checkpoint, read the test split once with the best, and write result.json."""
+    trial = trainer.trial
+    top, chosen, final = peak(judge.scores), best(judge.scores), judge.scores[-1]
+    judge.keep(step)
+    weights = read_weights(run.checkpoint_path(chosen.step))
+    judge.evaluations.submit(step=chosen.step, split="test", arms=TRIAL_ARMS_TEST, weights=weights)
+    look_inside(trainer, run, weights)
+    judge.take(chosen.step, "test")
+    log.info("step %d: ended, %s", step, ended.reason if ended else f"all {trial.steps} steps")
+    evals = run.evals()
+    test = evals[evals["split"] == "test"]
+    run.finish(
+        {
+            "name": trial.name,
+            "fingerprint": trial.fingerprint,
+            "steps": step,
+            "stopped": ended.kind if ended else "finished",
+            "reason": ended.reason if ended else f"all {trial.steps} steps",
+            "peak": top.accuracy,
+            "peak_step": top.step,
+            "best_step": chosen.step,
+            "final": final.accuracy,
+            "degradation": top.accuracy - final.accuracy,
+            "shuffled_dev_at_peak": top.control,
+            "test": {
+                arm: {
+                    row.reading: {
+                        "accuracy": row.accuracy,
+                        "n": row.n,
+                        "low": row.low,
+                        "high": row.high,
+                        "nll": row.nll,
+                    }
+                    for row in part.itertuples()
+                }
+                for arm, part in test.groupby("arm")
+            },
+            "train_seconds": seconds,
+            "eval_wait_seconds": judge.waited,
+        }
+    )
+
+
+@torch.no_grad()
+def look_inside(trainer: Trainer, run: TrialRun, weights: Mapping[str, Tensor]) -> None:
+    """Write where the translator of these weights looks and what its soft tokens resemble, on dev problems."""
+    trial, module = trainer.trial, trainer.module.eval()
+    module.load_state_dict(dict(weights))
+    batch = trainer.batches.tokens(problems_of(trial, "dev")[:LOOKED_AT])
+    states, mask = trainer.source.hidden_states(trainer.batches.source.before, batch.source_questions, trial.translator.layers)
+    embeddings = trainer.target.model.get_input_embeddings().weight
+    rows = conditioning_of(module(states, mask), embeddings, attention_of(module, states, mask), mask)
+    run.write_conditioning(trial.evaluator.name, pd.DataFrame(rows))
+
+
+def flops_per_token(source: FrozenLM, target: FrozenLM) -> float:
+    """Forward through both models and back through the target to its input: 2 + 4 FLOP a weight, the translator left out."""
+    return 2.0 * source.model.num_parameters() + 4.0 * target.model.num_parameters()
+
+
+def metrics_row(step: int, done: Step, rate: float, mfu: float | None, seconds: float) -> dict[str, Any]:
+    """A line of metrics.jsonl."""
+    row = {
+        "step": step,
+        "loss": done.loss,
+        "learning_rate": done.learning_rate,
+        "gradient_norm": done.gradient_norm,
+        "tokens_per_second": rate,
+        "mfu": mfu,
+        "soft_rms": soft_token_rms(done.soft_BKD),
+        "soft_rank": soft_token_rank(done.soft_BKD),
+        "seconds": seconds,
+    }
+    for term in done.terms:
+        row |= {
+            f"loss/{term.loss.name}": term.value,
+            f"weight/{term.loss.name}": term.loss.weight,
+            f"gradient/{term.loss.name}": term.gradient,
+        }
+    return row
+
+
+def report_row(run: TrialRun, step: int, loss: float, rate: float, judge: Judge) -> dict[str, Any]:
+    """What the live table shows of a trial."""
+    last = judge.scores[-1] if judge.scores else None
+    return {
+        "step": step,
+        "loss": loss,
+        "tokens_per_second": rate,
+        "dev_accuracy": last.accuracy if last else None,
+        "dev_step": last.step if last else None,
+        "state": "training",
+    }

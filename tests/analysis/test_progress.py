@@ -1,0 +1,130 @@
+"""Rows of the live table, read from results that were written by hand."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from rich.console import Console
+
+from raybridge.analysis.progress import HEADINGS, NARROW, Row, changes, line, row_of, table
+from raybridge.results import Results
+
+
+@pytest.fixture
+def run(trial, tmp_path):
+    return Results(tmp_path).open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
+
+
+def logged(run, step: int) -> None:
+    run.append_metrics({"step": step, "loss": 2.0 / step, "tokens_per_second": 1234.5, "seconds": 0.5 * step})
+
+
+def evaluated(run, step: int, accuracy: float) -> None:
+    common = {"step": step, "evaluator": "pocket", "split": "dev", "low": accuracy / 2, "high": 1.0}
+    run.add_evals(
+        [
+            common | {"arm": "bridged", "reading": "strict", "accuracy": accuracy},
+            common | {"arm": "bridged", "reading": "flexible", "accuracy": 0.99},
+            common | {"arm": "shuffled", "reading": "strict", "accuracy": 0.01},
+        ]
+    )
+
+
+def row(trial, run, **since) -> Row:
+    return row_of(trial, Results(run.path.parents[1]), **since)
+
+
+def test_a_trial_that_never_started_waits(trial, tmp_path):
+    assert row_of(trial, Results(tmp_path)) == Row(name="tiny", step=0, steps=12, state="waiting")
+
+
+def test_a_row_follows_its_trial_from_start_to_end(trial, run):
+    assert row(trial, run).state == "waiting"
+    logged(run, 4)
+    assert row(trial, run) == Row(
+        name="tiny", step=4, steps=12, state="training", loss=0.5, tokens_per_second=1234.5, seconds_left=4.0
+    )
+    evaluated(run, 4, 0.25)
+    evaluated(run, 8, 0.5)
+    assert row(trial, run).dev == (0.5, 0.25, 1.0)  # the last one, by the first reading
+    assert row(trial, run).shuffled == 0.01
+    logged(run, 12)
+    assert row(trial, run).state == "testing"
+    assert row(trial, run).seconds_left is None
+    run.finish({"steps": 12})
+    assert row(trial, run).state == "complete"
+
+
+def test_a_trial_that_stopped_early_is_complete_at_its_last_step(trial, run):
+    logged(run, 10)
+    run.finish({"steps": 8})
+    assert (row(trial, run).step, row(trial, run).state) == (8, "complete")
+
+
+def test_a_failure_is_shown_and_one_of_an_earlier_launch_is_not(trial, run):
+    logged(run, 4)
+    (run.path / "failure.json").write_text("{}", encoding="utf8")
+    assert row(trial, run).state == "failed"
+    launched = time.time() + 5
+    assert row(trial, run, since=launched).state == "waiting"
+    assert row(trial, run, since=launched).step == 4
+    os.utime(run.path / "metrics.jsonl", (launched + 1, launched + 1))
+    assert row(trial, run, since=launched).state == "training"
+
+
+def test_unknown_is_a_dash_and_never_a_zero():
+    words = Row(name="t", step=0, steps=12, state="waiting").words()
+    assert words == ["t", "0/12", "-", "-", "-", "-", "waiting", "-"]
+
+
+def test_a_log_line_says_what_is_known():
+    assert line(Row(name="t", step=0, steps=12, state="waiting")) == "t: waiting, step 0 of 12"
+    full = Row(
+        name="t",
+        step=4,
+        steps=12,
+        state="training",
+        loss=0.5,
+        tokens_per_second=1234.5,
+        dev=(0.5, 0.25, 0.75),
+        shuffled=0.01,
+        seconds_left=4.0,
+    )
+    assert line(full) == (
+        "t: training, step 4 of 12, loss 0.500, 1,234 tokens/s, dev accuracy 0.500 [0.25, 0.75] (shuffled 0.010), 4 s left"
+    )
+
+
+def test_a_log_has_a_line_for_a_change_and_none_for_a_step():
+    before = [Row(name="a", step=1, steps=9, state="training"), Row(name="b", step=1, steps=9, state="waiting")]
+    after = [Row(name="a", step=2, steps=9, state="training"), Row(name="b", step=1, steps=9, state="training")]
+    assert len(changes([], before)) == 2
+    assert changes(before, after) == ["b: training, step 1 of 9"]
+    assert changes(after, [Row(name="a", step=2, steps=9, state="training", dev=(0.1, 0.0, 0.2), shuffled=0.0)])
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_every_cell_of_the_table_can_be_read_at_any_width(width):
+    long = Row(
+        name="3b_answer_reconstruction_s1234_16tok",
+        step=1000,
+        steps=3000,
+        state="complete",
+        loss=0.5,
+        tokens_per_second=123_456.0,
+        dev=(0.5, 0.25, 0.75),
+        shuffled=0.01,
+        seconds_left=3600.0,
+    )
+    console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    console.print(table([long], width=width))
+    text = console.export_text()
+    console.file.close()
+    assert "…" not in text
+    left_out = {"loss", "tokens/s"} if width < NARROW else set()
+    for heading, word in zip(HEADINGS, long.words(), strict=True):
+        assert (heading in text) == (heading not in left_out)
+        if heading not in {"trial", *left_out}:
+            assert word in text

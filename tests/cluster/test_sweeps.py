@@ -1,0 +1,180 @@
+"""The sweep command on a local cluster: killed, interrupted, resumed, and nothing run twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from local_runs import run_trial
+
+from raybridge import HOUSE
+from raybridge.evaluation.models import Models
+from raybridge.evaluation.setting import baseline_requests
+from raybridge.results import Results, TrialRun
+from raybridge.scales import POCKET
+from raybridge.sweep_file import load
+from raybridge.trial import Trial
+
+TINY = '''"""Does everything run?"""
+
+from dataclasses import replace
+
+from raybridge.trial import Trial
+
+axes = {"pocket": dict(soft_tokens=[4])}
+
+
+def trial(base: Trial, *, soft_tokens: int) -> Trial:
+    translator = replace(base.translator, soft_tokens=soft_tokens, width=32, depth=1, heads=2)
+    cut = dict(steps=120, warmup=4, batch=4, eval_every=10, dev_problems=8, test_problems=8)
+    return replace(base, name=f"tiny_{soft_tokens}tok", translator=translator, **cut)
+'''
+
+
+@dataclass
+class Launch:
+    """One run of the command, in a session of its own."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf8")
+
+    def until(self, happened: Callable[[], bool], *, seconds: float = 120) -> None:
+        ends = time.monotonic() + seconds
+        while not happened():
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.said}"
+            assert time.monotonic() < ends, f"waited {seconds} s:\n{self.said}"
+            time.sleep(0.05)
+
+    def killed(self) -> None:
+        """SIGKILL to the command; what Ray leaves behind of it is ended too."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.kill()
+        self.process.wait()
+        _, left = psutil.wait_procs(children, timeout=5)
+        for process in left:
+            process.kill()
+
+
+@dataclass
+class Desk:
+    """A sweep of one tiny trial and where its results are."""
+
+    folder: Path
+    file: Path
+
+    @property
+    def results(self) -> Results:
+        return Results(self.folder / "results")
+
+    @property
+    def trial(self) -> Trial:
+        (trial,) = load(self.file).trials(POCKET)
+        return trial
+
+    @property
+    def run(self) -> TrialRun | None:
+        return self.results.find(self.trial.fingerprint)
+
+    def launch(self) -> Launch:
+        log = self.folder / f"{time.monotonic_ns()}.log"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY")} | {"NUM_GPUS": "0"}
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "raybridge.sweep", str(self.file), "--results", str(self.results.root)],
+                cwd=HOUSE,
+                env=environment,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return Launch(process, log)
+
+
+@pytest.fixture
+def desk(tmp_path):
+    file = tmp_path / "tiny.py"
+    file.write_text(TINY, encoding="utf8")
+    return Desk(tmp_path, file)
+
+
+def numbers(run: TrialRun) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
+    """All that must not depend on what happened on the way."""
+    result = {key: value for key, value in run.result().items() if not key.endswith("seconds")}
+    evals = run.evals().drop(columns=["seconds"]).sort_values(["step", "split", "arm", "reading"], ignore_index=True)
+    return run.metrics().drop(columns=["tokens_per_second", "mfu", "seconds"]), evals, result
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(400)
+def test_killed_then_interrupted_then_resumed_ends_with_the_numbers_of_an_undisturbed_run(desk, tmp_path):
+    # Killed in the middle: the lock is free again, and a checkpoint is there.
+    first = desk.launch()
+    first.until(lambda: desk.run is not None and bool(desk.run.checkpoints()))
+    first.killed()
+    assert not desk.run.complete
+    killed_at = desk.run.checkpoints()[-1]
+
+    # Ctrl-C once, as a terminal sends it, to everything in the group: a checkpoint, 130, and the line that resumes.
+    second = desk.launch()
+    second.until(lambda: desk.run.checkpoints()[-1] > killed_at)
+    assert f"resumes at step {killed_at}" in second.said
+    os.killpg(second.process.pid, signal.SIGINT)
+    assert second.process.wait(timeout=60) == 130, second.said
+    assert not desk.run.complete
+    assert f"To go on: python -m raybridge.sweep {desk.file}" in second.said
+    assert "Traceback" not in second.said
+    stopped_at = desk.run.checkpoints()[-1]
+    assert stopped_at > killed_at
+
+    # The same command ends it.
+    third = desk.launch()
+    assert third.process.wait(timeout=150) == 0, third.said
+    assert f"resumes at step {stopped_at}" in third.said
+    assert "dashboard http://127.0.0.1:" in third.said
+    assert "tiny_4tok: complete, step 120 of 120" in third.said
+    _, straight = run_trial(desk.trial, Results(tmp_path / "straight"), Models("cpu"))
+    for one, other in zip(numbers(straight)[:2], numbers(desk.run)[:2], strict=True):
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+    assert numbers(straight)[2] == numbers(desk.run)[2]
+
+    # The log has all three launches, the checkpoint that was asked for, and the end.
+    told = (desk.run.path / "train.log").read_text(encoding="utf8")
+    assert [f"from step {step} of 120" in told for step in (0, killed_at, stopped_at)] == [True] * 3
+    assert f"step {stopped_at}: interrupted, checkpoint saved" in told
+    assert "step 120: ended, all 120 steps" in told
+    assert not list((desk.run.path).glob("failure.json"))
+
+    # Everything is where the design says.
+    folder = desk.results.sweep("tiny").path
+    assert (folder / "summary.log").read_text(encoding="utf8").startswith("sweep tiny: Does everything run?")
+    assert "tiny_4tok: first step" in third.said
+    told = json.loads((folder / "ablation_results.json").read_text(encoding="utf8"))
+    assert (told["missing"], [one["missing"] for one in told["trials"]]) == ([], [[]])
+    assert (folder / "EXPERIMENTS_SUMMARY.md").exists()
+    for split in ("dev", "test"):
+        for _, key, _ in baseline_requests(desk.trial, split):
+            assert desk.results.baseline(key) is not None
+    assert desk.run.provenance["versions"]["ray"]
+
+    # And once more: nothing is left to run, no cluster is started, the same words come out.
+    before = {path: path.stat().st_mtime_ns for path in desk.run.path.rglob("*")}
+    fourth = desk.launch()
+    assert fourth.process.wait(timeout=60) == 0, fourth.said
+    assert "complete, reused" in fourth.said
+    assert "dashboard" not in fourth.said
+    assert {path: path.stat().st_mtime_ns for path in desk.run.path.rglob("*")} == before
+    assert fourth.said.split("complete, reused")[1].strip() == (folder / "summary.log").read_text(encoding="utf8").strip()

@@ -1,0 +1,181 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raybridge.models.decode import greedy, nucleus, stack, uniform
+from raybridge.models.hardening import PLAIN, Hardening
+from raybridge.models.prompts import frame
+from raybridge.scales import POCKET
+
+EVALUATOR = POCKET.trial.evaluator
+
+
+def questions(count: int) -> list[str]:
+    return [problem.question for problem in EVALUATOR.problems("dev")[:count]]
+
+
+def by_transformers(target, prompt: list[int], length: int) -> str:
+    out = target.model.generate(
+        torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=length, do_sample=False
+    )
+    return target.text(out[0, len(prompt) :])
+
+
+def test_greedy_writes_what_transformers_generate_writes(target):
+    around = frame(target, EVALUATOR)
+    texts = questions(6)
+    rows = [around.question(text) for text in texts]
+    ours = greedy(
+        target, [target.text_piece(rows), target.text_piece([around.after] * 6)], max_new_tokens=40, shared=around.before
+    )
+    for text, completion in zip(texts, ours, strict=True):
+        assert completion.text == by_transformers(target, around.prompt(text), 40)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_row_decodes_alone_as_in_a_batch(target, side):
+    around = frame(target, EVALUATOR)
+    rows = [around.question(text) for text in questions(5)]
+
+    def run(rows: list[list[int]]) -> list[str]:
+        pieces = [target.text_piece(rows, side=side), target.text_piece([around.after] * len(rows))]
+        return [c.text for c in greedy(target, pieces, max_new_tokens=30, shared=around.before)]
+
+    assert run(rows) == [text for row in rows for text in run([row])]
+
+
+def test_a_shared_prompt_computed_once_changes_nothing(target):
+    around = frame(target, EVALUATOR)
+    rows = [around.question(text) for text in questions(4)]
+    after = target.text_piece([around.after] * 4)
+    once = greedy(target, [target.text_piece(rows), after], max_new_tokens=24, shared=around.before)
+    each = greedy(target, [target.text_piece([[*around.before, *row] for row in rows]), after], max_new_tokens=24)
+    assert once == each
+
+
+@settings(max_examples=5)
+@given(st.integers(1, 20))
+def test_a_completion_has_at_most_as_many_tokens_as_allowed(target_limit):
+    from raybridge.models import lm
+
+    target = lm.load("pocket:target", device="cpu")
+    around = frame(target, EVALUATOR)
+    done = greedy(target, [target.text_piece([around.prompt(questions(1)[0])])], max_new_tokens=target_limit)
+    assert done[0].tokens <= target_limit
+
+
+def test_the_trap_a_completion_that_runs_on_is_cut_at_a_stop_string(target):
+    around = frame(target, EVALUATOR)
+    pieces = [target.text_piece([around.prompt(questions(1)[0])])]
+    whole = greedy(target, pieces, max_new_tokens=60)[0]
+    assert "####" in whole.text
+    cut = greedy(target, pieces, max_new_tokens=60, stop=("####",))[0]
+    assert cut.text == whole.text[: whole.text.index("####")]
+    assert not cut.truncated
+    assert not whole.truncated
+    assert greedy(target, pieces, max_new_tokens=4)[0].truncated
+
+
+def test_prompts_of_different_lengths_decoded_together_write_what_they_write_alone(target):
+    around = frame(target, EVALUATOR)
+    rows = [around.question(text) for text in questions(4)]
+    after = target.text_piece([around.after] * 4)
+    prompts = [[target.text_piece(rows), after], [target.text_piece([row[:5] for row in rows]), after], [after]]
+    alone = [one for pieces in prompts for one in greedy(target, pieces, max_new_tokens=30, shared=around.before)]
+    assert greedy(target, [stack(prompts)], max_new_tokens=30, shared=around.before) == alone
+    assert len({one.text for one in alone}) > 4
+
+
+def prompts(target, count: int = 4):
+    around = frame(target, EVALUATOR)
+    rows = [around.prompt(text) for text in questions(count)]
+    return [target.text_piece(rows, side="left")], [str(number) for number in range(count)]
+
+
+def test_a_completion_says_whether_it_ended_and_its_first_token(target):
+    pieces, _ = prompts(target)
+    whole, short = greedy(target, pieces, max_new_tokens=60), greedy(target, pieces, max_new_tokens=3)
+    cut = greedy(target, pieces, max_new_tokens=60, stop=("####",))
+    assert [one.ended for one in whole] == [True] * 4
+    assert [one.ended for one in short] == [one.ended for one in cut] == [False] * 4
+    for one in whole:
+        assert one.text.startswith(target.text([one.first]))
+
+
+def test_the_end_ban_holds_for_its_tokens_and_no_longer(target):
+    pieces, _ = prompts(target)
+    plain = greedy(target, pieces, max_new_tokens=60)
+    longest = max(one.tokens for one in plain)
+    banned = greedy(target, pieces, max_new_tokens=longest + 8, hardening=Hardening(ban_end=longest + 3))
+    assert min(one.tokens for one in banned) > longest + 3
+    for one, other in zip(banned, plain, strict=True):
+        assert one.text.startswith(other.text)
+    assert greedy(target, pieces, max_new_tokens=60, hardening=Hardening(ban_end=2)) == plain  # none wants to end so early
+
+
+@pytest.mark.filterwarnings("ignore:Passing `repetition_penalty`")
+def test_the_repetition_penalty_is_that_of_transformers(target):
+    pieces, _ = prompts(target, 3)
+    ours = greedy(target, pieces, max_new_tokens=24, hardening=Hardening(repetition_penalty=3.0))
+    for row, one in enumerate(ours):
+        kept = pieces[0].mask_BT[row]
+        out = target.model.generate(
+            inputs_embeds=pieces[0].embeds_BTD[row][kept][None],
+            attention_mask=torch.ones(1, int(kept.sum())),
+            max_new_tokens=24,
+            do_sample=False,
+            repetition_penalty=3.0,
+        )
+        assert one.text == target.text(out[0])
+    assert ours != greedy(target, pieces, max_new_tokens=24)
+
+
+def test_the_first_token_is_drawn_by_problem_and_not_by_place(target):
+    pieces, names = prompts(target)
+    drawn = Hardening(top_p=0.999, temperature=3.0)
+    first = greedy(target, pieces, max_new_tokens=8, hardening=drawn, names=names)
+    backwards = [replace(pieces[0], embeds_BTD=pieces[0].embeds_BTD.flip(0), mask_BT=pieces[0].mask_BT.flip(0))]
+    assert greedy(target, backwards, max_new_tokens=8, hardening=drawn, names=names[::-1]) == first[::-1]
+    assert greedy(target, pieces, max_new_tokens=8, hardening=replace(drawn, seed=1), names=names) != first
+    narrow = Hardening(top_p=1e-6)
+    assert greedy(target, pieces, max_new_tokens=8, hardening=narrow, names=names) == greedy(target, pieces, max_new_tokens=8)
+
+
+def test_the_nucleus_holds_the_likeliest_that_reach_its_share():
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().repeat(1000, 1)
+    draws = torch.arange(1000) / 1000
+    tokens = nucleus(logits, 0.75, 1.0, draws)
+    counts = tokens.bincount(minlength=4)
+    assert counts.tolist() == [625, 375, 0, 0]
+    assert nucleus(logits, 1.0, 1.0, draws).bincount(minlength=4).tolist() == pytest.approx([500, 300, 150, 50], abs=1)
+    flat = nucleus(logits, 1.0, 100.0, draws).bincount(minlength=4)
+    assert flat.min() > 230
+    numbers = uniform([str(i) for i in range(2000)], 0)
+    assert numbers.mean() == pytest.approx(0.5, abs=0.02)
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+
+
+def test_hardening_is_off_by_default_and_told_when_it_is_on():
+    assert PLAIN.plain
+    assert not PLAIN.label
+    on = Hardening(top_p=0.95, ban_end=4, repetition_penalty=1.1, anchor="Answer:", bos=True)
+    assert on.label == "+p0.95t0.7s0+ban4+rep1.1+anchor(Answer:)+bos"
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ({"top_p": 0.0}, "top_p must lie above 0"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"ban_end": -1}, "ban_end must be at least 0"),
+        ({"repetition_penalty": 0.9}, "repetition_penalty must be at least 1"),
+        ({"anchor": "So: "}, "must not begin or end with space"),
+    ],
+)
+def test_hardening_refuses_what_makes_no_sense(option, says):
+    with pytest.raises(ValueError, match=says):
+        Hardening(**option)

@@ -1,0 +1,53 @@
+"""Tables in a narrow terminal and progress in a log file."""
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from raybridge.console import print_table, progress_of
+
+
+def wide() -> Table:
+    table = Table(title="costs")
+    for column in ("arm", *(f"measure {number}" for number in range(9))):
+        table.add_column(column)
+    table.add_row("source_answer_as_text", *(f"{number},123,456 B" for number in range(9)))
+    return table
+
+
+@pytest.mark.parametrize("width", [40, 80, 111, 300])
+def test_no_digit_of_a_table_is_cut_off_in_a_narrow_terminal(width):
+    console = Console(file=io.StringIO(), width=width)
+    print_table(console, wide())
+    told = console.file.getvalue()
+    assert all(f"{number},123,456 B" in told and f"measure {number}" in told for number in range(9))
+    assert max(map(len, told.splitlines())) <= width
+    assert told.count("costs") == 1
+
+
+def test_each_part_of_a_table_says_which_arm_a_line_is_of():
+    console = Console(file=io.StringIO(), width=80)
+    print_table(console, wide())
+    told = console.file.getvalue()
+    assert told.count("source_answer_as_text") == told.count("arm ") > 1
+
+
+def test_a_log_file_has_a_line_as_soon_as_an_arm_is_done():
+    console = Console(file=io.StringIO(), width=80)
+    with progress_of(console, ["source", "bridged"], 4, quiet=False) as tell:
+        tell("source", 1)
+        tell("source", 1)
+        assert console.file.getvalue() == ""
+        tell("source", 2)
+        assert "problems/s, 1 kept from before" in console.file.getvalue()
+        tell("bridged", 4)
+    assert [line.split(":")[0] for line in console.file.getvalue().splitlines()] == ["source", "bridged"]
+
+
+def test_json_is_alone_in_the_output():
+    console = Console(file=io.StringIO(), width=80)
+    with progress_of(console, ["source"], 4, quiet=True) as tell:
+        tell("source", 4)
+    assert console.file.getvalue() == ""

@@ -1,0 +1,202 @@
+"""A sweep file as data: what expands, and what is refused with its file, its value and the nearest match."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from raybridge import sweep_file
+from raybridge.results import Results
+from raybridge.scales import FULL, POCKET, SCALES
+from raybridge.translators.options import Projected
+
+SWEEPS = sorted((Path(__file__).parents[1] / "sweeps").glob("[a-z]*.py"))
+GOOD = '''"""A question?"""
+
+from dataclasses import replace
+
+from raybridge.losses.contrastive import InfoNCE
+from raybridge.trial import Trial
+
+axes = {"pocket": dict(soft_tokens=[4, 8])}
+
+
+def trial(base: Trial, *, soft_tokens: int) -> Trial:
+    return replace(base, name=f"t_{soft_tokens}tok", translator=replace(base.translator, soft_tokens=soft_tokens))
+'''
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes the good sweep file with one part replaced."""
+
+    def written(old: str = "", new: str = "") -> Path:
+        assert old in GOOD
+        path = tmp_path / "question.py"
+        path.write_text(GOOD.replace(old, new), encoding="utf8")
+        return path
+
+    return written
+
+
+def refused(path: Path, scale=POCKET) -> str:
+    with pytest.raises(ValueError, match=r".") as caught:
+        sweep_file.load(path).trials(scale)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_sweep_file_expands_into_its_trials(write):
+    sweep = sweep_file.load(write())
+    assert (sweep.name, sweep.question) == ("question", "A question?")
+    assert [trial.name for trial in sweep.trials(POCKET)] == ["t_4tok", "t_8tok"]
+    assert [trial.translator.soft_tokens for trial in sweep.trials(POCKET)] == [4, 8]
+
+
+@pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.name)
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_sweep_expands_at_every_scale(path, scale):
+    trials = sweep_file.load(path).trials(scale)
+    assert len(trials) >= 2
+    assert len({trial.fingerprint for trial in trials}) == len({trial.name for trial in trials}) == len(trials)
+    for trial in trials:
+        assert f"_{trial.translator.soft_tokens}tok" in trial.name
+        assert f"_s{trial.seed}_" in trial.name
+        assert re.fullmatch(r"\d+[a-z]?_[A-Za-z0-9_]+_\d+tok", trial.name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("dict(soft_tokens=", "dict(soft_token=", ["unknown axis 'soft_token'", "did you mean 'soft_tokens'?"]),
+        ("[4, 8]", "[]", ["axis 'soft_tokens' must be a list of at least one value, not []"]),
+        ("[4, 8]", "8", ["axis 'soft_tokens' must be a list", "not 8"]),
+        ("[4, 8]", "[0]", ["trial(soft_tokens=0)", "soft_tokens must be at least 1, not 0"]),
+        ("[4, 8]", "[4, 4]", ["two trials have the name 't_4tok'"]),
+        ("name=f", "nmae=f", ["unknown field 'nmae'", "Trial", "did you mean 'name'?"]),
+        ("soft_tokens=soft_tokens)", "soft_tokns=soft_tokens)", ["unknown field 'soft_tokns'", "did you mean 'soft_tokens'?"]),
+        ("base.translator,", "base.transltor,", ["unknown attribute 'transltor'", "did you mean 'translator'?"]),
+        ("return replace(base", "return repalce(base", ["unknown name 'repalce'", "did you mean 'replace'?"]),
+        ("import InfoNCE", "import InfoNEC", ["unknown name 'InfoNEC'", "did you mean 'InfoNCE'?", "line 5"]),
+        ("losses.contrastive", "losses.contrastiv", ["unknown module 'contrastiv'", "did you mean 'contrastive'?", "line 5"]),
+        ("axes = {", "loss = InfoNCE(wieght=2)\naxes = {", ["unknown field 'wieght'", "did you mean 'weight'?", "line 8"]),
+        ("axes = {", "axes = {{", ["line 8"]),
+        ("axes =", "axis =", ["defines no 'axes'"]),
+        ('{"pocket": dict(soft_tokens=[4, 8])}', "[4, 8]", ["`axes` must map scales to axes"]),
+        ("def trial", "def trail", ["defines no 'trial'"]),
+        ("return replace", "replace", ["must return a Trial, not NoneType"]),
+        ('f"t_{soft_tokens}tok"', '"t_64tok"', ["is named 64tok but has 4 soft tokens"]),
+        ("*, soft_tokens: int)", "*, soft_tokens: int, seed: int)", ["missing 1 required keyword-only argument: 'seed'"]),
+    ],
+)
+def test_a_slip_in_a_sweep_file_is_one_sentence(write, old, new, words):
+    said = refused(write(old, new))
+    assert "\n" not in said
+    for word in words:
+        assert word in said
+
+
+def test_a_scale_without_axes_is_refused_with_those_that_have_some(write):
+    assert "unknown scale 'full'; valid: pocket" in refused(write(), FULL)
+
+
+def test_trials_that_differ_only_in_name_are_the_same_run(write):
+    path = write("translator=replace(base.translator, soft_tokens=soft_tokens)", "seed=1")
+    path.write_text(path.read_text(encoding="utf8").replace("tok", "_"), encoding="utf8")
+    assert "trials 't_4_' and 't_8_' differ only in name" in refused(path.rename(path.with_name("named.py")))
+
+
+def test_a_loss_that_lives_in_the_sweep_file_is_refused_before_a_worker_misses_it(write):
+    path = write("axes =", "@dataclass(frozen=True, kw_only=True)\nclass Own(InfoNCE):\n    pass\n\n\naxes =")
+    path.write_text(path.read_text(encoding="utf8").replace("import replace", "import dataclass, replace"), encoding="utf8")
+    path.write_text(path.read_text(encoding="utf8").replace("replace(base,", "replace(base, losses=(Own(),),"), encoding="utf8")
+    assert "is not from raybridge or evaluators" in refused(path)
+
+
+def test_a_file_that_is_not_there_gets_its_neighbours_and_the_nearest(write):
+    path = write()
+    assert f"did you mean '{path}'?" in refused(path.with_name("qestion.py"))
+
+
+def test_a_file_that_is_not_python_is_refused(tmp_path):
+    path = tmp_path / "axes.yaml"
+    path.write_text("axes: 1", encoding="utf8")
+    assert "its name ends in .py" in refused(path)
+
+
+def ended(results: Results, trial, **result) -> None:
+    run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
+    run.finish(result)
+
+
+FOLLOW_UP = """
+def follow_up(ended):
+    return [replace(trial, name=trial.name + "_more", steps=9, warmup=2) for trial, result in ended if result["peak"] < 0.5]
+
+
+def trial"""
+
+
+def test_follow_up_is_optional_and_sees_the_trials_of_this_scale_with_their_results(write, tmp_path):
+    results = Results(tmp_path)
+    sweep = sweep_file.load(write())
+    assert sweep.further(sweep.trials(POCKET), results) == []
+    sweep = sweep_file.load(write("\ndef trial", FOLLOW_UP))
+    trials = sweep.trials(POCKET)
+    ended(results, trials[0], peak=0.4)
+    assert sweep.further(trials, results) == []  # the other has no result yet
+    ended(results, trials[1], peak=0.6)
+    assert [trial.name for trial in sweep.further(trials, results)] == ["t_4tok_more"]
+
+
+def test_a_slip_in_a_follow_up_is_one_sentence(write, tmp_path):
+    results = Results(tmp_path)
+    for new, said in (
+        (FOLLOW_UP.replace('"peak"', '"peek"'), "no entry 'peek'"),
+        (FOLLOW_UP.replace("steps=9, warmup=2", "stps=9"), "did you mean 'steps'?"),
+        (FOLLOW_UP.replace("return [", "return tuple([").replace("0.5]", "0.5])"), "must return a list of trials, not tuple"),
+        (FOLLOW_UP.replace(", steps=9, warmup=2", ""), "differ only in name"),
+    ):
+        sweep = sweep_file.load(write("\ndef trial", new))
+        trials = sweep.trials(POCKET)
+        for trial in trials:
+            ended(results, trial, peak=0.4)
+        with pytest.raises(ValueError, match=r".") as caught:
+            sweep.further(trials, results)
+        assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("peaks", "letters"),
+    [
+        ((0.70, 0.72), ""),
+        ((0.68, 0.72), ""),
+        ((0.66, 0.68), "bc"),
+        ((0.60, 0.70), "bc"),
+        ((0.64, 0.65), "abc"),
+        ((0.0, 0.1), "abc"),
+    ],
+)
+def test_the_loss_ablation_goes_on_by_the_result_of_all_fixes(tmp_path, peaks, letters):
+    sweep = sweep_file.load(next(path for path in SWEEPS if path.stem == "loss_ablation"))
+    trials, results = sweep.trials(POCKET), Results(tmp_path)
+    for trial, peak in zip(trials, peaks, strict=True):
+        ended(results, trial, peak=peak)
+    further = sweep.further(trials, results)
+    assert [trial.name for trial in further] == [f"3{letter}_ablation_s{t.seed}_32tok" for letter in letters for t in trials]
+    names = {trial.name[1]: [loss.name for loss in trial.losses] for trial in [*trials, *further]}
+    assert names["d"] == ["answer", "text_kl", "info_nce", "prompt_alignment", "decode_aware"]
+    if letters == "abc":
+        assert names["a"] == ["answer", "text_kl"]
+        assert names["b"] == [*names["a"], "info_nce"]
+        assert names["c"] == names["d"]
+        assert not any(isinstance(trial.translator, Projected) for trial in further)
+        assert [trial.stopping.patience for trial in further[::2]] == [None, 3, 3]
+
+
+def test_distinct_keeps_order():
+    trials = [replace(POCKET.trial, name=f"t{seed}", seed=seed) for seed in (3, 1, 2)]
+    assert sweep_file.distinct(trials, "here") == trials

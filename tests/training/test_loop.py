@@ -1,0 +1,259 @@
+"""The training loop on the pocket pair: resumed against undisturbed, two workers against one, and what it refuses."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import local_runs
+import pandas as pd
+import pytest
+import torch
+
+from raybridge.evaluation.answering import LocalEvaluations
+from raybridge.evaluation.setting import problems_of
+from raybridge.losses.contrastive import InfoNCE
+from raybridge.losses.next_token import AnswerNLL, Reconstruction
+from raybridge.models import lm
+from raybridge.models.prompts import frame
+from raybridge.results import Results
+from raybridge.stopping import Stopping
+from raybridge.training.loop import LOOKED_AT, points, train
+from raybridge.training.step import align, build_trainer, check_finite, learning_rate_share
+from raybridge.translators.weights import read_weights
+from raybridge.world import World
+
+
+def run_trial(trial, root, models, **how):
+    return local_runs.run_trial(trial, Results(root), models, **how)
+
+
+def numbers(run) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
+    timed = ["tokens_per_second", "mfu", "seconds"]
+    result = {key: value for key, value in run.result().items() if not key.endswith("seconds")}
+    evals = run.evals().drop(columns=["seconds"]).sort_values(["step", "split", "arm", "reading"], ignore_index=True)
+    return run.metrics().drop(columns=timed), evals, result
+
+
+def test_a_trial_ends_with_everything_on_disk(trial, tmp_path, models):
+    outcome, run = run_trial(trial, tmp_path, models)
+    assert outcome == "complete"
+    metrics, evals, result = numbers(run)
+    assert metrics["step"].tolist() == [1, 10]
+    assert set(evals["arm"]) == {"bridged", "shuffled", "bridged_with_text"}
+    assert evals.query("split == 'dev' and arm == 'bridged'")["step"].unique().tolist() == points(trial) == [4, 8, 12]
+    assert result["steps"] == 12
+    assert result["stopped"] == "finished"
+    assert run.checkpoints() == sorted({result["best_step"], 12})
+    assert result["test"].keys() == {"bridged", "shuffled", "bridged_with_text"}
+    for term in ("answer", "reconstruction", "info_nce"):
+        assert metrics[f"gradient/{term}"].dropna().gt(0).all()
+
+
+def test_what_the_best_soft_tokens_look_like_is_written_with_the_result(trial, tmp_path, models):
+    _, run = run_trial(trial, tmp_path, models)
+    rows = pd.read_parquet(run.path / "samples" / "pocket" / "conditioning.parquet")
+    assert set(rows["n"]) == {min(LOOKED_AT, trial.dev_problems)}
+    nearest = rows[rows["kind"] == "nearest"]
+    assert nearest["index"].tolist() == list(range(trial.translator.soft_tokens))
+    attention = rows[rows["kind"] == "attention"]["value"].to_numpy().reshape(trial.translator.soft_tokens, -1)
+    assert attention.sum(1) == pytest.approx(1)
+    # By hand: the best checkpoint's soft tokens of the same problems, each against the nearest embedding.
+    target, source = models.load(trial.target), models.load(trial.source)
+    module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms).eval()
+    module.load_state_dict(read_weights(run.checkpoint_path(run.result()["best_step"])))
+    around = frame(source, trial.evaluator)
+    asked = [around.question(problem.question) for problem in problems_of(trial, "dev")[:LOOKED_AT]]
+    with torch.no_grad():
+        soft = module(*source.hidden_states(around.before, asked, trial.translator.layers))
+    embeddings = target.model.get_input_embeddings().weight
+    cosines = torch.nn.functional.cosine_similarity(soft[:, :, None], embeddings[None, None], dim=-1).amax(-1).mean(0)
+    assert nearest["value"].tolist() == pytest.approx(cosines.tolist(), abs=1e-5)
+
+
+def test_interrupted_anywhere_and_resumed_equals_undisturbed(trial, tmp_path, models):
+    _, undisturbed = run_trial(trial, tmp_path / "a", models)
+    for stop_after in (1, 4, 6, 12):
+        calls = iter(range(1, 100))
+        root = tmp_path / f"b{stop_after}"
+        outcome, run = run_trial(trial, root, models, interrupted=lambda calls=calls, n=stop_after: next(calls) >= n)
+        assert outcome == "interrupted"
+        assert run.result() is None
+        assert run.checkpoints()[-1] == stop_after
+        outcome, run = run_trial(trial, root, models)
+        assert outcome == "complete"
+        for one, other in zip(numbers(undisturbed)[:2], numbers(run)[:2], strict=True):
+            pd.testing.assert_frame_equal(one, other, check_exact=True)
+        assert numbers(undisturbed)[2] == numbers(run)[2]
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL."""
+
+
+@dataclass
+class Fragile:
+    """Evaluations that die at a given collect, as a killed process would leave things."""
+
+    inner: LocalEvaluations
+    collects: int
+
+    def submit(self, **asked) -> None:
+        self.inner.submit(**asked)
+
+    def collect(self, **asked) -> pd.DataFrame:
+        self.collects -= 1
+        if self.collects == 0:
+            raise KilledError
+        return self.inner.collect(**asked)
+
+
+def test_killed_while_waiting_for_any_evaluation_and_resumed_equals_undisturbed(trial, tmp_path, models):
+    _, undisturbed = run_trial(trial, tmp_path / "a", models)
+    for dies_at in (1, 2, 3, 4):
+        run = Results(tmp_path / f"k{dies_at}").open_trial(
+            name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={}
+        )
+        with pytest.raises(KilledError):
+            train(
+                trial,
+                run=run,
+                source=models.load(trial.source),
+                target=models.load(trial.target),
+                world=World(),
+                evaluations=Fragile(LocalEvaluations(trial, models), dies_at),
+                report=lambda row: None,
+                interrupted=lambda: False,
+            )
+        _, run = run_trial(trial, tmp_path / f"k{dies_at}", models)
+        assert numbers(undisturbed)[2] == numbers(run)[2]
+        pd.testing.assert_frame_equal(numbers(undisturbed)[1], numbers(run)[1], check_exact=True)
+
+
+def test_a_decision_reads_exactly_the_evaluations_before_its_point(trial, tmp_path, models):
+    """Patience 1, weights that never change, so step 4 stays the best: step 8 knows only step 4, step 12 knows 8 and stops."""
+    longer = replace(trial, steps=20, learning_rate=1e-20, stopping=Stopping(patience=1, degradation=None))
+    _, run = run_trial(longer, tmp_path, models)
+    result = run.result()
+    assert result["stopped"] == "patience"
+    assert result["steps"] == 12
+    assert result["best_step"] == 4
+    assert run.evals().query("split == 'dev'")["step"].unique().tolist() == [4, 8, 12]
+
+
+def test_the_trap_everything_trained_in_eval_mode(trial, source, target):
+    trainer = build_trainer(trial, source=source, target=target, world=World())
+    trainer.step(0, measure=True, interrupt=False)
+    assert trainer.module.training
+    assert not source.model.training
+    assert not target.model.training
+
+
+def test_a_measured_step_and_a_plain_one_are_the_same_step(trial, source, target):
+    weights = []
+    for measure in (True, False):
+        trainer = build_trainer(trial, source=source, target=target, world=World())
+        trainer.fit_anchor()
+        for step in range(5):
+            trainer.step(step, measure=measure, interrupt=False)
+        weights.append(torch.cat([p.detach().flatten() for p in trainer.parameters]))
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-3, atol=1e-5)
+
+
+def test_the_anchor_starts_nearer_to_the_question_than_chance(trial, source, target):
+    long = replace(trial, translator=replace(trial.translator, soft_tokens=48), losses=(Reconstruction(),))
+    values = []
+    for fitted in (False, True):
+        trainer = build_trainer(long, source=source, target=target, world=World())
+        if fitted:
+            trainer.fit_anchor()
+        values.append(trainer.step(0, measure=True, interrupt=False).loss)
+    assert values[1] < values[0] - 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Idle:
+    """A loss of detached soft tokens: it has a value and trains nothing."""
+
+    name: ClassVar[str] = "idle"
+    weight: float = 1.0
+
+    def starts(self, *, warmup: int) -> int:
+        return 0
+
+    def count(self, batch) -> int:
+        return 1
+
+    def total(self, bridge):
+        return bridge.soft_BKD.detach().sum() + 0 * bridge.soft_BKD.sum()
+
+
+def test_a_term_that_moves_nothing_ends_the_trial_by_name(trial, tmp_path, models):
+    idle = replace(trial, losses=(AnswerNLL(), Idle()))
+    trainer = build_trainer(idle, source=models.load(trial.source), target=models.load(trial.target), world=World())
+    trainer.step(0, measure=False, interrupt=False)
+    trainer.step(1, measure=False, interrupt=False)
+    with pytest.raises(ValueError, match=r"loss term 'idle' is on .* without gradient after 3 active steps"):
+        trainer.step(2, measure=False, interrupt=False)
+
+
+def test_a_loss_that_is_no_number_ends_the_trial_with_its_step_and_term():
+    with pytest.raises(ValueError, match="loss term 'answer' is nan at step 7"):
+        check_finite([InfoNCE(), AnswerNLL()], [1.0, float("nan")], 6)
+
+
+def test_a_batch_that_workers_cannot_share_is_refused(trial, source, target):
+    with pytest.raises(ValueError, match="batch 8 cannot be shared evenly by 3 workers"):
+        build_trainer(trial, source=source, target=target, world=World(size=3))
+
+
+def test_learning_rate_rises_over_warm_up_and_falls_to_zero():
+    shares = [learning_rate_share(step, warmup=4, steps=10) for step in range(10)]
+    assert shares[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert shares[4] == 1.0
+    assert shares == sorted(shares[:4]) + sorted(shares[4:], reverse=True)
+    assert 0 < shares[-1] <= 0.2
+
+
+def test_alignment_names_the_token_that_covers_the_last_character():
+    assert align([1, 2, 5], [2, 5]) == [0, 0, 1]
+    assert align([5], [1, 2, 5]) == [2]
+
+
+def _worker(rank: int, size: int, port: int, trial, queue) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
+    source, target = (lm.load(name, device="cpu") for name in (trial.source, trial.target))
+    trainer = build_trainer(trial, source=source, target=target, world=World(rank=rank, size=size))
+    trainer.fit_anchor()
+    losses = []
+    for step in range(6):
+        done = trainer.step(step, measure=step % 2 == 0, interrupt=rank == 0 and step == 5)
+        losses.append([done.loss, done.gradient_norm, *(term.value for term in done.terms)])
+    queue.put((rank, losses, done.interrupted))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_workers_train_as_one(trial, source, target):
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    workers = [context.Process(target=_worker, args=(rank, 2, port, trial, queue)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    two = {rank: (losses, told) for rank, losses, told in (queue.get(timeout=120) for _ in workers)}
+    for worker in workers:
+        worker.join()
+    trainer = build_trainer(trial, source=source, target=target, world=World())
+    trainer.fit_anchor()
+    for step in range(6):
+        done = trainer.step(step, measure=step % 2 == 0, interrupt=False)
+        one = [done.loss, done.gradient_norm, *(term.value for term in done.terms)]
+        for losses, told in two.values():
+            assert losses[step] == pytest.approx(one, rel=1e-4)
+            assert told  # rank 0's interruption reached both

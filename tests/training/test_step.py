@@ -1,0 +1,144 @@
+"""One optimizer step: every loss on one worker and on two, and what a step refuses."""
+
+from __future__ import annotations
+
+import multiprocessing
+import socket
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+import torch
+
+from raybridge.losses.alignment import PromptAlignment, SourceProbe
+from raybridge.losses.contrastive import InfoNCE, PromptContrast
+from raybridge.losses.distillation import HiddenStates, TextKL
+from raybridge.losses.flow import Flow
+from raybridge.losses.next_token import AnswerNLL, FadingText, FirstTokens, Format, Reconstruction
+from raybridge.losses.on_policy import DecodeAware
+from raybridge.models import lm
+from raybridge.training.step import build_trainer
+from raybridge.translators.hybrid_dit import HybridDiT
+from raybridge.world import World
+
+LOSSES = (
+    AnswerNLL(),
+    Reconstruction(),
+    FirstTokens(),
+    Format(),
+    FadingText(steps=2),
+    TextKL(),
+    HiddenStates(),
+    PromptAlignment(),
+    InfoNCE(),
+    PromptContrast(),
+    SourceProbe(),
+    Flow(condition_dropout=0.5),
+    DecodeAware(every=1, problems=6, tokens=4),
+)
+STEPS = 4
+
+
+def trained(trial, world: World, source, target) -> list[dict[str, float]]:
+    """The value and gradient norm of every term, step by step."""
+    trainer = build_trainer(trial, source=source, target=target, world=world)
+    trainer.fit_anchor()
+    rows = []
+    for step in range(STEPS):
+        done = trainer.step(step, measure=True, interrupt=False)
+        row = {f"{term.loss.name} value": term.value for term in done.terms}
+        rows.append(row | {f"{term.loss.name} gradient": term.gradient for term in done.terms} | {"norm": done.gradient_norm})
+    return rows
+
+
+def _worker(rank: int, port: int, trial, queue) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    source, target = (lm.load(name, device="cpu") for name in (trial.source, trial.target))
+    queue.put(trained(trial, World(rank=rank, size=2), source, target))
+    torch.distributed.destroy_process_group()
+
+
+def on_two_workers(trial) -> list[list[dict[str, float]]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    workers = [context.Process(target=_worker, args=(rank, port, trial, queue)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    rows = [queue.get(timeout=200) for _ in workers]
+    for worker in workers:
+        worker.join()
+    return rows
+
+
+def test_every_loss_is_the_same_on_one_worker_and_on_two(trial, source, target):
+    flow = HybridDiT(soft_tokens=8, layers=(0, 2), width=32, depth=1, heads=2)
+    whole = replace(trial, translator=flow, losses=LOSSES, warmup=2, learning_rate=1e-4)
+    one = trained(whole, World(), source, target)
+    assert {name.split()[0] for name in one[-1]} == {"norm", *(loss.name for loss in LOSSES)}
+    for rows in on_two_workers(whole):
+        for step in range(STEPS):
+            assert rows[step] == pytest.approx(one[step], rel=2e-3), step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detached:
+    """The trap: a loss logged from `.detach()`. It has a value and no way back."""
+
+    name: ClassVar[str] = "detached"
+    weight: float = 1.0
+
+    def starts(self, *, warmup: int) -> int:
+        return 0
+
+    def count(self, batch) -> int:
+        return 1
+
+    def total(self, bridge):
+        return bridge.soft_BKD.detach().sum()
+
+
+@pytest.mark.parametrize("measure", [True, False])
+def test_the_trap_a_loss_logged_from_detach_is_named_at_its_third_step(trial, source, target, measure):
+    trainer = build_trainer(replace(trial, losses=(AnswerNLL(), Detached())), source=source, target=target, world=World())
+    for step in range(2):
+        trainer.step(step, measure=measure, interrupt=False)
+    with pytest.raises(ValueError, match=r"loss term 'detached' is on .* without gradient after 3 active steps"):
+        trainer.step(2, measure=measure, interrupt=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seldom(AnswerNLL):
+    """On at every fourth step, and at its third time without gradient."""
+
+    name: ClassVar[str] = "seldom"
+    every: int = 4
+
+    def total(self, bridge):
+        return super().total(bridge) if bridge.step < 8 else super().total(bridge).detach()
+
+
+def test_a_periodic_term_is_absent_between_and_proven_at_its_third_time(trial, source, target):
+    trainer = build_trainer(replace(trial, losses=(AnswerNLL(), Seldom())), source=source, target=target, world=World())
+    for step in range(8):
+        names = [term.loss.name for term in trainer.step(step, measure=False, interrupt=False).terms]
+        assert names == (["answer", "seldom"] if step % 4 == 0 else ["answer"])
+    with pytest.raises(ValueError, match=r"'seldom' .* after 3 active steps"):
+        trainer.step(8, measure=False, interrupt=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nothing(AnswerNLL):
+    """Finds nothing to measure."""
+
+    def count(self, batch) -> int:
+        return 0
+
+
+def test_a_term_with_nothing_to_measure_is_refused_by_name(trial, source, target):
+    trainer = build_trainer(replace(trial, losses=(Nothing(),)), source=source, target=target, world=World())
+    with pytest.raises(ValueError, match="loss term 'answer' finds nothing in the batch of step 1"):
+        trainer.step(0, measure=False, interrupt=False)
