@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from raybridge.config import Json, fingerprint, resolve
 from raybridge.data import Evaluator
 from raybridge.losses import Loss
+from raybridge.results.headline import Headline
 from raybridge.stopping import Stopping
 from raybridge.translators import Translator
 
@@ -74,3 +75,9 @@ class Trial:
     def fingerprint(self) -> str:
         """SHA-256 over everything but the name."""
         return fingerprint({key: value for key, value in self.resolved().items() if key != "name"})
+
+    @property
+    def headline(self) -> Headline:
+        """What it is followed by: dev accuracy by the reading that decides, beside its control."""
+        reading = self.evaluator.readings[0]
+        return Headline(name="dev accuracy", column="accuracy", arm="bridged", control="shuffled", split="dev", reading=reading)
