@@ -12,7 +12,6 @@ from torch import Tensor
 
 from raybridge.losses import FromTheStart, check_positive, check_shared
 from raybridge.losses.bridge import SHARED_TOKENS, Batch, Bridge, cut
-from raybridge.translators.options import OntoTextModule
 
 
 def answer_nll(bridge: Bridge, max_tokens: int) -> Tensor:
@@ -179,10 +178,9 @@ class ResidualAnswer(FromTheStart):
 
     def total(self, bridge: Bridge) -> Tensor:
         """Summed NLL."""
-        if not isinstance(bridge.module, OntoTextModule):
+        if not bridge.module.adds_onto_text:
             raise ValueError(
                 f"loss residual_answer needs the translator Residual or Injection, not {type(bridge.module).__name__}"
             )
-        place = bridge.module.onto(bridge.question, bridge.soft_BKD)
-        pieces = bridge.prompt(place, after=bridge.after)
+        pieces = bridge.prompt(*bridge.module.place(bridge.target, bridge.question, bridge.soft_BKD), after=bridge.after)
         return bridge.read(pieces, cut(bridge.batch.answers, SHARED_TOKENS)).nll.sum()

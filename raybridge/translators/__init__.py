@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from raybridge.models.lm import FrozenLM
+from raybridge.models.pieces import Piece
 from raybridge.translators.parts import Attention
 
 
@@ -46,6 +48,16 @@ class TranslatorModule(nn.Module):
     def core_states(self, states_BTLS: Tensor) -> Tensor:
         """The states as the core reads them, behind the options around it."""
         return states_BTLS
+
+    @property
+    def adds_onto_text(self) -> bool:
+        """Whether `place` with a text adds the soft tokens onto it, instead of putting them in front."""
+        return False
+
+    def place(self, target: FrozenLM, text: Piece | None, soft_BKD: Tensor) -> list[Piece]:
+        """What stands in the question's place before the target: the soft tokens, then the text if there is one."""
+        soft = target.soft_piece(soft_BKD)
+        return [soft] if text is None else [soft, text]
 
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
         """Soft tokens (B, K, D)."""

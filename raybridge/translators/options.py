@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raybridge.models.lm import FrozenLM
 from raybridge.models.pieces import Piece
 from raybridge.translators import Translator, TranslatorModule
 from raybridge.translators.parts import zero_linear
@@ -89,6 +90,15 @@ class OptionModule(TranslatorModule):
         """The states as the core reads them, behind the options around it."""
         return self.inner.core_states(self.changed(states_BTLS))
 
+    @property
+    def adds_onto_text(self) -> bool:
+        """As what it wraps."""
+        return self.inner.adds_onto_text
+
+    def place(self, target: FrozenLM, text: Piece | None, soft_BKD: Tensor) -> list[Piece]:
+        """As what it wraps."""
+        return self.inner.place(target, text, soft_BKD)
+
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
         """Soft tokens (B, K, D)."""
         return self.inner(self.changed(states_BTLS), mask_BT)
@@ -126,6 +136,15 @@ class OntoTextModule(OptionModule):
     def changed(self, states_BTLS: Tensor) -> Tensor:
         """The states as they are."""
         return states_BTLS
+
+    @property
+    def adds_onto_text(self) -> bool:
+        """It does."""
+        return True
+
+    def place(self, target: FrozenLM, text: Piece | None, soft_BKD: Tensor) -> list[Piece]:
+        """The text with the soft tokens added onto it; without a text the soft tokens alone."""
+        return [target.soft_piece(soft_BKD)] if text is None else [self.onto(text, soft_BKD)]
 
     def onto(self, question: Piece, soft_BKD: Tensor) -> Piece:
         """The question with each soft token added at the token it stands for (see `anchor.picks`)."""

@@ -77,3 +77,28 @@ def test_an_injection_starts_closed_and_reaches_the_tokens_that_soft_tokens_stan
 def test_an_injection_refuses_what_is_none(layers, rank):
     with pytest.raises(ValueError, match=r"translator Injection: (target_layers|rank) must"):
         Injection(translator=Linear(soft_tokens=3, layers=(0,)), target_layers=layers, rank=rank)
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: inner, lambda inner: Projected(translator=inner)])
+def test_soft_tokens_stand_in_front_of_the_text_and_alone_without_one(target, wrap):
+    module = wrap(Linear(soft_tokens=3, layers=(0,))).build(S, target.width, target_rms=RMS)
+    soft, text = torch.randn(2, 3, target.width), target.text_piece([[5, 6, 7], [8]])
+    (alone,) = module.place(target, None, soft)
+    first, second = module.place(target, text, soft)
+    assert torch.equal(alone.embeds_BTD, soft)
+    assert torch.equal(first.embeds_BTD, soft)
+    assert second is text
+    assert not module.adds_onto_text
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: inner, lambda inner: Projected(translator=inner)])
+def test_what_adds_onto_text_stands_in_its_place_and_alone_without_one(target, wrap):
+    module = wrap(Residual(translator=Linear(soft_tokens=3, layers=(0,)))).build(S, target.width, target_rms=RMS)
+    soft, text = torch.randn(2, 3, target.width), target.text_piece([[5, 6, 7], [8]])
+    (alone,) = module.place(target, None, soft)
+    (onto,) = module.place(target, text, soft)
+    assert torch.equal(alone.embeds_BTD, soft)
+    assert torch.equal(onto.embeds_BTD[0], text.embeds_BTD[0] + 0.1 * soft[0])
+    assert torch.equal(onto.embeds_BTD[1, 0], text.embeds_BTD[1, 0] + 0.1 * soft[1, 0])
+    assert torch.equal(onto.embeds_BTD[1, 1:], text.embeds_BTD[1, 1:])  # its pads
+    assert module.adds_onto_text
