@@ -229,13 +229,14 @@ def first_line(completion: str) -> str | None:
     return next((line.strip() for line in completion.splitlines() if line.strip()), None)
 
 
+def rank(problem: str, *, seed: int) -> bytes:
+    """Where a problem stands among all of its split by its id: a seeded hash, the same wherever and whenever asked."""
+    return hashlib.sha256(f"{seed}/{problem}".encode()).digest()
+
+
 def draw(problems: Iterable[Problem], count: int, *, seed: int) -> list[Problem]:
-    """`count` problems in the order of a seeded hash of their ids: the same ones wherever and whenever drawn."""
-
-    def rank(problem: Problem) -> bytes:
-        return hashlib.sha256(f"{seed}/{problem.id}".encode()).digest()
-
-    ranked = sorted(problems, key=rank)
+    """`count` problems in the order of their ranks: the same ones wherever and whenever drawn."""
+    ranked = sorted(problems, key=lambda problem: rank(problem.id, seed=seed))
     if count > len(ranked):
         raise ValueError(f"asked for {count} problems where there are {len(ranked)}")
     return ranked[:count]

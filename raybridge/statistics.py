@@ -190,6 +190,14 @@ def compare(
     )
 
 
+def against_control(control: ArrayLike, own: ArrayLike, *, lower_is_better: bool = False) -> Comparison:
+    """An arm against the control that should fail, on the same problems: "better" shows that something came across.
+
+    lower_is_better: of measures such as NLL; the difference is then how much more the control costs.
+    """
+    return compare(own, control) if lower_is_better else compare(control, own)
+
+
 def corrected(comparisons: Sequence[Comparison], *, level: float = 0.05, band: float | None = None) -> list[Comparison]:
     """The same comparisons with Holm-adjusted p and the verdicts that these leave standing."""
     ps = holm([one.p for one in comparisons])

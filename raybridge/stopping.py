@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from raybridge.statistics import mcnemar_exact, verdict
+from raybridge.statistics import against_control, mcnemar_exact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Score:
     @property
     def beats_shuffled(self) -> bool:
         """Whether it is better than its control by the exact paired test: an accuracy that is not says nothing."""
-        return verdict(self.accuracy - self.control, mcnemar_exact(self.shuffled, self.correct)) == "better"
+        return against_control(self.shuffled, self.correct).verdict == "better"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,11 @@
-"""A trial as a person names it."""
+"""A trial as a person names it, and the trial whose rows stand for an arm of another."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from raybridge.errors import unknown
 from raybridge.results.store import Results
@@ -17,8 +19,8 @@ def find_trial(named: str, results: Results, *, commands: Sequence[str] = ()) ->
     """
     path = Path(named)
     if (path / "trial.json").is_file():
-        results = Results(path.resolve().parents[1])
-        named = path.resolve().name
+        there = TrialRun(path.resolve(), path.name, "")
+        results, named = Results(there.root), there.path.name
     trials = results.trials()
     fits = [
         run for run in trials if named in (run.path.name, run.name) or (len(named) >= 8 and run.fingerprint.startswith(named))
@@ -31,3 +33,50 @@ def find_trial(named: str, results: Results, *, commands: Sequence[str] = ()) ->
             f"{named!r} is the name of {len(fits)} trials: {', '.join(run.path.name for run in fits)}; give one of these"
         )
     return fits[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lender:
+    """A complete trial whose rows may stand for an arm of others. evaluator: the class of its benchmark."""
+
+    run: TrialRun
+    target: str
+    evaluator: str
+    soft_tokens: int
+
+
+def lenders(trials: Iterable[TrialRun], translator: str) -> list[Lender]:
+    """The complete trials of a translator, by the name of its class."""
+    found = []
+    for run in trials:
+        config = run.config if run.complete else {}
+        if class_name(config.get("translator") or {}) == translator and "evaluator" in config:
+            where = {"target": config["target"], "evaluator": config["evaluator"]["class"]}
+            found.append(Lender(run=run, **where, soft_tokens=config["translator"]["soft_tokens"]))
+    return found
+
+
+def class_name(config: Mapping[str, Any]) -> str | None:
+    """The name of a resolved config's class, without its module; None for one that has no class."""
+    return str(config["class"]).rpartition(":")[2] if "class" in config else None
+
+
+def nearest(
+    among: Iterable[Lender], *, target: str, evaluator: Mapping[str, Any], soft_tokens: int, but: str = ""
+) -> Lender | None:
+    """The one for this target: of the same benchmark first, then the nearest in soft tokens. but: a fingerprint left out."""
+    fits = [one for one in among if one.target == target and one.run.fingerprint != but]
+    return min(fits, key=lambda one: _distance(one, evaluator["class"], soft_tokens), default=None)
+
+
+def _distance(one: Lender, evaluator: str, soft_tokens: int) -> tuple[bool, int, str]:
+    return one.evaluator != evaluator, abs(one.soft_tokens - soft_tokens), one.run.path.name
+
+
+def trial_of_translator(
+    results: Results, translator: str, *, target: str, evaluator: Mapping[str, Any], soft_tokens: int, but: str = ""
+) -> TrialRun | None:
+    """The complete trial of a translator whose rows stand for those of another trial; `nearest` says which."""
+    among = lenders(results.trials(), translator)
+    found = nearest(among, target=target, evaluator=evaluator, soft_tokens=soft_tokens, but=but)
+    return found.run if found else None
