@@ -10,12 +10,13 @@ import hashlib
 import importlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
-# Only these packages may be named by a config that is read back from disk.
+# Only the classes of these packages may be named by a config that is read back from disk.
 CONFIG_PACKAGES = ("raybridge", "evaluators")
 
 
@@ -52,16 +53,41 @@ def fingerprint(config: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
 
 
-def rebuild(plain: Json) -> Any:
-    """Inverse of `resolve`. Refuses classes outside raybridge and evaluators, and configs of another VERSION."""
+def identity(experiment: Any) -> str:
+    """Fingerprint of an experiment: of its config but for the name, which is a label."""
+    plain = resolve(experiment)
+    assert isinstance(plain, dict)
+    return fingerprint({key: value for key, value in plain.items() if key != "name"})
+
+
+def packages_of(config: Any) -> tuple[str, ...]:
+    """The packages whose classes a built config consists of, the usual ones first: what `rebuild` of it needs."""
+    if isinstance(config, tuple | list):
+        found = [package for item in config for package in packages_of(item)]
+    elif is_dataclass(config) and not isinstance(config, type):
+        parts = [getattr(config, field.name) for field in fields(config)]
+        found = [type(config).__module__.partition(".")[0], *packages_of(parts)]
+    else:
+        found = []
+    return tuple(dict.fromkeys([*CONFIG_PACKAGES, *found]))
+
+
+def rebuild(plain: Json, packages: Sequence[str] = CONFIG_PACKAGES) -> Any:
+    """Inverse of `resolve`. Refuses classes outside of these packages, and configs of another VERSION.
+
+    packages: more than the usual may be named only by who built the config (`packages_of`), never by what is on disk.
+    """
     if isinstance(plain, list):
-        return tuple(rebuild(item) for item in plain)
+        return tuple(rebuild(item, packages) for item in plain)
     if not isinstance(plain, dict):
         return plain
     module, _, name = str(plain["class"]).partition(":")
-    if module.split(".")[0] not in CONFIG_PACKAGES:
-        raise ValueError(f"config of class {plain['class']!r} is not from {' or '.join(CONFIG_PACKAGES)}")
-    cls = getattr(importlib.import_module(module), name, None)
+    if module.split(".")[0] not in packages:
+        raise ValueError(f"config of class {plain['class']!r} is not from {' or '.join(packages)}")
+    try:
+        cls = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"config of class {plain['class']!r}: {error}") from error
     if not isinstance(cls, type) or not is_dataclass(cls):
         raise ValueError(f"config of class {plain['class']!r}: there is no such config in this version of raybridge")
     version = plain.get("VERSION")
@@ -69,7 +95,7 @@ def rebuild(plain: Json) -> Any:
         raise ValueError(
             f"{name} was recorded at version {version}, this raybridge has version {getattr(cls, 'VERSION', None)}"
         )
-    values = {key: rebuild(value) for key, value in plain.items() if key not in ("class", "VERSION")}
+    values = {key: rebuild(value, packages) for key, value in plain.items() if key not in ("class", "VERSION")}
     known = {field.name for field in fields(cls)}
     if set(values) != known:
         raise ValueError(f"{name} was recorded with fields {sorted(set(values) ^ known)} that this raybridge does not share")

@@ -1,11 +1,14 @@
-"""Trial: one fully resolved experiment."""
+"""Trial: one fully resolved experiment, and what any other kind of experiment must offer to be run as one."""
 
 from __future__ import annotations
 
+import inspect
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, Self
 
-from raybridge.config import Json, fingerprint, resolve
+from raybridge.config import Json, identity, resolve
 from raybridge.data import Evaluator
 from raybridge.losses import Loss
 from raybridge.results.headline import Headline
@@ -16,6 +19,56 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 TOKENS_IN_NAME = re.compile(r"_(\d+)tok\b")
 
 
+class Workload(Protocol):
+    """An experiment that a sweep may ask for: a frozen config that says what it is, and by name what runs it.
+
+    ENGINE: the module that runs it (training.worker.Engine), by its dotted name, for it stands above what it runs.
+    steps: after which it ends by itself. models: the language models that it needs. headline: what it is followed by.
+    """
+
+    ENGINE: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """A label: two experiments with the same fingerprint are the same."""
+
+    @property
+    def seed(self) -> int:
+        """What its random numbers come from."""
+
+    @property
+    def steps(self) -> int:
+        """How many steps it may take."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Its identity: `config.identity` of it."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the language models that it needs."""
+
+    @property
+    def headline(self) -> Headline:
+        """The measure that it is followed by."""
+
+    def resolved(self) -> dict[str, Json]:
+        """The whole experiment as JSON: what trial.json holds and `config.rebuild` reads."""
+
+    def planned(self) -> Mapping[str, str]:
+        """Its row in the plan of a sweep: heading to text."""
+
+    def smoke(self) -> Self:
+        """The same cut to a few steps: it shows that everything runs, and nothing else."""
+
+
+def lacking(candidate: Any, protocol: type) -> list[str]:
+    """What a candidate would have to define to be what a protocol asks for, in the protocol's order."""
+    asked = dict.fromkeys([*protocol.__annotations__, *(name for name in vars(protocol) if not name.startswith("_"))])
+    nothing = object()
+    return [name for name in asked if inspect.getattr_static(candidate, name, nothing) is nothing]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """One experiment: what is trained, on what, for how long, and how it is judged.
@@ -24,6 +77,8 @@ class Trial:
     eval_every: steps between dev evaluations. dev_problems, test_problems: how many are drawn by seed 0, None for all.
     The name is a label: two trials with the same fingerprint are the same trial.
     """
+
+    ENGINE: ClassVar[str] = "raybridge.training.workload"
 
     name: str
     source: str
@@ -74,10 +129,25 @@ class Trial:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over everything but the name."""
-        return fingerprint({key: value for key, value in self.resolved().items() if key != "name"})
+        return identity(self)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The source and the target."""
+        return tuple(dict.fromkeys((self.source, self.target)))
 
     @property
     def headline(self) -> Headline:
         """What it is followed by: dev accuracy by the reading that decides, beside its control."""
         reading = self.evaluator.readings[0]
         return Headline(name="dev accuracy", column="accuracy", arm="bridged", control="shuffled", split="dev", reading=reading)
+
+    def planned(self) -> dict[str, str]:
+        """Its row in the plan of a sweep: how much crosses, for how long it is trained, and on what."""
+        losses = ", ".join(f"{loss.weight:g} {loss.name}" for loss in self.losses)
+        return {"K": str(self.translator.soft_tokens), "steps": str(self.steps), "losses": losses}
+
+    def smoke(self) -> Trial:
+        """The same trial cut to a few steps and problems: it shows that everything runs, and nothing else."""
+        batch, warmup = min(self.batch, 16), min(self.warmup, 5)
+        return replace(self, steps=20, warmup=warmup, eval_every=10, dev_problems=16, test_problems=16, batch=batch)

@@ -1,8 +1,12 @@
-"""The folder of a sweep: what it asked for, and what was written about it."""
+"""The folder of a sweep: what it asked for, what was written about it, who runs it, and whether it is asked to stop."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fcntl
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,44 @@ class SweepFolder:
     def tune_path(self) -> Path:
         """Where Ray Tune keeps its own state."""
         return self.path / "tune"
+
+    @property
+    def train_path(self) -> Path:
+        """Where Ray Train keeps its own state."""
+        return self.path / "train"
+
+    @property
+    def _stop(self) -> Path:
+        return self.path / "stop"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the sweep: a second launch is refused while this process lives."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a+", encoding="utf8") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.seek(0)
+                raise ValueError(
+                    f"sweep {self.name} is running already ({held.read().strip()}); wait for it or end it first"
+                ) from None
+            held.truncate(0)
+            held.write(f"process {os.getpid()} on {socket.gethostname()}")
+            held.flush()
+            yield
+
+    def stopped(self) -> bool:
+        """Whether whoever runs a trial of the sweep is asked to save a checkpoint and end."""
+        return self._stop.exists()
+
+    def stop(self) -> None:
+        """Ask for it, of every process that sees this folder."""
+        self._stop.touch()
+
+    def go_on(self) -> None:
+        """Ask for it no more."""
+        self._stop.unlink(missing_ok=True)
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Write plan.json: the trials that the sweep asks for."""
