@@ -1,6 +1,7 @@
-"""Translators: one file each, a frozen config that builds its module.
+"""Translators, one file each: a frozen config (`Translator`) that builds the module (`TranslatorModule`) of its soft tokens.
 
-Contract of a module: states (B, T, L, S) of L source layers and their mask (B, T) -> soft tokens (B, K, D).
+Shapes: B batch, T source positions, L source layers, S source width or features of a position, K soft tokens, D target width,
+N aligned positions.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from raybridge.translators.parts import Attention
 
 
 class TranslatorModule(nn.Module):
-    """What `Translator.build` returns."""
+    """What `Translator.build` returns: from states (B, T, L, S) of the source and their mask (B, T) to soft tokens (B, K, D).
+
+    A translator defines `forward`; whatever else is special about it, it says by a method that stands here with its default.
+    """
 
     def parameter_groups(self, *, learning_rate: float, weight_decay: float) -> list[dict[str, object]]:
         """Parameters for the optimizer: matrices decay, vectors do not, and gates learn three times as fast."""
@@ -42,12 +46,23 @@ class TranslatorModule(nn.Module):
 
     @property
     def attentions(self) -> list[Attention]:
-        """Where its soft tokens attend to the question or to each other: what `diagnostics` looks at."""
+        """Where its soft tokens attend to the question or to each other: what `training.conditioning` looks at."""
         return [part for part in self.modules() if isinstance(part, Attention)]
 
     def core_states(self, states_BTLS: Tensor) -> Tensor:
         """The states as the core reads them, behind the options around it."""
         return states_BTLS
+
+    @property
+    def fitted_from(self) -> frozenset[str]:
+        """What `fit` needs beside source states, of "embeddings" and "nll"; empty where nothing is fitted."""
+        return frozenset()
+
+    def fit(self, states_NS: Tensor, embeddings_ND: Tensor | None, nll_N: Tensor | None) -> None:
+        """Start in closed form from source positions, as the core reads them, and the target's token that each is aligned to.
+
+        embeddings_ND, nll_N: of those tokens, None where `fitted_from` does not name them.
+        """
 
     @property
     def adds_onto_text(self) -> bool:
@@ -59,13 +74,20 @@ class TranslatorModule(nn.Module):
         soft = target.soft_piece(soft_BKD)
         return [soft] if text is None else [soft, text]
 
+    def for_target(self, name: str, states_BTLS: Tensor, mask_BT: Tensor, *, rms: float) -> Tensor:
+        """Soft tokens (B, K, D') for one of the config's `other_targets`, whose embeddings have this RMS."""
+        raise NotImplementedError  # a translator with other targets defines it
+
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
         """Soft tokens (B, K, D)."""
         raise NotImplementedError  # a translator file defines it
 
 
 class Translator(Protocol):
-    """What a translator's config offers: how many soft tokens, which hidden layers of the source it reads, its module."""
+    """What a translator's config offers: how many soft tokens, which hidden layers of the source it reads, its module.
+
+    Most inherit `OneTarget`.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]  # it is a dataclass: `dataclasses.replace` derives from it
 
@@ -77,5 +99,18 @@ class Translator(Protocol):
     def layers(self) -> tuple[int, ...]:
         """Numbers of the source's hidden states; 0 is the embeddings."""
 
+    @property
+    def other_targets(self) -> tuple[str, ...]:
+        """Names of the targets that it writes for beside the trial's own."""
+
     def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> TranslatorModule:
         """The module for a source of width S and a target of width D whose embeddings have this RMS."""
+
+
+class OneTarget:
+    """What a translator's config inherits that writes for the trial's own target alone."""
+
+    @property
+    def other_targets(self) -> tuple[str, ...]:
+        """None."""
+        return ()

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from raybridge.translators import TranslatorModule
+from raybridge.translators import OneTarget, TranslatorModule
 from raybridge.translators.parts import Attention, Norm, Reader, at_rms, check, check_heads
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionPooling:
+class AttentionPooling(OneTarget):
     """K soft tokens from one attention over the hidden states of `layers`. width, heads: of the attention."""
 
     soft_tokens: int

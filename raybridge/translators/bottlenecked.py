@@ -3,8 +3,8 @@
 A resampler in the manner of Flamingo (Alayrac et al. 2022, arXiv:2204.14198): each block is gated self-attention, gated
 cross-attention on the source states and a gated SwiGLU, all pre-normed, every gate a tanh that starts at zero.
 
-Shapes: B batch, T source positions, L source layers, S source width, W inner width, K soft tokens, P of them
-that stand for a position, D target width, H heads.
+Shapes: B batch, T source positions, L source layers, S source width or features of a position, W inner width, K soft tokens,
+P of them that stand for a position, D target width, H heads, N aligned positions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raybridge.errors import unknown
-from raybridge.translators import Translator, TranslatorModule
+from raybridge.translators import OneTarget, Translator, TranslatorModule
 from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, windows
 from raybridge.translators.parts import Attention, Norm, SwiGLU, at_rms, check, check_heads, position_features
 
@@ -25,7 +25,7 @@ Picking = Literal["even", "salient", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bottlenecked:
+class Bottlenecked(OneTarget):
     """K soft tokens from the hidden states of `layers`.
 
     width, depth, heads: of the resampler. anchored: each soft token stands for a source position; its query starts there, and a
@@ -129,6 +129,21 @@ class BottleneckedModule(TranslatorModule):
         if self.anchor is not None:
             soft_BKD = soft_BKD + F.pad(self.anchor(weights_BPT, states_BTS), (0, 0, 0, self.config.free))
         return at_rms(soft_BKD, self.target_rms)
+
+    @property
+    def fitted_from(self) -> frozenset[str]:
+        """Embeddings for the anchor, NLLs for what tells most."""
+        parts = {"embeddings": self.anchor, "nll": self.salience}
+        return frozenset(name for name, part in parts.items() if part is not None)
+
+    def fit(self, states_NS: Tensor, embeddings_ND: Tensor | None, nll_N: Tensor | None) -> None:
+        """Fit what there is of the two."""
+        if self.anchor is not None:
+            assert embeddings_ND is not None
+            self.anchor.fit(states_NS, embeddings_ND)
+        if self.salience is not None:
+            assert nll_N is not None
+            self.salience.fit(states_NS, nll_N)
 
     @property
     def stands_evenly(self) -> bool:

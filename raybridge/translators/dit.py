@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raybridge.errors import unknown
-from raybridge.translators import TranslatorModule
+from raybridge.translators import OneTarget, TranslatorModule
 from raybridge.translators.noise import NoiseField
 from raybridge.translators.parts import Attention, Reader, SwiGLU, at_rms, check, check_heads, zero_linear
 
@@ -27,7 +27,7 @@ Pooling = Literal["mean", "attention"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiT:
+class DiT(OneTarget):
     """K soft tokens sampled in a few Euler steps, conditioned on `layers` pooled over the question's tokens.
 
     train_steps, eval_steps: of the sampler; training goes back through all of its own. guidance: of evaluation (Ho and

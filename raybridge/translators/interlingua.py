@@ -51,6 +51,11 @@ class Interlingua:
                 f"translator Interlingua: {byte_lm.NAME!r} is a source, which answers nothing, and no other target"
             )
 
+    @property
+    def other_targets(self) -> tuple[str, ...]:
+        """Those that have an adapter."""
+        return self.also
+
     def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> InterlinguaModule:
         """The module, initialised from torch's current random state."""
         return InterlinguaModule(self, source_dim, target_dim, target_rms)

@@ -2,7 +2,8 @@
 
 The baseline that is hard to beat: with K at least as long as the question it writes one soft token a source token.
 
-Shapes: B batch, T source positions, L source layers, S source width, K soft tokens, D target width.
+Shapes: B batch, T source positions, L source layers, S source width or features of a position, K soft tokens, D target width,
+N aligned positions.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from raybridge.errors import unknown
-from raybridge.translators import TranslatorModule
+from raybridge.translators import OneTarget, TranslatorModule
 from raybridge.translators.anchor import Anchor, one_hot, picks, windows
 from raybridge.translators.parts import at_rms, check
 
@@ -22,7 +23,7 @@ Pooling = Literal["picked", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear:
+class Linear(OneTarget):
     """A map of `layers`, started in closed form (`Anchor`) and trained from there.
 
     pooling, where a question is longer than K: "picked" reads K evenly spaced positions, "mean" averages K windows. In a
@@ -53,6 +54,16 @@ class LinearModule(TranslatorModule):
         self.anchor = Anchor(features, target_dim)
         nn.init.normal_(self.anchor.map.weight, std=features**-0.5)  # until it is fitted
         self.blank_KD = nn.Parameter(torch.randn(config.soft_tokens, target_dim))
+
+    @property
+    def fitted_from(self) -> frozenset[str]:
+        """Embeddings, which it maps onto."""
+        return frozenset({"embeddings"})
+
+    def fit(self, states_NS: Tensor, embeddings_ND: Tensor | None, nll_N: Tensor | None) -> None:
+        """Fit the map."""
+        assert embeddings_ND is not None
+        self.anchor.fit(states_NS, embeddings_ND)
 
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
         """Soft tokens (B, K, D), each at the target's embedding RMS."""

@@ -3,7 +3,8 @@
 They compose: `Projected(translator=LayerMix(translator=..., layers=...))`. `soft_tokens` given to the outermost reaches the
 translator inside, so that a sweep derives from a wrapped translator as from any other.
 
-Shapes: B batch, T source positions, L source layers read, M layers that the wrapped translator sees, S source width.
+Shapes: B batch, T source positions, L source layers read, M layers that the wrapped translator sees, S source width or
+features of a position, K soft tokens, D target width, N aligned positions.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ class Option:
             object.__setattr__(self, "soft_tokens", self.translator.soft_tokens)
         elif self.soft_tokens != self.translator.soft_tokens:
             object.__setattr__(self, "translator", replace(self.translator, soft_tokens=self.soft_tokens))
+
+    @property
+    def other_targets(self) -> tuple[str, ...]:
+        """Those of the translator."""
+        return self.translator.other_targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +77,10 @@ class Projected(Option):
 
 
 class OptionModule(TranslatorModule):
-    """A translator behind a change of the source states, which it sees at unit RMS as always."""
+    """A translator behind a change of the source states, which it sees at unit RMS as always.
+
+    An option changes what is read; all else is asked of the translator that it wraps.
+    """
 
     def __init__(self, inner: TranslatorModule) -> None:
         super().__init__()
@@ -91,13 +100,26 @@ class OptionModule(TranslatorModule):
         return self.inner.core_states(self.changed(states_BTLS))
 
     @property
+    def fitted_from(self) -> frozenset[str]:
+        """What the wrapped translator needs."""
+        return self.inner.fitted_from
+
+    def fit(self, states_NS: Tensor, embeddings_ND: Tensor | None, nll_N: Tensor | None) -> None:
+        """Fit the wrapped translator."""
+        self.inner.fit(states_NS, embeddings_ND, nll_N)
+
+    @property
     def adds_onto_text(self) -> bool:
-        """As what it wraps."""
+        """Whether the wrapped translator does."""
         return self.inner.adds_onto_text
 
     def place(self, target: FrozenLM, text: Piece | None, soft_BKD: Tensor) -> list[Piece]:
-        """As what it wraps."""
+        """What stands in the question's place by the wrapped translator."""
         return self.inner.place(target, text, soft_BKD)
+
+    def for_target(self, name: str, states_BTLS: Tensor, mask_BT: Tensor, *, rms: float) -> Tensor:
+        """What the wrapped translator writes for another target."""
+        return self.inner.for_target(name, self.changed(states_BTLS), mask_BT, rms=rms)
 
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
         """Soft tokens (B, K, D)."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from raybridge.translators import TranslatorModule
+from raybridge.translators import OneTarget, TranslatorModule
 from raybridge.translators.parts import at_rms, check
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptTuning:
+class PromptTuning(OneTarget):
     """K soft tokens, the same for every question. layers: read and ignored, so that it can stand in any sweep."""
 
     soft_tokens: int

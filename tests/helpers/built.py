@@ -50,9 +50,9 @@ def build(config, seed: int = 0):
     """The module with its closed-form start, where it has one."""
     torch.manual_seed(seed)
     module = config.build(S, D, target_rms=RMS)
-    anchor = getattr(module.core, "anchor", None)
-    if anchor is not None:
-        anchor.fit(torch.randn(200, anchor.map.in_features), torch.randn(200, D))
+    with torch.no_grad():
+        states_NS = module.core_states(torch.randn(20, 10, len(config.layers), S)).flatten(0, 1).flatten(1)
+    module.fit(states_NS, torch.randn(200, D), torch.randn(200))
     return module
 
 
