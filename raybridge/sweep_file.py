@@ -14,11 +14,13 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from raybridge.config import rebuild
+from raybridge.config import packages_of, rebuild
 from raybridge.errors import unknown
 from raybridge.results import Results
 from raybridge.scales import Scale
-from raybridge.trial import Trial
+from raybridge.trial import Workload, lacking
+
+OWN = "sweeps"  # the package of sweep files, which workers never import
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +30,15 @@ class Sweep:
     path: Path
     question: str
     axes: Mapping[str, Mapping[str, Sequence[Any]]]
-    trial: Callable[..., Trial]
-    follow_up: Callable[[Sequence[tuple[Trial, Mapping[str, Any]]]], list[Trial]] | None
+    trial: Callable[..., Workload]
+    follow_up: Callable[[Sequence[tuple[Any, Mapping[str, Any]]]], list[Workload]] | None
 
     @property
     def name(self) -> str:
         """The file's name."""
         return self.path.stem
 
-    def trials(self, scale: Scale) -> list[Trial]:
+    def trials(self, scale: Scale) -> list[Workload]:
         """Every trial of the sweep at a scale, checked."""
         if scale.name not in self.axes:
             raise unknown("scale", scale.name, self.axes, where=f"{self.path} has no axes for it")
@@ -50,7 +52,7 @@ class Sweep:
         combinations = itertools.product(*axes.values())
         return distinct([self._trial(scale, dict(zip(axes, values, strict=True))) for values in combinations], str(self.path))
 
-    def further(self, trials: Sequence[Trial], results: Results) -> list[Trial]:
+    def further(self, trials: Sequence[Workload], results: Results) -> list[Workload]:
         """What the sweep asks for next, checked, once all of its trials have ended; none while one of them has no result."""
         if self.follow_up is None:
             return []
@@ -68,7 +70,7 @@ class Sweep:
         distinct([*trials, *asked], str(self.path))
         return [checked(trial, where) for trial in asked]
 
-    def _trial(self, scale: Scale, values: Mapping[str, Any]) -> Trial:
+    def _trial(self, scale: Scale, values: Mapping[str, Any]) -> Workload:
         where = f"{self.path}, trial({', '.join(f'{name}={value!r}' for name, value in values.items())})"
         try:
             trial = self.trial(scale.trial, **values)
@@ -79,12 +81,15 @@ class Sweep:
         return checked(trial, where)
 
 
-def checked(trial: Any, where: str) -> Trial:
+def checked(trial: Any, where: str) -> Workload:
     """The trial, if it is one and comes back from JSON: a worker gets it as JSON and never sees the sweep file."""
-    if not isinstance(trial, Trial):
-        raise ValueError(f"{where} must return a Trial, not {type(trial).__name__}")
+    if missing := lacking(trial, Workload):
+        raise ValueError(
+            f"{where} must return a Trial, not {type(trial).__name__} (another workload would define {', '.join(missing)})"
+        )
     try:
-        assert rebuild(trial.resolved()) == trial
+        packages = [package for package in packages_of(trial) if package != OWN]
+        assert rebuild(trial.resolved(), packages) == trial
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     return trial
@@ -128,7 +133,7 @@ def load(path: Path) -> Sweep:
         raise unknown("sweep file", path, near)
     if path.suffix != ".py":
         raise ValueError(f"{path} is no sweep file: a sweep is Python, and its name ends in .py")
-    spec = importlib.util.spec_from_file_location(f"sweeps.{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{OWN}.{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -151,10 +156,10 @@ def load(path: Path) -> Sweep:
     )
 
 
-def distinct(trials: Sequence[Trial], where: str) -> list[Trial]:
+def distinct(trials: Sequence[Workload], where: str) -> list[Workload]:
     """Return the trials if no two have the same name or the same config."""
-    names: dict[str, Trial] = {}
-    prints: dict[str, Trial] = {}
+    names: dict[str, Workload] = {}
+    prints: dict[str, Workload] = {}
     for trial in trials:
         if trial.name in names:
             raise ValueError(f"{where}: two trials have the name {trial.name!r}; put what differs into the name")

@@ -4,6 +4,7 @@ import pytest
 
 from raybridge.losses.next_token import AnswerNLL
 from raybridge.scales import SCALES
+from raybridge.trial import Workload, lacking
 
 
 def test_every_scale_is_a_complete_trial():
@@ -13,7 +14,7 @@ def test_every_scale_is_a_complete_trial():
 
 def test_a_smoke_trial_is_short_and_is_another_trial():
     for scale in SCALES:
-        smoke = scale.smoke(scale.trial)
+        smoke = scale.trial.smoke()
         assert smoke.steps <= 20
         assert smoke.fingerprint != scale.trial.fingerprint
 
@@ -45,3 +46,14 @@ def test_a_trial_checks_itself(trial, change, said):
 def test_fewer_than_one_soft_token_is_refused(trial):
     with pytest.raises(ValueError, match="soft_tokens must be at least 1, not 0"):
         replace(trial.translator, soft_tokens=0)
+
+
+def test_a_trial_is_a_workload_and_says_what_it_is(trial):
+    assert lacking(trial, Workload) == []
+    assert lacking(object(), Workload) == [
+        *("ENGINE", "name", "seed", "steps", "fingerprint", "models", "headline"),
+        *("resolved", "planned", "smoke"),
+    ]
+    assert trial.models == ("pocket:source", "pocket:target")
+    assert replace(trial, target=trial.source).models == ("pocket:source",)
+    assert trial.planned() == {"K": "8", "steps": "12", "losses": "1 answer, 1 reconstruction, 0.1 info_nce"}
