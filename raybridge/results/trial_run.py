@@ -28,15 +28,8 @@ from raybridge.results.files import (
     written_since,
 )
 from raybridge.results.launch import Launch
+from raybridge.results.schema import CONDITIONING, EVAL_COLUMNS, EVAL_KEYS, TEXTS
 
-EVAL_KEYS = ["step", "evaluator", "split", "arm", "reading"]
-EVAL_COLUMNS = [
-    *EVAL_KEYS,
-    *("n", "correct", "accuracy", "low", "high", "invalid", "truncated", "nll", "nll_tokens"),
-    *("prompt_tokens", "soft_tokens", "generated_tokens", "seconds"),
-]
-CONDITIONING = ["kind", "index", "value", "n"]  # columns of conditioning.parquet; what they mean: raybridge/diagnostics.py
-TEXTS = ("completion", "prompt_hash")  # columns of samples that take the room
 STEP = re.compile(r"step_(\d{6,})")
 
 
@@ -47,6 +40,11 @@ class TrialRun:
     path: Path
     name: str
     fingerprint: str
+
+    @property
+    def root(self) -> Path:
+        """The folder of results that it stands in."""
+        return self.path.resolve().parent.parent
 
     @property
     def config(self) -> dict[str, Any]:

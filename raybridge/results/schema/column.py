@@ -1,0 +1,51 @@
+"""What is said of a column and of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a table, or a key of JSON with those of inner objects behind a dot. A star stands for any name.
+
+    only: when it is there; empty for always.
+    """
+
+    name: str
+    means: str
+    unit: str = ""
+    only: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A file of ray_results/. holds: what it is, or what a row of it stands for. only: when it is there."""
+
+    path: str
+    holds: str
+    columns: tuple[Column, ...]
+    only: str = ""
+
+    def column(self, name: str) -> Column | None:
+        """What is said of a column by its name; None where nothing is."""
+        return next((one for one in self.columns if fnmatchcase(name, one.name)), None)
+
+
+def names(columns: Iterable[Column]) -> tuple[str, ...]:
+    """The names of columns."""
+    return tuple(column.name for column in columns)
+
+
+def described(files: Iterable[File]) -> str:
+    """The files as Markdown, a table each."""
+    return "\n".join(line for file in files for line in _lines(file))
+
+
+def _lines(file: File) -> list[str]:
+    rows = [f"| `{one.name}` | {one.means}{f' (only: {one.only})' if one.only else ''} | {one.unit} |" for one in file.columns]
+    only = f" Only: {file.only}." if file.only else ""
+    table = ["| column | meaning | unit |", "| --- | --- | --- |", *rows, ""] if rows else []
+    return [f"## `{file.path}`", "", f"{file.holds}.{only}", "", *table]

@@ -1,0 +1,133 @@
+"""Keys of the JSON files: what a trial was, logged and came to, and what a sweep asked for."""
+
+from __future__ import annotations
+
+from raybridge.results.schema.column import Column, File
+
+WORKLOAD = "workloads that train no translator"
+TRANSLATOR = "trials of a translator"
+
+TRIAL = (
+    Column(name="name", means="what the sweep that ran it called it"),
+    Column(name="fingerprint", means="SHA-256 of the config without its name: its identity"),
+    Column(name="config", means="the resolved config, nested; classes are told by module and name"),
+)
+PROVENANCE = (
+    Column(name="commit", means="id of the commit, and whether tracked files differed from it"),
+    Column(name="versions", means="versions of Python and of packages"),
+    Column(name="models", means="what identifies the files of each model"),
+    Column(name="data", means="RAYBRIDGE_DATA where rows came from there"),
+    Column(name="hardware", means="machine, cores, GPUs"),
+)
+PROMPT = Column(name="prompt", means="hashes of the prompt's template and the ids of its exemplars")
+
+METRICS = (
+    Column(name="step", means="optimizer steps done"),
+    Column(name="loss", means="the weighted sum of all terms, over all workers"),
+    Column(name="learning_rate", means="of this step"),
+    Column(name="gradient_norm", means="of all terms together, before clipping"),
+    Column(name="tokens_per_second", means="tokens trained on, padding left out", unit="tokens / second"),
+    Column(name="mfu", means="share of the hardware's peak FLOP/s; missing where the peak is not known"),
+    Column(name="soft_rms", means="median RMS of the soft tokens"),
+    Column(name="soft_rank", means="effective rank of the soft tokens (Roy and Vetterli 2007)"),
+    Column(name="seconds", means="training so far, earlier launches included", unit="seconds"),
+    Column(name="loss/*", means="value of a term, before weighting"),
+    Column(name="weight/*", means="its weight"),
+    Column(name="gradient/*", means="norm of its gradient, before weighting; 0 moves nothing"),
+)
+RESULT = (
+    Column(name="name", means="as in trial.json"),
+    Column(name="fingerprint", means="as in trial.json"),
+    Column(name="steps", means="optimizer steps done"),
+    Column(name="stopped", means="finished, patience or degradation"),
+    Column(name="reason", means="the same in words"),
+    Column(name="peak", means="highest dev accuracy by the first reading"),
+    Column(name="peak_step", means="its step"),
+    Column(name="best_step", means="the step whose checkpoint was kept and tested"),
+    Column(name="final", means="dev accuracy at the last evaluation"),
+    Column(name="degradation", means="peak minus final"),
+    Column(name="shuffled_dev_at_peak", means="accuracy of the shuffled control at the peak"),
+    Column(name="test.*.*.accuracy", means="by arm and reading: test accuracy at best_step"),
+    Column(name="test.*.*.n", means="problems"),
+    Column(name="test.*.*.low", means="lower end of the 95% Wilson interval"),
+    Column(name="test.*.*.high", means="upper end"),
+    Column(name="test.*.*.nll", means="negative log-likelihood of the worked answers", unit="nats a token"),
+    Column(name="train_seconds", means="training, all launches", unit="seconds"),
+    Column(name="eval_wait_seconds", means="of these, waiting for evaluations", unit="seconds"),
+    Column(name="headline.name", means="what the experiment is judged by", only=WORKLOAD),
+    Column(name="headline.value", means="what it came to", only=WORKLOAD),
+    Column(name="imported", means="true", only="runs imported from elsewhere"),
+    Column(name="notes", means="what the import found, a sentence each", only="runs imported from elsewhere"),
+)
+TIMING = (
+    Column(name="started", means="when the trial's driver began", unit="seconds since 1970"),
+    Column(name="first_step", means="when its first step began", unit="seconds since 1970"),
+    Column(name="ended", means="when it was complete", unit="seconds since 1970"),
+)
+FAILURE = (
+    Column(name="sentence", means="why the launch ended without a result"),
+    Column(name="traceback", means="what a developer wants to see"),
+)
+STATE = (
+    Column(name="step", means="optimizer steps done"),
+    Column(name="seconds", means="training so far", unit="seconds"),
+    Column(name="ended", means="why training ended, where it has"),
+)
+EVALUATED = (
+    Column(name="trial", means="fingerprint of the translator's trial; null without one"),
+    Column(name="at", means="another target that answered; null for the trial's own"),
+    Column(name="step", means="the translator's step; null without one"),
+    Column(name="source", means="model that reads the question"),
+    Column(name="target", means="model that answers"),
+    Column(name="evaluator", means="the resolved benchmark"),
+    Column(name="split", means="dev or test"),
+    Column(name="problems", means="how many were asked"),
+    Column(name="arms", means="names of the arms that were computed"),
+    Column(name="decoding", means="the resolved hardening; null for plain greedy decoding"),
+    PROMPT,
+    Column(name="device", means="what computed it"),
+    *PROVENANCE,
+)
+PLAN = (
+    Column(name="scale", means="pocket, small or full"),
+    Column(name="trials.name", means="of each trial that the sweep asks for: what it calls it"),
+    Column(name="trials.fingerprint", means="its identity"),
+)
+FOUND = (
+    Column(name="sweep", means="name of the sweep"),
+    Column(name="missing", means="names of trials without a result"),
+    Column(name="trials.name", means="of each complete trial: what the sweep calls it"),
+    Column(name="trials.fingerprint", means="its identity"),
+    Column(name="trials.config", means="as in trial.json"),
+    Column(name="trials.result", means="as in result.json"),
+    Column(name="trials.compression", means="question tokens over soft tokens; at or below 1 nothing is compressed"),
+    Column(name="trials.gap_recovered", means="(floor NLL - bridged NLL) / (floor NLL - text NLL); null where not measured"),
+    Column(name="trials.gap_recovered_shuffled", means="the same of the shuffled control"),
+    Column(name="trials.reconstruction_gap_recovered", means="the same of the question's NLL"),
+    Column(name="trials.reconstruction_gap_recovered_shuffled", means="the same of the shuffled control"),
+    Column(name="trials.test", means="by arm: its row of evals.parquet on test by the first reading"),
+    Column(name="trials.missing", means="arms without a translator that were not computed"),
+    Column(name="trials.transfer", means="bridged against shuffled by accuracy, p Holm-corrected over the sweep"),
+    Column(name="trials.transfer_nll", means="the same by the NLL of the answer"),
+)
+
+RECORDS = (
+    File(path="trials/*/trial.json", holds="What the trial is; written first", columns=TRIAL),
+    File(
+        path="trials/*/provenance.json",
+        holds="Where its numbers come from; written with trial.json",
+        columns=(*PROVENANCE, Column(name="prompt", means=PROMPT.means, only=TRANSLATOR)),
+    ),
+    File(path="trials/*/metrics.jsonl", holds="A line for each logged step; the last of a step counts", columns=METRICS),
+    File(
+        path="trials/*/checkpoints/step_*/state.json",
+        holds="What a resumed trial needs beside translator.safetensors and optimizer.safetensors",
+        columns=STATE,
+    ),
+    File(path="trials/*/result.json", holds="What the trial came to; its presence means complete", columns=RESULT),
+    File(path="trials/*/timing.json", holds="When the launch that completed the trial did what", columns=TIMING),
+    File(path="trials/*/failure.json", holds="Why the last launch failed", columns=FAILURE, only="a launch that failed"),
+    File(path="sweeps/*/plan.json", holds="What the sweep asks for", columns=PLAN),
+    File(path="sweeps/*/ablation_results.json", holds="What the summary says, as numbers", columns=FOUND),
+    File(path="evaluations.jsonl", holds="A line for each evaluation outside a sweep", columns=EVALUATED),
+)

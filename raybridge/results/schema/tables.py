@@ -1,0 +1,149 @@
+"""Columns of the parquet tables: sample rows, evaluations, baselines, and what soft tokens look like from inside."""
+
+from __future__ import annotations
+
+from raybridge.results.schema.column import Column, File, names
+
+ATTENTION_BINS = 16  # equal parts of a question, by which attention is counted
+
+EVALUATED = "arms that `evaluate` timed"
+ELSEWHERE = "runs imported from elsewhere"
+SOFT = "arms with soft tokens"
+
+# What identifies a row of evals.parquet.
+IDENTITY = (
+    Column(name="step", means="optimizer steps of the translator; 0 for arms without one"),
+    Column(name="evaluator", means="benchmark, by the name of its file"),
+    Column(name="split", means="dev or test"),
+    Column(name="arm", means="label of the arm: its name, how its decoding was hardened, which other target answered"),
+    Column(name="reading", means="how answers were read from completions; the first one decides"),
+)
+LENGTH = (
+    Column(name="prompt_tokens", means="text of the prompt, exemplars included; soft tokens are not in it", unit="tokens"),
+    Column(name="question_tokens", means="the question as the answering model tokenizes it", unit="tokens"),
+    Column(name="generated_tokens", means="the completion", unit="tokens"),
+)
+WIRE = tuple(
+    Column(name=f"wire_bytes_{form}", means=f"the same in {form}, scales and header counted", unit="bytes", only=SOFT)
+    for form in ("fp16", "int8", "int6", "int4")
+)
+COST = (
+    Column(name="prompt_bytes", means="text of the prompt as UTF-8", unit="bytes"),
+    Column(name="question_bytes", means="the question as UTF-8", unit="bytes"),
+    Column(name="kv_bytes", means="the answering model's KV cache of the prompt, from its config", unit="bytes"),
+    Column(name="wire_bytes", means="soft tokens as they travelled, scales and header counted", unit="bytes", only=SOFT),
+    *WIRE,
+    Column(name="latency_1", means="question to answer, alone, the source's prefill included", unit="seconds", only=EVALUATED),
+    Column(name="latency_batched", means="the same for one of a batch of up to 32", unit="seconds", only=EVALUATED),
+    Column(name="peak_bytes", means="memory of that batch: the GPU's, or the process's so far", unit="bytes", only=EVALUATED),
+)
+TEXT = (
+    Column(name="completion", means="what the model wrote, up to a stop string"),
+    Column(name="prompt_hash", means="SHA-256 of the prompt's token ids, shortened"),
+)
+
+SAMPLE = (
+    Column(name="problem", means="id of the problem"),
+    Column(name="arm", means="label of the arm"),
+    TEXT[1],
+    Column(name="template_hash", means="hash of what stands around the question, exemplars included"),
+    TEXT[0],
+    LENGTH[2],
+    Column(name="truncated", means="whether it reached the token limit without ending"),
+    Column(name="no_stop", means="whether the model wrote no end token"),
+    Column(name="first_token", means="id of the first token of the completion"),
+    Column(name="first_token_correct", means="whether the likeliest first token is that of the worked answer"),
+    Column(name="nll", means="negative log-likelihood of the worked answer, no exemplars before it, summed", unit="nats"),
+    Column(name="nll_tokens", means="tokens of that answer", unit="tokens"),
+    Column(name="reconstruction_nll", means="the same of the question, repeated after a cue", unit="nats"),
+    Column(name="reconstruction_tokens", means="tokens of that question", unit="tokens"),
+    *LENGTH[:2],
+    Column(name="soft_tokens", means="soft tokens that the answering model held", unit="tokens"),
+    *COST,
+    Column(name="seconds", means="decoding, the row's share of its batch", unit="seconds"),
+    Column(name="answer_*", means="the answer that a reading found; missing where it found none"),
+    Column(name="score_*", means="score by a reading, 0 to 1"),
+    Column(name="chosen", means="whose answer it took", only="arms that choose among answers"),
+    Column(name="joint_*", means="mean log-likelihood of a model's answer under both", unit="nats", only="arm `joint`"),
+    Column(name="answer_recorded", means="the answer that the run itself had read", only=ELSEWHERE),
+    Column(name="gold_agrees", means="whether its gold was the one of its gold text", only=ELSEWHERE),
+    Column(name="official", means="whether the problem is one of the official test split", only=ELSEWHERE),
+)
+
+COUNT = (
+    Column(name="n", means="problems"),
+    Column(name="correct", means="sum of the scores"),
+    Column(name="accuracy", means="correct / n"),
+    Column(name="low", means="lower end of its 95% Wilson interval"),
+    Column(name="high", means="upper end"),
+    Column(name="invalid", means="completions in which the reading found no answer", unit="problems"),
+    Column(name="truncated", means="completions that reached the token limit", unit="problems"),
+)
+LIKELIHOOD = (
+    Column(name="nll", means="negative log-likelihood of the worked answers", unit="nats a token"),
+    Column(name="nll_tokens", means="tokens of the worked answers", unit="tokens"),
+)
+SPENT = (
+    Column(name="soft_tokens", means="soft tokens that the answering model held", unit="tokens"),
+    Column(name="seconds", means="decoding of all problems", unit="seconds"),
+)
+EVALUATION = (
+    *IDENTITY,
+    *COUNT,
+    *LIKELIHOOD,
+    *(Column(name=one.name, means=f"{one.means}: mean", unit=one.unit) for one in LENGTH),
+    *SPENT,
+    Column(name="unique_answers", means="share of different answers"),
+    Column(name="reconstruction_nll", means="the same of the questions, repeated after a cue", unit="nats a token"),
+    Column(name="first_token_entropy", means="of the first tokens over the problems", unit="bits"),
+    Column(name="first_token_correct_rate", means="share of likeliest first tokens that are the worked answer's"),
+    Column(name="no_stop_rate", means="share of completions without an end token"),
+    *(Column(name=one.name, means=f"{one.means}: mean where measured", unit=one.unit, only=one.only) for one in COST),
+    Column(name="ran_on", means="completions that run on into a new question", unit="problems", only=ELSEWHERE),
+    Column(name="recorded_as", means="what the run called the evaluation", only=ELSEWHERE),
+    Column(name="imported", means="true", only=ELSEWHERE),
+)
+
+CONDITIONED = (
+    Column(
+        name="kind",
+        means="attention: share of a query's attention on a part of the question; singular_value: of all soft tokens about "
+        "their mean, largest first; nearest, nearest_p10, nearest_p90: cosine of a soft token to the nearest of the target's "
+        "embeddings, its mean and two percentiles over the questions; nearest_random: the same for a random direction",
+    ),
+    Column(name="index", means=f"query * {ATTENTION_BINS} + part of the question for attention; else which of them"),
+    Column(name="value", means="the measure"),
+    Column(name="n", means="questions that it is of"),
+)
+
+TABLES = (
+    File(path="trials/*/evals.parquet", holds="A row for each evaluation, arm and reading", columns=EVALUATION),
+    File(
+        path="trials/*/samples/*/*/step_*.parquet",
+        holds="samples/<evaluator>/<split>/: a row for each problem and arm of an evaluation",
+        columns=SAMPLE,
+    ),
+    File(
+        path="trials/*/samples/*/conditioning.parquet",
+        holds="What the soft tokens of the best checkpoint look like from inside, on dev problems",
+        columns=CONDITIONED,
+    ),
+    File(
+        path="baselines/*.parquet",
+        holds="Sample rows of an arm without a translator, once for each identity and choice of problems",
+        columns=(*SAMPLE, Column(name="identity", means="digest of what the rows depend on, the problems left out")),
+    ),
+)
+
+EVAL_KEYS = list(names(IDENTITY))
+EVAL_COLUMNS = [*EVAL_KEYS, *names(COUNT), *names(LIKELIHOOD), "prompt_tokens", "soft_tokens", "generated_tokens", "seconds"]
+CONDITIONING = list(names(CONDITIONED))
+TEXTS = names(TEXT)  # columns of samples that take the room
+LENGTHS = names(LENGTH)
+COSTS = names(COST)
+MEANS = (  # columns of evaluations that are averaged over seeds
+    *("accuracy", "low", "high", "invalid", "truncated", "nll", "reconstruction_nll"),
+    *LENGTHS,
+    *names(SPENT),
+    *COSTS,
+)
