@@ -81,6 +81,7 @@ def evaluate_trial(
     bits: Annotated[str, typer.Option(help="of quantised soft tokens to answer with, with commas")] = "16,8,6,4",
     batch: Annotated[int, typer.Option(min=2, help="problems at a time")] = 128,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="spread over so many GPUs: a replica each, under Ray")] = None,
     timed: Annotated[int, typer.Option(min=0, help="problems timed one by one; 0 measures no costs")] = 2,
     difference: Annotated[float, typer.Option(min=0.0, max=1.0, help="of accuracies that should be shown")] = 0.05,
     top_p: Annotated[float | None, typer.Option(help="nucleus of the first token", rich_help_panel=HARDEN)] = None,
@@ -99,8 +100,9 @@ def evaluate_trial(
 
         from raybridge.analysis.scorecard import tables
         from raybridge.evaluation.benchmarks import load_evaluator
-        from raybridge.evaluation.models import Models
-        from raybridge.evaluation.question import arms_of, judge, of_models, of_trial, prompt_of
+        from raybridge.evaluation.card import arms_of, evaluate
+        from raybridge.evaluation.provenance import prompt_of
+        from raybridge.evaluation.trained import of_models, of_trial
         from raybridge.models import names
         from raybridge.models.hardening import Hardening
 
@@ -113,30 +115,44 @@ def evaluate_trial(
             anchor=anchor.strip(),
             bos=bos,
         )
-        kept, place = Results(results), _device(device)
+        kept, trained = Results(results), None
         if trial is not None:
             if source:
                 raise ValueError("give a trial, or --source and --target, not both: a trial has its own source")
             run = find_trial(trial, kept, commands=COMMANDS)
-            kept = Results(run.path.resolve().parents[1])
-            evaluator = load_evaluator(on) if on else None
-            question = of_trial(run, evaluator=evaluator, split=split, count=problems, hardening=hardening, target=target)
+            kept, evaluator = Results(run.root), load_evaluator(on) if on else None
+            setting, trained = of_trial(
+                run, evaluator=evaluator, split=split, count=problems, hardening=hardening, target=target
+            )
         elif source and target and on:
             evaluator = load_evaluator(on)
-            question = of_models(source, target, evaluator=evaluator, split=split, count=problems, hardening=hardening)
+            setting = of_models(source, target, evaluator=evaluator, split=split, count=problems, hardening=hardening)
         else:
             raise ValueError("give a trial, or --source, --target and --on for the arms that need no translator")
-        chosen = arms_of(question, kept, bits=_numbers(bits), only=_words(arms))
-        for model in dict.fromkeys([question.setting.source, question.setting.target]):
+        chosen = arms_of(setting, trained, kept, bits=_numbers(bits), only=_words(arms))
+        for model in dict.fromkeys([setting.source, setting.target]):
             names.check(model)
-        said = _too_few(len(question.setting.problems), difference)
+        said = _too_few(len(setting.problems), difference)
         if said and not as_json:
             console.print(said, highlight=False, soft_wrap=True)
-        with _resumable(), progress_of(console, chosen, len(question.setting.problems), quiet=as_json) as tell:
-            card = judge(question, kept, Models(place, cached_states=0), chosen, batch=batch, alone=timed, tell=tell)
+        named = [arm.name for arm in chosen]
+        with (
+            _answerer(device, gpus) as answerer,
+            _resumable(),
+            progress_of(console, named, len(setting.problems), quiet=as_json) as tell,
+        ):
+            card = evaluate(
+                setting,
+                trained,
+                kept,
+                answerer,
+                chosen,
+                batch=batch,
+                timed=timed,
+                tell=lambda arm, done: tell(arm.name, done),
+            )
         if as_json:
-            prompt = prompt_of(question.setting.evaluator)
-            told = {**card.plain(), "arms": chosen, "prompt": prompt, "shows": said}
+            told = {**card.plain(), "arms": named, "prompt": prompt_of(setting.evaluator), "shows": said}
             typer.echo(json.dumps(told, ensure_ascii=False, allow_nan=False))
             return
         for table in tables(card):
@@ -169,7 +185,7 @@ def compare_trials(
         check_benchmark(on, also=[name for run in (first, second) for name, _, _ in run.sampled()])
         left = Asked(run=first, arm=arm or default_arm(first, on, split), on=on, split=split, step=step_a)
         right = Asked(run=second, arm=arm_b or arm or default_arm(second, on, split), on=on, split=split, step=step_b)
-        bands = band_of(Results(first.path.resolve().parents[1]), on, split, right.arm)
+        bands = band_of(Results(first.root), on, split, right.arm)
         compared = compare_readings(left, right, shared=shared, bands=bands)
         if as_json:
             typer.echo(json.dumps([asdict(one) for one in compared]))
@@ -245,6 +261,23 @@ def _numbers(listed: str) -> list[int]:
         if not word.isdecimal():
             raise ValueError(f"--bits: {word!r} is no number; give numbers with commas between them, such as 16,8,6,4")
     return [int(word) for word in _words(listed)]
+
+
+@contextmanager
+def _answerer(device: str | None, gpus: int | None) -> Iterator[Any]:
+    """Who answers: this process on one device, or replicas on several GPUs."""
+    if gpus is None:
+        from raybridge.evaluation.answerer import Local
+        from raybridge.evaluation.models import Models
+
+        yield Local(Models(_device(device), cached_states=0))
+        return
+    if device is not None:
+        raise ValueError("--device names one device and --gpus several; give one of them")
+    from raybridge.cluster.replicas import pool_on
+
+    with pool_on(gpus) as pool:
+        yield pool
 
 
 def _device(asked: str | None) -> str:

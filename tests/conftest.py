@@ -18,7 +18,7 @@ from raybridge.models import lm
 from raybridge.plots import Runs
 from raybridge.results import Results, TrialRun
 from raybridge.scales import POCKET
-from raybridge.training.step import Batches
+from raybridge.training.batches import Batches
 from raybridge.translators.weights import copy_of
 from raybridge.trial import Trial
 

@@ -12,14 +12,16 @@ import torch
 from safetensors.torch import save
 from typer.testing import CliRunner
 
+from raybridge import arms
 from raybridge.analysis.compare import band_of
-from raybridge.analysis.measures import FROZEN_ARMS, MORE_FROZEN_ARMS, OF_K, gaps_recovered
+from raybridge.analysis.measures import gaps_recovered
 from raybridge.analysis.scorecard import COLLAPSED, control_of
+from raybridge.arms import find
 from raybridge.evaluate import app
-from raybridge.evaluation import keeping
+from raybridge.evaluation import answerer
 from raybridge.evaluation.answering import answer
 from raybridge.evaluation.models import Models
-from raybridge.evaluation.question import of_trial
+from raybridge.evaluation.trained import of_trial
 from raybridge.losses.other_target import OtherTarget
 from raybridge.models import lm
 from raybridge.results import Results
@@ -65,13 +67,8 @@ def card(*args):
 
 def test_a_trial_is_evaluated_with_every_arm_beside_its_control(finished):
     told = card(finished().path, *QUICK)
-    arms = dict.fromkeys(row["arm"] for row in told["rows"])
-    assert set(arms) == {
-        *FROZEN_ARMS,
-        *MORE_FROZEN_ARMS,
-        *("bridged", "bridged_with_text", "shuffled", "mean", "bridged_fp16", "bridged_int8", "bridged_int6", "bridged_int4"),
-    }
-    assert list(arms) == told["arms"]
+    names = dict.fromkeys(row["arm"] for row in told["rows"])
+    assert list(names) == told["arms"] == [arm.name for arm in arms.every() if arm.borrows is None]
     assert {row["n"] for row in told["rows"]} == {4}
     controls = {row["arm"]: row["control"] for row in told["rows"]}
     assert controls["bridged"] == controls["bridged_int4"] == "shuffled"
@@ -105,15 +102,15 @@ def test_an_interlingua_is_judged_before_its_other_target(finished, trial):
     frozen = [texts[texts["arm"] == "bridged"].assign(arm=arm, nll=nll) for arm, nll in (("target", 1.0), ("no_context", 9.0))]
     assert set(gaps_recovered(pd.concat([texts, *frozen]))) == {"target", "no_context", "bridged", "shuffled"}
     models = Models("cpu")
-    question = of_trial(run, evaluator=None, split="dev", count=4, target="pocket:source")
-    (request,) = question.setting.requests(("bridged", "shuffled"), prefix="")
-    assert request.seed == both.seed != 0
+    setting, trained = of_trial(run, evaluator=None, split="dev", count=4, target="pocket:source")
+    (request,) = setting.requests([find("bridged"), find("shuffled")])
+    assert setting.seed == both.seed != 0
     module = two.build(models.load(both.source).width, models.load(both.target).width, target_rms=1.0).eval()
     module.load_state_dict(read_weights(run.checkpoint_path(4)))
     wanted = module.for_target(
-        "pocket:source", *models.states(request, two.layers), rms=models.load("pocket:source").embedding_rms
+        "pocket:source", *models.states(setting, two.layers), rms=models.load("pocket:source").embedding_rms
     )
-    torch.testing.assert_close(models.soft_tokens(request, question.trained.weights), wanted.detach())
+    torch.testing.assert_close(models.written(request, trained.weights).values_BKD, wanted.detach())
 
 
 def test_a_second_call_prints_the_same_from_disk(finished, monkeypatch):
@@ -123,7 +120,7 @@ def test_a_second_call_prints_the_same_from_disk(finished, monkeypatch):
     def fail(*args):
         raise AssertionError("nothing is left to compute")
 
-    monkeypatch.setattr(keeping, "answer", fail)
+    monkeypatch.setattr(answerer, "answer", fail)
     monkeypatch.setattr(lm, "load", fail)
     assert card(path, *QUICK) == first
     assert card(path.name, *QUICK, "--results", path.parents[1]) == first  # by its directory's name
@@ -133,7 +130,7 @@ def test_two_models_without_a_translator(tmp_path):
     told = card(
         *("--source", "pocket:source", "--target", "pocket:target", "--on", "pocket"), *QUICK, "--results", tmp_path / "r"
     )
-    assert {row["arm"] for row in told["rows"]} == {*FROZEN_ARMS, *MORE_FROZEN_ARMS} - set(OF_K)
+    assert {row["arm"] for row in told["rows"]} == {arm.name for arm in arms.every() if arm.frozen and not arm.of_k}
     assert not (tmp_path / "r" / "trials").exists()
     assert len(Results(tmp_path / "r").baselines()) == len({row["arm"] for row in told["rows"]})
 
@@ -187,7 +184,7 @@ def test_ctrl_c_says_how_to_go_on(finished, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(keeping, "answer", interrupted)
+    monkeypatch.setattr(answerer, "answer", interrupted)
     code, said = call(finished().path, "--problems", "4")
     assert code == 130
     assert "the same command goes on from there" in said
@@ -197,7 +194,7 @@ def test_an_answer_that_never_changes_is_flagged(finished, monkeypatch):
     def same(request, models, weights=None):
         return [row | {"answer_strict": "7"} if row["arm"] == "bridged" else row for row in answer(request, models, weights)]
 
-    monkeypatch.setattr(keeping, "answer", same)
+    monkeypatch.setattr(answerer, "answer", same)
     told = card(finished().path, "--problems", "16", "--timed", "0", "--json", "--arms", "bridged,shuffled,target,no_context")
     assert any(note.startswith("collapsed: bridged give") for note in told["notes"])
     (row,) = (row for row in told["rows"] if (row["arm"], row["reading"]) == ("bridged", "strict"))

@@ -17,8 +17,7 @@ import pytest
 from local_runs import run_trial
 from typer.testing import CliRunner
 
-from raybridge import HOUSE
-from raybridge.analysis.measures import FROZEN_ARMS, MORE_FROZEN_ARMS
+from raybridge import HOUSE, arms
 from raybridge.analysis.summary import write_summary
 from raybridge.evaluate import app
 from raybridge.evaluation.models import Models
@@ -57,8 +56,9 @@ def baseline_keys(scale) -> dict:
     for split in ("dev", "test"):
         setting = setting_of(replace(scale.trial, dev_problems=20, test_problems=20), split)
         for told, one in (("plain", setting), ("hardened", replace(setting, hardening=HARD))):
-            for arm in (*FROZEN_ARMS, *MORE_FROZEN_ARMS):
-                keys[f"{split}/{told}/{arm}"] = one.key(arm)
+            for arm in arms.every():
+                if arm.frozen:
+                    keys[f"{split}/{told}/{arm.name}"] = one.key(arm)
     return keys
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; line styles and markers tell them apart in grey.
 BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
@@ -12,6 +12,9 @@ GREY, BLACK = "#7F7F7F", "#000000"
 PLAIN_LOOK: Mapping[str, Any] = {"color": GREY, "linestyle": ":", "marker": "."}  # of an arm that says nothing of its look
 
 Member = Literal["source", "target"]
+
+
+C = TypeVar("C", bound="Crossing")
 
 
 class Crossing(Protocol):
@@ -56,7 +59,7 @@ class Arm:
     of_k: its rows depend on the number of soft tokens. reads_text: it reads text alone, with the exemplars; no soft tokens.
     cut_to_k: its text is cut to as many tokens as there are soft tokens. of_batch: its rows depend on the batch's other
     problems. passes_on: arms whose answers it is handed. chooses: its answer is one of those, by `choose`. wire: the format its
-    soft tokens travel in. borrows: the arm of another trial, one of the translator `of_translator`, whose rows stand for it.
+    soft tokens travel in. packed: they really do. borrows: the arm of another trial, one of the translator `of_translator`, whose rows stand for it.
     control: it should fail. against: the arm that it must beat. look: of matplotlib. order: its place in tables and figures.
     """
 
@@ -71,11 +74,12 @@ class Arm:
     passes_on: tuple[str, ...] = ()
     chooses: bool = False
     wire: str = "fp16"
+    packed: bool = False
     borrows: str | None = None
     of_translator: str | None = None
     control: bool = False
     against: str | None = "no_context"
-    look: Mapping[str, Any] = field(default_factory=lambda: PLAIN_LOOK)
+    look: Mapping[str, Any] = field(default_factory=lambda: PLAIN_LOOK, compare=False)
     order: int = 500
 
     def __post_init__(self) -> None:
@@ -85,9 +89,6 @@ class Arm:
             raise ValueError(f"arm {self.name}: an arm that reads text alone needs no translator's weights")
         if self.control and self.against is not None:
             raise ValueError(f"arm {self.name}: a control is beaten and beats nothing; set against to None")
-
-    def __hash__(self) -> int:
-        return hash(self.name)
 
     @property
     def frozen(self) -> bool:
@@ -103,11 +104,11 @@ class Arm:
         """What it puts in the question's place as text, one a problem; empty for none."""
         return [""] * len(given.questions)
 
-    def soft(self, written: Crossing, *, seed: int) -> Crossing | None:
+    def soft(self, written: C, *, seed: int) -> C | None:
         """What it takes of that which the translator wrote; None for nothing. seed: the trial's."""
         return None
 
-    def choose(self, scores: Mapping[Member, Mapping[str, Sequence[float]]]) -> list[str]:
+    def choose(self, scores: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
         """The arm whose answer it takes for each problem, from how likely each model finds each handed answer."""
         raise NotImplementedError  # an arm that chooses defines it
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raybridge.arms.arm import BLACK, BLUE, ORANGE, PURPLE, SKY, Arm, Crossing, WithQuestion
+from raybridge.arms.arm import BLACK, BLUE, ORANGE, PURPLE, SKY, Arm, C, WithQuestion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class Bridged(Arm):
     trained: bool = True
     against: str | None = "shuffled"
 
-    def soft(self, written: Crossing, *, seed: int) -> Crossing | None:
+    def soft(self, written: C, *, seed: int) -> C | None:
         """The question's own."""
         return written
 
@@ -23,7 +23,9 @@ class Bridged(Arm):
 class OverTheWire(Bridged):
     """The same, packed into a wire format and unpacked again."""
 
-    def soft(self, written: Crossing, *, seed: int) -> Crossing | None:
+    packed: bool = True
+
+    def soft(self, written: C, *, seed: int) -> C | None:
         """The question's own as they arrive."""
         return written.through_wire(self.wire)
 
@@ -35,7 +37,7 @@ class BridgedWithText(WithQuestion):
     trained: bool = True
     against: str | None = "target"
 
-    def soft(self, written: Crossing, *, seed: int) -> Crossing | None:
+    def soft(self, written: C, *, seed: int) -> C | None:
         """The question's own."""
         return written
 

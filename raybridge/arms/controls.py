@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from raybridge.arms.arm import GREY, VERMILLION, Arm, Crossing
+from raybridge.arms.arm import GREY, VERMILLION, Arm, C
 
 NEIGHBOURS = 8  # problems of like length among which soft tokens are shuffled
 
@@ -22,9 +23,9 @@ class Control(Arm):
 
     control: bool = True
     against: str | None = None
-    take: Callable[[Crossing, int], Crossing | None]
+    take: Callable[[Any, int], Any]
 
-    def soft(self, written: Crossing, *, seed: int) -> Crossing | None:
+    def soft(self, written: C, *, seed: int) -> C | None:
         """What should not help."""
         return self.take(written, seed)
 
@@ -50,9 +51,28 @@ def partners(count: int, seed: int) -> list[int]:
     return order
 
 
-def another_problems(written: Crossing, seed: int) -> Crossing:
-    """Every problem gets what was written for a neighbour of like length."""
+def another_problems(written: C, seed: int) -> C:
+    """What was written for a neighbour of like length."""
     return written.rows(partners(len(written), seed))
+
+
+def mean_of_others(written: C, seed: int) -> C:
+    """The mean of what was written for all others."""
+    return written.mean_of_others()
+
+
+def noise(written: C, seed: int) -> C:
+    """Noise at the target's embedding RMS."""
+    return written.noise()
+
+
+def zero(written: C, seed: int) -> C:
+    """Nothing in as many places."""
+    return written.zero()
+
+
+def nothing(written: C, seed: int) -> None:
+    """No place at all."""
 
 
 SHUFFLED = Control(
@@ -68,14 +88,14 @@ MEAN = Control(
     name="mean",
     trained=True,
     of_batch=True,
-    take=lambda written, seed: written.mean_of_others(),
+    take=mean_of_others,
     look={"color": GREY, "linestyle": "-.", "marker": ">"},
     order=920,
 )
 RANDOM = Control(
     name="random",
     of_k=True,
-    take=lambda written, seed: written.noise(),
+    take=noise,
     look={"color": GREY, "linestyle": ":", "marker": "<"},
     order=930,
 )
@@ -83,7 +103,7 @@ ZERO = Control(
     name="zero",
     of_k=True,
     in_sweeps=("dev", "test"),
-    take=lambda written, seed: written.zero(),
+    take=zero,
     look={"color": GREY, "linestyle": "--", "marker": "h"},
     order=940,
 )
@@ -91,7 +111,7 @@ NO_CONTEXT = Control(
     name="no_context",
     reads_text=True,
     in_sweeps=("dev", "test"),
-    take=lambda written, seed: None,
+    take=nothing,
     look={"color": GREY, "linestyle": ":", "marker": "d"},
     order=950,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from raybridge.arms.arm import SKY, Arm, Member
+from raybridge.arms.arm import SKY, Arm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +20,14 @@ class Joint(Arm):
     passes_on: tuple[str, ...] = ("source", "target")
     chooses: bool = True
 
-    def choose(self, scores: Mapping[Member, Mapping[str, Sequence[float]]]) -> list[str]:
+    def choose(self, scores: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
         """The likelier of the two for each problem. scores: by model, by arm, the mean log-likelihood of each answer."""
         both = {arm: together(scores, arm) for arm in self.passes_on}
         pairs = zip(both["source"], both["target"], strict=True)
         return ["source" if source > target else "target" for source, target in pairs]
 
 
-def together(scores: Mapping[Member, Mapping[str, Sequence[float]]], arm: str) -> list[float]:
+def together(scores: Mapping[str, Mapping[str, Sequence[float]]], arm: str) -> list[float]:
     """An arm's answers as both models together find them."""
     return [sum(values) for values in zip(*(of_model[arm] for of_model in scores.values()), strict=True)]
 

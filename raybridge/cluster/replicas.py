@@ -1,31 +1,30 @@
 """Actors that hold the frozen models once, and the pool through which every trial evaluates.
 
-A request whose actor died goes to another replica; its key says which rows it stands for, so no row comes twice.
+A request whose actor died goes to another replica; rows are taken by the request's number, so none comes twice.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import ray
 import torch
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 from torch import Tensor
 
-from raybridge.cluster.session import NAMESPACE
-from raybridge.data import Split
-from raybridge.evaluation.answering import answer, in_order
+from raybridge.arms import Arm
+from raybridge.cluster.session import NAMESPACE, cluster
+from raybridge.evaluation.answerer import Local, Rows
 from raybridge.evaluation.models import Models
-from raybridge.evaluation.setting import Request, problems_of, requests_for
+from raybridge.evaluation.setting import Request
 from raybridge.scales import Resources
-from raybridge.trial import Trial
 
 IN_FLIGHT = 2  # requests a replica may hold of one client: one at work, one waiting
 TRIES = 8
@@ -39,12 +38,23 @@ class Replica:
 
     def __init__(self, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._models = Models(device)
+        self._here = Local(Models(device))
 
-    def answer(self, request: Request, weights: Weights | None) -> list[dict[str, Any]]:
+    def answer(self, request: Request, weights: Weights | None) -> Rows:
         """Sample rows of a request."""
-        tensors = None if weights is None else {name: torch.tensor(array) for name, array in weights.items()}
-        return answer(request, self._models, tensors)
+        return self._here.start([request], _tensors(weights)).result()
+
+    def costs(self, request: Request, arm: Arm, weights: Weights | None, alone: int) -> dict[str, dict[str, float]]:
+        """What an arm costs here."""
+        return self._here.costs(request, arm, _tensors(weights), alone=alone)
+
+    def check(self, request: Request, weights: Weights | None) -> None:
+        """Whether training and decoding read the first answer token from the same position."""
+        self._here.check(request, _tensors(weights))
+
+
+def _tensors(weights: Weights | None) -> dict[str, Tensor] | None:
+    return None if weights is None else {name: torch.tensor(array) for name, array in weights.items()}
 
 
 def start_replicas(resources: Resources) -> list[ActorHandle]:
@@ -74,49 +84,77 @@ class ReplicaPool:
 
     def __init__(self, replicas: Sequence[ActorHandle]) -> None:
         self.replicas = list(replicas)
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="evaluation")
 
-    def map(self, requests: Sequence[Request], weights: Weights | None = None) -> list[dict[str, Any]]:
-        """The rows of all requests, in their order. Waits."""
-        reference = ray.put(weights) if weights is not None else None
-        waiting = deque((request, 1) for request in requests)
-        flying: dict[ray.ObjectRef, tuple[Request, int, int]] = {}
+    @property
+    def device(self) -> str:
+        """How many answer."""
+        return f"{len(self.replicas)} replicas"
+
+    def answer(self, requests: Sequence[Request], weights: Mapping[str, Tensor] | None) -> Iterator[tuple[int, Rows]]:
+        """(number of the request, its rows) as each is done."""
+        reference = _put(weights)
+
+        def ask(number: int, replica: ActorHandle) -> ray.ObjectRef:
+            return replica.answer.remote(requests[number], reference)
+
+        yield from self._spread(ask, len(requests))
+
+    def start(self, requests: Sequence[Request], weights: Mapping[str, Tensor] | None) -> Future[Rows]:
+        """The rows of all requests in their order, when they are asked for."""
+
+        def rows() -> Rows:
+            done = dict(self.answer(requests, weights))
+            return [row for number in range(len(requests)) for row in done[number]]
+
+        return self._threads.submit(rows)
+
+    def costs(
+        self, request: Request, arm: Arm, weights: Mapping[str, Tensor] | None, *, alone: int
+    ) -> dict[str, dict[str, float]]:
+        """What an arm costs on one of them."""
+        reference = _put(weights)
+        ((_, costs),) = self._spread(lambda _, replica: replica.costs.remote(request, arm, reference, alone), 1)
+        return costs
+
+    def check(self, request: Request, weights: Mapping[str, Tensor] | None) -> None:
+        """Check on one of them that training and decoding read the first answer token from the same position."""
+        reference = _put(weights)
+        list(self._spread(lambda _, replica: replica.check.remote(request, reference), 1))
+
+    def _spread(self, ask: Callable[[int, ActorHandle], ray.ObjectRef], count: int) -> Iterator[tuple[int, Any]]:
+        """(number, what came back) of so many calls, as each is done."""
+        waiting = deque((number, 1) for number in range(count))
+        flying: dict[ray.ObjectRef, tuple[int, int, int]] = {}
         resting: dict[int, float] = {}
-        rows: dict[str, list[dict[str, Any]]] = {}
         while waiting or flying:
             while waiting and len(flying) < IN_FLIGHT * len(self.replicas):
-                request, tries = waiting.popleft()
+                number, tries = waiting.popleft()
                 chosen = self._least_busy([replica for _, _, replica in flying.values()], resting)
-                flying[self.replicas[chosen].answer.remote(request, reference)] = (request, tries, chosen)
+                flying[ask(number, self.replicas[chosen])] = (number, tries, chosen)
             (done, *_), _ = ray.wait(list(flying), num_returns=1)
-            request, tries, chosen = flying.pop(done)
+            number, tries, chosen = flying.pop(done)
             try:
-                rows[request.key] = ray.get(done)
+                yield number, ray.get(done)
             except RayActorError:
                 if tries == TRIES:
                     raise
                 resting[chosen] = time.monotonic() + REST
-                waiting.append((request, tries + 1))
-        return [row for request in requests for row in rows[request.key]]
+                waiting.append((number, tries + 1))
 
     def _least_busy(self, busy: Sequence[int], resting: Mapping[int, float]) -> int:
         now = time.monotonic()
         return min(range(len(self.replicas)), key=lambda i: (resting.get(i, 0.0) > now, busy.count(i)))
 
 
-class ReplicaEvaluations:
-    """Evaluations of one trial on the pool: submitting returns at once, collecting waits."""
+def _put(weights: Mapping[str, Tensor] | None) -> ray.ObjectRef | None:
+    """Weights in the object store, once for all requests."""
+    return None if weights is None else ray.put({name: tensor.numpy() for name, tensor in weights.items()})
 
-    def __init__(self, trial: Trial, pool: ReplicaPool) -> None:
-        self.trial, self.pool = trial, pool
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="evaluation")
-        self._asked: dict[tuple[int, str], Future[list[dict[str, Any]]]] = {}
 
-    def submit(self, *, step: int, split: Split, arms: tuple[str, ...], weights: Mapping[str, Tensor]) -> None:
-        """Start an evaluation of these weights."""
-        requests = requests_for(self.trial, step=step, split=split, arms=arms)
-        arrays = {name: tensor.numpy() for name, tensor in weights.items()}
-        self._asked[step, split] = self._threads.submit(self.pool.map, requests, arrays)
-
-    def collect(self, *, step: int, split: Split) -> pd.DataFrame:
-        """The sample rows of what was submitted."""
-        return in_order(self._asked.pop((step, split)).result(), problems_of(self.trial, split))
+@contextmanager
+def pool_on(gpus: int) -> Iterator[ReplicaPool]:
+    """A pool of one replica a GPU, on the cluster that RAY_ADDRESS names or one that is started here."""
+    resources = Resources(workers=gpus, gpus_per_worker=1, cpus_per_worker=0.5, replicas=gpus, concurrent_trials=1, threads=4)
+    with cluster(resources):
+        yield ReplicaPool(start_replicas(resources))

@@ -11,24 +11,23 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from raybridge.analysis.measures import OF_BOTH
+from raybridge.arms import Arm, find
 from raybridge.data import Problem
-from raybridge.evaluation.answering import complete
-from raybridge.evaluation.joint import joint_rows
+from raybridge.evaluation.answering import chosen_rows, complete
 from raybridge.evaluation.models import Models
-from raybridge.evaluation.prompt import OF_THE_BATCH, ask
+from raybridge.evaluation.prompt import prompt_of
 from raybridge.evaluation.setting import Request
 
 BATCHED = 32  # problems that are timed together
 
 
 def measure(
-    request: Request, models: Models, arm: str, weights: Mapping[str, Tensor] | None, *, alone: int
+    request: Request, models: Models, arm: Arm, weights: Mapping[str, Tensor] | None, *, alone: int
 ) -> dict[str, dict[str, float]]:
     """Costs of an arm by column, then by problem id: of `alone` problems one by one, and of up to 32 as one batch.
 
     Seconds a problem count all that an answer needs: the source's reading of the question, the translator, and for the arms
-    that pass answers on, these answers. One by one, `shuffled` and `mean` read another problem and answer with its soft tokens.
+    that pass answers on, these answers. One by one, an arm of the batch reads another problem and answers with its soft tokens.
     Peak memory is the accelerator's during the batch; on a CPU, where it cannot be reset, the process's so far.
     """
     few, many = request.problems[:alone], request.problems[:BATCHED]
@@ -55,29 +54,34 @@ def peak_bytes(device: torch.device) -> int:
 
 @torch.no_grad()
 def _whole(
-    request: Request, problems: Sequence[Problem], models: Models, arm: str, weights: Mapping[str, Tensor] | None
+    request: Request, problems: Sequence[Problem], models: Models, arm: Arm, weights: Mapping[str, Tensor] | None
 ) -> float:
     """Seconds from these problems' questions to their answers."""
-    asked = replace(request, problems=tuple(problems), arms=(arm,))
+    asked = _of(request, problems, arm)
     _wait(models.device)
     started = time.perf_counter()
-    if arm in OF_BOTH:
-        asked = replace(asked, source_answers=_answers(asked, models, "source"))
-    if arm == "joint":
-        joint_rows(replace(asked, target_answers=_answers(asked, models, "target")), models)
+    asked = replace(asked, answers={handed: _answers(asked, models, find(handed)) for handed in arm.passes_on})
+    if arm.chooses:
+        chosen_rows(asked, models, arm)
     else:
         read = asked
-        if arm in OF_THE_BATCH and len(problems) == 1:  # nothing to shuffle: another problem's soft tokens, put as `bridged`
+        if arm.of_batch and len(problems) == 1:  # nothing to shuffle: another problem's soft tokens, put as `bridged`
             other = next(one for one in request.problems if one is not problems[0])
-            read, arm = replace(asked, problems=(other,)), "bridged"
-        soft_BKD = models.soft_tokens(read, weights, fresh=True) if weights is not None else None
-        complete(asked, [ask(asked, models, arm, soft_BKD, shots=True, weights=weights)])
+            arm = find("bridged")
+            read = _of(request, (other,), arm)
+        written = models.written(read, weights, fresh=True)
+        complete(asked, [prompt_of(asked, models, arm, written, shots=True, weights=weights)])
     _wait(models.device)
     return time.perf_counter() - started
 
 
-def _answers(request: Request, models: Models, member: str) -> tuple[str, ...]:
-    (completions,), _ = complete(request, [ask(request, models, member, None, shots=True)])
+def _of(request: Request, problems: Sequence[Problem], arm: Arm) -> Request:
+    """The request for these problems and one arm."""
+    return Request(setting=replace(request.setting, problems=tuple(problems)), arms=(arm,))
+
+
+def _answers(request: Request, models: Models, arm: Arm) -> tuple[str, ...]:
+    (completions,), _ = complete(request, [prompt_of(request, models, arm, None, shots=True)])
     return tuple(completion.text for completion in completions)
 
 

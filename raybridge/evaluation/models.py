@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from raybridge.config import fingerprint
-from raybridge.evaluation.setting import Request
+from raybridge.evaluation.setting import Request, Setting
 from raybridge.models import lm as lms
 from raybridge.models.lm import FrozenLM
 from raybridge.models.prompts import frame
 from raybridge.translators import TranslatorModule
+from raybridge.translators.soft_tokens import SoftTokens
 
 CACHED_STATES = 2 * 2**30  # bytes of frozen source states that a replica keeps
 
@@ -35,42 +36,46 @@ class Models:
             self._models[name] = lms.load(name, device=self.device)
         return self._models[name]
 
-    def states(self, request: Request, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Source states of a request's questions; kept, for they are the same at every step of every trial."""
-        key = (
-            request.source,
-            fingerprint(request.evaluator),
-            tuple(problem.id for problem in request.problems),
-            layers,
-        )
+    def states(self, setting: Setting, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Source states of a setting's questions; kept, for they are the same at every step of every trial."""
+        key = (setting.source, fingerprint(setting.evaluator), tuple(setting.ids), layers)
         if key not in self._states:
-            self._states[key] = self._read(request, layers)
+            self._states[key] = self._read(setting, layers)
             while len(self._states) > 1 and sum(states.nbytes for states, _ in self._states.values()) > self.cached_states:
                 self._states.popitem(last=False)
         self._states.move_to_end(key)
         return self._states[key]
 
-    def _read(self, request: Request, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        source = self.load(request.source)
-        around = frame(source, request.evaluator)
-        return source.hidden_states(around.before, [around.question(one.question) for one in request.problems], layers)
+    def _read(self, setting: Setting, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        source = self.load(setting.source)
+        around = frame(source, setting.evaluator)
+        return source.hidden_states(around.before, [around.question(one.question) for one in setting.problems], layers)
 
-    def module(self, request: Request, weights: Mapping[str, Tensor]) -> TranslatorModule:
+    def module(self, setting: Setting, weights: Mapping[str, Tensor]) -> TranslatorModule:
         """The translator with these weights; built again only for other weights."""
-        assert request.translator is not None
+        assert setting.translator is not None, "a setting without a translator has no module"
         if self._built is None or self._built[0] is not weights:
-            source, target = self.load(request.source), self.load(request.target)
-            module: TranslatorModule = request.translator.build(source.width, target.width, target_rms=target.embedding_rms)
+            source, target = self.load(setting.source), self.load(setting.target)
+            module: TranslatorModule = setting.translator.build(source.width, target.width, target_rms=target.embedding_rms)
             module.load_state_dict(dict(weights))
             self._built = weights, module.to(self.device).eval()
         return self._built[1]
 
-    def soft_tokens(self, request: Request, weights: Mapping[str, Tensor], *, fresh: bool = False) -> Tensor:
-        """Soft tokens (B, K, D) of a request's questions; `fresh` reads the questions again, as who measures time must."""
-        assert request.translator is not None
-        module, layers = self.module(request, weights), request.translator.layers
+    def written(self, request: Request, weights: Mapping[str, Tensor] | None, *, fresh: bool = False) -> SoftTokens | None:
+        """What the translator writes for a request; None where its arms need none.
+
+        `fresh` reads the questions again, as who measures time must.
+        """
+        if not request.trained:
+            return None
+        setting = request.setting
+        assert weights is not None, "an arm of a translator needs its weights"
+        assert setting.translator is not None, "an arm of a translator needs a setting that has one"
+        module, layers = self.module(setting, weights), setting.translator.layers
         with torch.no_grad(), autocast(self.device):
-            return module(*(self._read(request, layers) if fresh else self.states(request, layers)))
+            soft_BKD = module(*(self._read(setting, layers) if fresh else self.states(setting, layers)))
+        target = self.load(setting.target)
+        return SoftTokens(target=target, names=tuple(setting.ids), size=soft_BKD.shape[1], written_BKD=soft_BKD)
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -15,6 +15,7 @@ import torch
 
 from raybridge import HOUSE
 from raybridge.data import Evaluator
+from raybridge.evaluation.prompt import exemplars_of
 from raybridge.models import byte_lm, names
 from raybridge.trial import Trial
 
@@ -78,6 +79,12 @@ def prompt_identity(evaluator: Evaluator) -> dict[str, Any]:
         "template_sha256": hashlib.sha256(template.encode()).hexdigest(),
         "exemplars": [problem.id for problem in evaluator.exemplars()],
     }
+
+
+def prompt_of(evaluator: Evaluator) -> dict[str, Any]:
+    """What identifies a benchmark's prompts: hashes of the template and of the exemplars, and the exemplars' ids."""
+    shots = "\0".join(f"{shot.question}\0{shot.rationale}" for shot in exemplars_of(evaluator))
+    return {**prompt_identity(evaluator), "exemplars_sha256": hashlib.sha256(shots.encode()).hexdigest()}
 
 
 def hardware() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from raybridge.data import Evaluator, Problem
-from raybridge.evaluation.prompt import Asked
+from raybridge.evaluation.prompt import Prompt
 from raybridge.models.decode import greedy
 from raybridge.models.prompts import Frame
 
@@ -24,21 +24,21 @@ def readings(evaluator: Evaluator, problem: Problem, completion: str) -> dict[st
 
 
 @torch.no_grad()
-def continuation_nll(asked: Asked, around: Frame, rows: Sequence[Sequence[int]]) -> tuple[list[float], list[bool]]:
+def continuation_nll(prompt: Prompt, around: Frame, rows: Sequence[Sequence[int]]) -> tuple[list[float], list[bool]]:
     """Summed NLL of each row's continuation behind a frame, and whether its first token is the likeliest."""
-    before = asked.lm.text_piece([asked.shared] * len(rows))
-    hidden_BAD, ids_BA, mask_BA = asked.lm.continuation_states([before, *asked.pieces(around.after)], rows)
-    likeliest_B = asked.lm.model.get_output_embeddings()(hidden_BAD[:, 0]).argmax(dim=-1)
-    nll_BA = asked.lm.states_nll(hidden_BAD, ids_BA, mask_BA)
+    before = prompt.lm.text_piece([prompt.shared] * len(rows))
+    hidden_BAD, ids_BA, mask_BA = prompt.lm.continuation_states([before, *prompt.pieces(around.after)], rows)
+    likeliest_B = prompt.lm.model.get_output_embeddings()(hidden_BAD[:, 0]).argmax(dim=-1)
+    nll_BA = prompt.lm.states_nll(hidden_BAD, ids_BA, mask_BA)
     return nll_BA.sum(1).tolist(), (likeliest_B == ids_BA[:, 0]).tolist()
 
 
 @torch.no_grad()
-def check_alignment(asked: Asked) -> None:
+def check_alignment(prompt: Prompt) -> None:
     """Assert that the first token of an answer is predicted from the same place in training and in decoding."""
-    lm, pieces = asked.lm, asked.pieces(asked.around.after)
-    decoded = [one.first for one in greedy(lm, pieces, max_new_tokens=1, shared=asked.shared)]
-    before = lm.text_piece([asked.shared] * len(decoded))
+    lm, pieces = prompt.lm, prompt.pieces(prompt.around.after)
+    decoded = [one.first for one in greedy(lm, pieces, max_new_tokens=1, shared=prompt.shared)]
+    before = lm.text_piece([prompt.shared] * len(decoded))
     hidden_BAD, ids_BA, _ = lm.continuation_states([before, *pieces], [[token] for token in decoded])
     logits_BV = lm.model.get_output_embeddings()(hidden_BAD[:, 0]).float()
     behind_B = logits_BV.max(dim=-1).values - logits_BV.gather(1, ids_BA[:, :1])[:, 0]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from raybridge.results.baselines import parse
 from raybridge.results.files import (
     LEFTOVER,
     append_line,
@@ -91,6 +93,29 @@ class Results:
     def _baseline_path(self, key: str) -> Path:
         assert Path(key).name == key, f"baseline key {key!r} is no file name"
         return self.root / "baselines" / f"{key}.parquet"
+
+    def baselines_of(self, arm: str, evaluator: str, split: str) -> Iterator[tuple[str, pd.DataFrame]]:
+        """(key, sample rows) of every baseline of an arm on a split, whatever its identity and its problems."""
+        for key in self.baselines():
+            told = parse(key)
+            if (told.arm, told.evaluator, told.split) == (arm, evaluator, split) and (rows := self.baseline(key)) is not None:
+                yield key, rows
+
+    def partial(self, name: str) -> pd.DataFrame | None:
+        """Rows of a batch that wait for the others of their arms, or None; `name` says which."""
+        path = self._partial_path(name)
+        return read_frame(path) if path.exists() else None
+
+    def write_partial(self, name: str, rows: pd.DataFrame) -> None:
+        """Keep the rows of a batch until its arms are done: an evaluation that is killed goes on from there."""
+        write_frame(self._partial_path(name), rows)
+
+    def forget_partial(self, name: str) -> None:
+        """Delete the rows of a batch: they are where they belong."""
+        self._partial_path(name).unlink(missing_ok=True)
+
+    def _partial_path(self, name: str) -> Path:
+        return self.root / "partial" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.parquet"
 
     def note_evaluation(self, row: Mapping[str, Any]) -> None:
         """Add a line to evaluations.jsonl: what was computed outside a sweep, by which commit, on what."""

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from asking import requests_of
 
 from raybridge.evaluation.answering import answer
 from raybridge.evaluation.models import Models
-from raybridge.evaluation.setting import baseline_requests
 from raybridge.scales import POCKET
 
 
@@ -38,7 +38,7 @@ def test_every_row_comes_once_and_in_order_though_a_replica_is_killed(pool):
     import ray
 
     trial = replace(POCKET.trial, dev_problems=48)
-    (requests,) = [requests for arm, _, requests in baseline_requests(trial, "dev", batch=4) if arm == "zero"]
+    requests = requests_of(trial, "dev", "zero", size=4)
     assert len(requests) == 12
     models = Models("cpu")
     alone = [row for request in requests for row in answer(request, models)]
@@ -47,7 +47,7 @@ def test_every_row_comes_once_and_in_order_though_a_replica_is_killed(pool):
     assert len(victims) == 2
     killer = threading.Timer(0.3, os.kill, (victims[0].pid, signal.SIGKILL))
     killer.start()
-    together = pool.map(requests)
+    together = pool.start(requests, None).result()
     killer.join()
     assert not victims[0].is_running()
     assert [row["problem"] for row in together] == [row["problem"] for row in alone]

@@ -4,12 +4,15 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from asking import requests_of, soft_of, with_arms
 
 from raybridge.analysis.measures import summarised
+from raybridge.arms.controls import partners
 from raybridge.data import Problem
-from raybridge.evaluation.answering import LocalEvaluations, answer, in_order, summarise
-from raybridge.evaluation.prompt import partners
-from raybridge.evaluation.setting import BASELINE_ARMS, TRIAL_ARMS_TEST, baseline_requests, batches, problems_of, requests_for
+from raybridge.evaluation.answerer import Local
+from raybridge.evaluation.answering import answer, in_order
+from raybridge.evaluation.evaluations import Evaluations
+from raybridge.evaluation.setting import batches, frozen_arms, problems_of, setting_of, trial_arms
 from raybridge.models.prompts import frame, prompt_hash
 
 
@@ -30,11 +33,7 @@ def test_batches_hold_every_problem_once_and_none_alone():
 
 def test_rows_do_not_depend_on_how_problems_are_batched(trial, models, weights):
     wide, narrow = (
-        [
-            row
-            for request in requests_for(trial, step=1, split="dev", arms=("bridged",), batch=size)
-            for row in answer(request, models, weights)
-        ]
+        [row for request in requests_of(trial, "dev", "bridged", size=size) for row in answer(request, models, weights)]
         for size in (8, 3)
     )
     problems = problems_of(trial, "dev")
@@ -44,25 +43,24 @@ def test_rows_do_not_depend_on_how_problems_are_batched(trial, models, weights):
 
 
 def test_shuffled_answers_with_another_problems_soft_tokens(trial, models, weights):
-    (request,) = requests_for(trial, step=1, split="dev", arms=("bridged", "shuffled"))
+    (request,) = requests_of(trial, "dev", "bridged", "shuffled")
     rows = answer(request, models, weights)
-    by_arm = {arm: [row for row in rows if row["arm"] == arm] for arm in request.arms}
-    soft, others = models.soft_tokens(request, weights), partners(len(request.problems), trial.seed)
+    by_arm = {arm.name: [row for row in rows if row["arm"] == arm.name] for arm in request.arms}
+    soft, others = soft_of(models, request, weights), partners(len(request.problems), trial.seed)
     assert not torch.allclose(soft, soft[others])
     for row, other in zip(by_arm["shuffled"], others, strict=True):
         neighbour = by_arm["bridged"][other]
         assert row["completion"] == neighbour["completion"]
         assert row["problem"] != neighbour["problem"]
-    reseeded = answer(replace(request, arms=("shuffled",), seed=trial.seed + 1), models, weights)
+    reseeded = answer(with_arms(request, "shuffled", seed=trial.seed + 1), models, weights)
     assert [row["nll"] for row in reseeded] != [row["nll"] for row in by_arm["shuffled"]]
 
 
 def test_the_trap_gold_text_reaches_an_evaluation_input(trial, models, weights):
     """Another gold and rationale for the same questions: the same prompts and completions, only the grades differ."""
-    (request,) = requests_for(trial, step=1, split="dev", arms=TRIAL_ARMS_TEST)
-    forged = replace(
-        request, problems=tuple(replace(p, gold="123456", rationale="nothing\n#### 123456") for p in request.problems)
-    )
+    (request,) = requests_of(trial, "dev", *(arm.name for arm in trial_arms("test")))
+    others = tuple(replace(p, gold="123456", rationale="nothing\n#### 123456") for p in request.problems)
+    forged = replace(request, setting=replace(request.setting, problems=others))
     plain, other = answer(request, models, weights), answer(forged, models, weights)
     for column in ("prompt_hash", "completion", "prompt_tokens", "soft_tokens"):
         assert [row[column] for row in plain] == [row[column] for row in other]
@@ -70,8 +68,8 @@ def test_the_trap_gold_text_reaches_an_evaluation_input(trial, models, weights):
 
 
 def test_every_baseline_arm_answers(trial, models):
-    wanted = {arm: requests for arm, _, requests in baseline_requests(trial, "dev")}
-    assert tuple(wanted) == BASELINE_ARMS
+    wanted = {arm.name: requests_of(trial, "dev", arm.name) for arm in frozen_arms("dev")}
+    assert set(wanted) == {"source", "target", "token_budget", "no_context", "zero"}
     rows = {arm: [row for request in requests for row in answer(request, models)] for arm, requests in wanted.items()}
     target, evaluator = models.load(trial.target), trial.evaluator
     around = frame(target, evaluator)
@@ -89,20 +87,24 @@ def test_every_baseline_arm_answers(trial, models):
     assert accuracy["target"] > accuracy["no_context"]
 
 
+def keys(setting) -> dict[str, str]:
+    return {arm.name: setting.key(arm) for arm in frozen_arms("dev")}
+
+
 def test_baselines_are_shared_by_trials_that_ask_the_same(trial):
     wider = replace(trial, translator=replace(trial.translator, soft_tokens=9), seed=5)
-    one, other = ({arm: key for arm, key, _ in baseline_requests(t, "dev")} for t in (trial, wider))
+    one, other = (keys(setting_of(t, "dev")) for t in (trial, wider))
     assert {arm for arm in one if one[arm] == other[arm]} == {"source", "target", "no_context"}
     more = replace(trial, dev_problems=9)
-    assert set({arm: key for arm, key, _ in baseline_requests(more, "dev")}.values()).isdisjoint(one.values())
+    assert set(keys(setting_of(more, "dev")).values()).isdisjoint(one.values())
 
 
 def test_a_summary_counts_what_the_samples_say(trial, models, weights):
-    evaluations = LocalEvaluations(trial, models)
-    evaluations.submit(step=4, split="dev", arms=("bridged", "shuffled"), weights=weights)
+    evaluations = Evaluations(trial, Local(models))
+    evaluations.submit(step=4, split="dev", weights=weights)
     samples = evaluations.collect(step=4, split="dev")
     assert samples["problem"].tolist() == [p.id for p in problems_of(trial, "dev")] * 2
-    rows = summarise(samples, trial.evaluator, step=4, split="dev")
+    rows = summarised(samples, step=4, split="dev", evaluator="pocket", readings=trial.evaluator.readings)
     assert [(row["arm"], row["reading"]) for row in rows] == [
         (arm, reading) for arm in ("bridged", "shuffled") for reading in trial.evaluator.readings
     ]
@@ -114,7 +116,7 @@ def test_a_summary_counts_what_the_samples_say(trial, models, weights):
 
 
 def test_a_missing_row_is_a_fault_and_never_a_zero(trial, models, weights):
-    (request,) = requests_for(trial, step=1, split="dev", arms=("bridged",))
+    (request,) = requests_of(trial, "dev", "bridged")
     rows = answer(request, models, weights)
     with pytest.raises(AssertionError, match="did not answer every problem"):
         in_order(rows[1:], problems_of(trial, "dev"))
@@ -124,7 +126,7 @@ def test_a_missing_row_is_a_fault_and_never_a_zero(trial, models, weights):
 
 def test_an_arm_that_is_none_is_named_with_its_nearest(trial):
     with pytest.raises(ValueError, match="did you mean 'bridged'"):
-        requests_for(trial, step=1, split="dev", arms=("bridge",))
+        requests_of(trial, "dev", "bridge")
 
 
 def test_a_summary_by_hand_and_missing_is_not_zero():

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from raybridge.evaluation.answering import LocalEvaluations
+from raybridge.evaluation.answerer import Local
+from raybridge.evaluation.evaluations import Evaluations
 from raybridge.evaluation.models import Models
 from raybridge.results import Results, TrialRun
 from raybridge.training.loop import train
@@ -24,7 +25,7 @@ def run_trial(
         source=models.load(trial.source),
         target=models.load(trial.target),
         world=World(),
-        evaluations=LocalEvaluations(trial, models),
+        evaluations=Evaluations(trial, Local(models)),
         report=lambda row: None,
         interrupted=interrupted,
     )

@@ -1,0 +1,77 @@
+"""Who answers: what an evaluation asks of this process or of a pool of replicas, and this process as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from raybridge.arms import Arm
+from raybridge.evaluation.answering import answer
+from raybridge.evaluation.costs import measure
+from raybridge.evaluation.models import Models
+from raybridge.evaluation.prompt import prompt_of
+from raybridge.evaluation.scoring import check_alignment
+from raybridge.evaluation.setting import Request
+
+Weights = Mapping[str, Tensor]
+Rows = list[dict[str, Any]]
+
+
+class Answerer(Protocol):
+    """Answers requests. weights: the translator's, needed by requests with an arm of a translator."""
+
+    @property
+    def device(self) -> str:
+        """What it answers on, for the record."""
+
+    def answer(self, requests: Sequence[Request], weights: Weights | None) -> Iterator[tuple[int, Rows]]:
+        """(number of the request, its rows) as each is done."""
+
+    def start(self, requests: Sequence[Request], weights: Weights | None) -> Future[Rows]:
+        """The rows of all requests in their order, when they are asked for; does not wait where others answer."""
+
+    def costs(self, request: Request, arm: Arm, weights: Weights | None, *, alone: int) -> dict[str, dict[str, float]]:
+        """What an arm costs on the request's problems; see `costs.measure`."""
+
+    def check(self, request: Request, weights: Weights | None) -> None:
+        """Assert that training and decoding read the first answer token from the same position."""
+
+
+class Local:
+    """This process."""
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+
+    @property
+    def device(self) -> str:
+        """The models'."""
+        return str(self.models.device)
+
+    def answer(self, requests: Sequence[Request], weights: Weights | None) -> Iterator[tuple[int, Rows]]:
+        """One after the other."""
+        for number, request in enumerate(requests):
+            yield number, answer(request, self.models, weights)
+
+    def start(self, requests: Sequence[Request], weights: Weights | None) -> Future[Rows]:
+        """Answered at once."""
+        done: Future[Rows] = Future()
+        done.set_result([row for _, rows in self.answer(requests, weights) for row in rows])
+        return done
+
+    def costs(self, request: Request, arm: Arm, weights: Weights | None, *, alone: int) -> dict[str, dict[str, float]]:
+        """Measured here."""
+        return measure(request, self.models, arm, weights, alone=alone)
+
+    def check(self, request: Request, weights: Weights | None) -> None:
+        """Checked here."""
+        check(request, self.models, weights)
+
+
+def check(request: Request, models: Models, weights: Weights | None) -> None:
+    """Assert that training and decoding read the first answer token from the same position, by a request's only arm."""
+    (arm,) = request.arms
+    check_alignment(prompt_of(request, models, arm, models.written(request, weights), shots=False, weights=weights))
