@@ -1,5 +1,43 @@
-"""raybridge: train, sweep and honestly evaluate translators between frozen language models."""
+"""raybridge: train, sweep and honestly evaluate translators between frozen language models.
 
+It hands out HOUSE, and `evaluators` can be imported wherever raybridge has been.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from pkgutil import extend_path
+from types import ModuleType
 
-HOUSE = Path(__file__).parents[1]  # where the folders that users write in stand: sweeps/, evaluators/, plots/
+# Where the folders that users write in stand (evaluators/, plots/, sweeps/): the root of a clone. A wheel carries them inside
+# the package (see setup.py), because their names are too common for a user's site-packages.
+HOUSE = Path(__file__).parent / "house"
+if not HOUSE.is_dir():
+    HOUSE = Path(__file__).parents[1]
+
+
+class Evaluators(PathFinder):
+    """Finds `evaluators` as one package: the folders of that name on sys.path, and behind them the house's.
+
+    A user's own folder comes first, as on any path, and hides none of ours, whose names (`evaluators.gsm8k:GSM8K`) stand in
+    fingerprints. HOUSE at the end of sys.path would not do: a user's folder with an `__init__` would hide ours, and ours one
+    without. Ray's workers import raybridge before they read a config, so it holds there too.
+    """
+
+    @classmethod
+    def find_spec(cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """The package, for this name alone."""
+        if fullname != "evaluators":
+            return None
+        spec = super().find_spec(fullname, [*sys.path, str(HOUSE)], target)
+        assert spec is not None, f"{HOUSE} has no evaluators/"
+        spec.submodule_search_locations = list(dict.fromkeys([*extend_path([], fullname), str(HOUSE / fullname)]))
+        return spec
+
+
+sys.meta_path.insert(0, Evaluators)
+if early := sys.modules.get("evaluators"):  # imported before raybridge, as by a script whose imports are sorted
+    early.__spec__ = Evaluators.find_spec("evaluators")
+    assert early.__spec__ is not None
+    early.__path__ = early.__spec__.submodule_search_locations or []
