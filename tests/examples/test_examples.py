@@ -1,0 +1,75 @@
+"""The examples do what they say: each is copied to where its docstring says, or run as a script."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from dataclasses import replace
+from shutil import copy
+
+import pytest
+import torch
+
+from raybridge import HOUSE, arms, translators
+from raybridge.arms.arm import Texts
+from raybridge.config import rebuild
+from raybridge.training.step import build_trainer
+from raybridge.world import World
+
+EXAMPLES = HOUSE / "examples"
+
+
+@pytest.fixture
+def translator(tmp_path, monkeypatch):
+    """The module of the example as a file of raybridge/translators/."""
+    copy(EXAMPLES / "translator.py", tmp_path / "mean_state.py")
+    monkeypatch.setattr(translators, "__path__", [*translators.__path__, str(tmp_path)])
+    yield importlib.import_module("raybridge.translators.mean_state")
+    del sys.modules["raybridge.translators.mean_state"]
+
+
+@pytest.fixture
+def arm(tmp_path, monkeypatch):
+    """The example as a file of raybridge/arms/."""
+    copy(EXAMPLES / "arm.py", tmp_path / "last_sentence.py")
+    monkeypatch.setattr(arms, "__path__", [*arms.__path__, str(tmp_path)])
+    arms._by_name.cache_clear()
+    yield arms.find("last_sentence")
+    arms._by_name.cache_clear()
+    del sys.modules["raybridge.arms.last_sentence"]
+
+
+def test_translator_is_a_linear_map_of_the_mean_of_real_positions(translator):
+    module = translator.MeanState(soft_tokens=3, layers=(0, 2)).build(8, 5, target_rms=0.5)
+    states_BTLS = torch.randn(2, 6, 2, 8)
+    mask_BT = torch.tensor([[True] * 6, [False] * 2 + [True] * 4])
+    for row, real in ((0, slice(0, 6)), (1, slice(2, 6))):
+        raw_KD = module.map(states_BTLS[row, real].mean(0).flatten()).view(3, 5)
+        naive_KD = raw_KD / raw_KD.square().mean(-1, keepdim=True).sqrt() * 0.5
+        torch.testing.assert_close(module(states_BTLS, mask_BT)[row], naive_KD)
+
+
+def test_translator_is_trained_as_any_other(translator, trial, source, target):
+    trial = replace(trial, translator=translator.MeanState(soft_tokens=8, layers=trial.translator.layers))
+    assert rebuild(trial.resolved()) == trial
+    trainer = build_trainer(trial, source=source, target=target, world=World())
+    before = trainer.module.map.weight.clone()
+    done = trainer.step(0, measure=True, interrupt=False)
+    assert all(term.gradient > 0 for term in done.terms)
+    assert not torch.equal(trainer.module.map.weight, before)
+
+
+def test_arm_reads_the_sentence_that_asks(arm):
+    questions = ["Ola has 9.5 pens. She gives 4 away! How many are left?", "How many?\n"]
+    assert arm.texts(Texts(questions=questions, answers={})) == ["How many are left?", "How many?"]
+    assert arm in arms.every()
+    assert arm.frozen
+
+
+def test_figure_is_an_object_that_is_drawn_from_results(results, tmp_path):
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "figure.py", results.root], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "dev accuracy" in (tmp_path / "training_curves.svg").read_text()
