@@ -7,7 +7,7 @@ losses: it widens the difference to `shuffled`, mostly by making the wrong soft 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from evaluators.gsm8k import GSM8K
 from evaluators.pocket import Pocket
@@ -47,18 +47,6 @@ class Scale:
     name: str
     trial: Trial
     resources: Resources
-
-    def smoke(self, trial: Trial) -> Trial:
-        """The same trial cut to a few steps and problems: it shows that everything runs, and nothing else."""
-        return replace(
-            trial,
-            steps=20,
-            warmup=min(trial.warmup, 5),
-            eval_every=10,
-            dev_problems=16,
-            test_problems=16,
-            batch=min(trial.batch, 16),
-        )
 
 
 POCKET = Scale(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
@@ -28,11 +26,13 @@ from raybridge.analysis.progress import Row, changes, row_of, table
 from raybridge.analysis.summary import write_summary
 from raybridge.console import guarded
 from raybridge.errors import unknown
+from raybridge.evaluation.setting import frozen_arms
 from raybridge.models import names
 from raybridge.results import Results, TrialRun
 from raybridge.results.sweep_folder import SweepFolder
 from raybridge.scales import SCALES, Scale
-from raybridge.trial import Trial
+from raybridge.training.worker import engine_of
+from raybridge.trial import Workload
 
 console = Console(width=None if sys.stdout.isatty() else 140)  # a log file has no width of its own
 ROOM = 2**20  # bytes free, below which a disk counts as full
@@ -58,25 +58,25 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
     chosen = choose_scale(scale_name, gpus)
     trials = sweep.trials(chosen)
     if smoke:
-        trials = [chosen.smoke(trial) for trial in trials]
+        trials = [trial.smoke() for trial in trials]
     console.print(f"sweep {sweep.name}: {sweep.question}", highlight=False, markup=False)
     console.print(plan_table(trials, results))
     if dry_run:
         return
-    for name in sorted({model for trial in trials for model in (trial.source, trial.target)}):
+    for name in sorted({model for trial in trials for model in trial.models}):
         names.check(name)
     for trial in trials:
-        trial.evaluator.problems("dev")  # a dataset that is not there is said now
+        engine_of(trial).check(trial)  # a dataset that is not there is said now
     folder = results.sweep(sweep.name)
     resume = f"python -m raybridge.sweep {shlex.join(sys.argv[1:])}"
-    with locked(folder), stoppable(folder, resume) as stop_file:
-        failed = launch(trials, folder=folder, chosen=chosen, results=results, stop_file=stop_file)
-        if not stop_file.exists() and (further := sweep.further(trials, results)):
+    with folder.locked(), stoppable(folder, resume):
+        failed = launch(trials, folder=folder, chosen=chosen, results=results)
+        if not folder.stopped() and (further := sweep.further(trials, results)):
             console.print("what was found asks for more:")
             console.print(plan_table(further, results))
             trials = [*trials, *further]
-            failed |= launch(trials, folder=folder, chosen=chosen, results=results, stop_file=stop_file)
-        if stop_file.exists():
+            failed |= launch(trials, folder=folder, chosen=chosen, results=results)
+        if folder.stopped():
             console.print(
                 f"stopped; every trial has its checkpoint. To go on: {resume}", soft_wrap=True, highlight=False, markup=False
             )
@@ -112,22 +112,22 @@ def choose_scale(name: str | None, gpus: int | None) -> Scale:
     return replace(scale, resources=replace(scale.resources, workers=gpus, replicas=gpus))
 
 
-def plan_table(trials: Sequence[Trial], results: Results) -> Table:
-    """The expanded matrix: what each trial is, and whether it will run."""
+def plan_table(trials: Sequence[Workload], results: Results) -> Table:
+    """The expanded matrix: what each trial is, in words of its own, and whether it will run."""
+    rows = [trial.planned() for trial in trials]
+    own = dict.fromkeys(heading for row in rows for heading in row)
     drawn = Table(box=box.SIMPLE)
-    for heading in ("trial", "fingerprint", "K", "steps", "losses", "plan"):
-        drawn.add_column(heading, no_wrap=heading != "losses")
-    for trial in trials:
+    for heading in ("trial", "fingerprint", *own, "plan"):
+        drawn.add_column(heading, no_wrap=heading not in own)
+    for trial, row in zip(trials, rows, strict=True):
         run_ = results.find(trial.fingerprint)
         at = run_.checkpoints()[-1:] if run_ else []
         plan = "complete, reused" if run_ and run_.complete else f"resumes at step {at[0]}" if at else "runs"
-        losses = ", ".join(f"{loss.weight:g} {loss.name}" for loss in trial.losses)
-        soft_tokens = str(trial.translator.soft_tokens)
-        drawn.add_row(trial.name, trial.fingerprint[:8], soft_tokens, str(trial.steps), losses, plan)
+        drawn.add_row(trial.name, trial.fingerprint[:8], *(row.get(heading, "-") for heading in own), plan)
     return drawn
 
 
-def launch(trials: Sequence[Trial], *, folder: SweepFolder, chosen: Scale, results: Results, stop_file: Path) -> dict[str, str]:
+def launch(trials: Sequence[Workload], *, folder: SweepFolder, chosen: Scale, results: Results) -> dict[str, str]:
     """Run what has no result yet on a cluster, under the live table; why trials failed that left no directory."""
     from raybridge.cluster.session import cluster
     from raybridge.cluster.tuner import run_trials
@@ -142,26 +142,17 @@ def launch(trials: Sequence[Trial], *, folder: SweepFolder, chosen: Scale, resul
     with cluster(chosen.resources) as dashboard:
         console.print(f"dashboard {dashboard}")
         with watched(trials, results):
-            return run_trials(
-                waiting,
-                judged=trials,
-                results=results,
-                folder=folder.tune_path,
-                resources=chosen.resources,
-                stop_file=stop_file,
-            )
+            return run_trials(waiting, judged=trials, results=results, folder=folder, resources=chosen.resources)
 
 
-def baselines_there(trials: Sequence[Trial], results: Results) -> bool:
+def baselines_there(trials: Sequence[Workload], results: Results) -> bool:
     """Whether every arm without a translator has been computed."""
-    from raybridge.evaluation.setting import baseline_requests
-
-    keys = [key for trial in trials for split in ("dev", "test") for _, key, _ in baseline_requests(trial, split)]
-    return all(results.baseline(key) is not None for key in keys)
+    settings = [setting for trial in trials for setting in engine_of(trial).settings(trial)]
+    return all(results.baseline(one.key(arm)) is not None for one in settings for arm in frozen_arms(one.split))
 
 
 @contextmanager
-def watched(trials: Sequence[Trial], results: Results) -> Iterator[None]:
+def watched(trials: Sequence[Workload], results: Results) -> Iterator[None]:
     """A live table in a terminal, and a line a change in a log file, read from the results on disk."""
     ended = threading.Event()
     rows: list[Row] = []
@@ -196,44 +187,25 @@ def watched(trials: Sequence[Trial], results: Results) -> Iterator[None]:
 
 
 @contextmanager
-def locked(folder: SweepFolder) -> Iterator[None]:
-    """Hold the sweep: a second launch is refused while this process lives."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    with (folder.path / "lock").open("a+", encoding="utf8") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            held.seek(0)
-            raise ValueError(
-                f"sweep {folder.name} is running already ({held.read().strip()}); wait for it or end it first"
-            ) from None
-        held.truncate(0)
-        held.write(f"process {os.getpid()} on {socket.gethostname()}")
-        held.flush()
-        yield
-
-
-@contextmanager
-def stoppable(folder: SweepFolder, resume: str) -> Iterator[Path]:
-    """Ctrl-C once asks every trial to checkpoint and end, through a file that their workers see; twice ends at once."""
-    stop_file = folder.path / "stop"
-    stop_file.unlink(missing_ok=True)
+def stoppable(folder: SweepFolder, resume: str) -> Iterator[None]:
+    """Ctrl-C once asks every trial to checkpoint and end, through the folder that its workers see; twice ends at once."""
+    folder.go_on()
 
     def stop(signum: int, frame: object) -> None:
-        if stop_file.exists():
+        if folder.stopped():
             console.print(f"ended at once. To go on: {resume}", soft_wrap=True, highlight=False, markup=False)
             os._exit(130)
-        stop_file.touch()
+        folder.stop()
         console.print("stopping: each trial saves a checkpoint first (Ctrl-C again ends at once)")
 
     before = signal.signal(signal.SIGINT, stop)
     try:
-        yield stop_file
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def why_without(trials: Sequence[Trial], results: Results, failed: Mapping[str, str]) -> dict[str, str]:
+def why_without(trials: Sequence[Workload], results: Results, failed: Mapping[str, str]) -> dict[str, str]:
     """Why trials have no result, a sentence by name. failed: what `launch` returned."""
     runs = {trial: results.find(trial.fingerprint) for trial in trials}
     lacking = {trial: run_ for trial, run_ in runs.items() if run_ is None or not run_.complete}

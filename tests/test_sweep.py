@@ -15,14 +15,14 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from raybridge import console, sweep
+from raybridge import HOUSE, console, sweep
 from raybridge.cluster.session import SPARE_CPUS, gpus_there, shortfall
 from raybridge.cluster.tuner import keep_failures
 from raybridge.results import Results
 from raybridge.scales import FULL, POCKET, SCALES, SMALL
 from raybridge.sweep_file import load
 
-COMPRESSION = Path(__file__).parents[1] / "sweeps" / "compression.py"
+COMPRESSION = HOUSE / "sweeps" / "compression.py"
 LOSSES = COMPRESSION.with_name("loss_ablation.py")
 POCKET_ON_GPUS = '''"""Pocket models under the resources of small."""
 
@@ -98,7 +98,7 @@ def test_a_dry_run_says_what_is_complete_what_resumes_and_what_runs(tmp_path):
 def test_a_smoke_run_is_other_trials(tmp_path):
     _, output = launch(COMPRESSION, "--dry-run", "--smoke", root=tmp_path)
     for trial in load(COMPRESSION).trials(POCKET):
-        smoke = POCKET.smoke(trial)
+        smoke = trial.smoke()
         assert smoke.fingerprint[:8] in output
         assert trial.fingerprint[:8] not in output
 
@@ -162,11 +162,11 @@ def test_a_broken_line_of_a_dataset_is_named_before_anything_starts(tmp_path, mo
 
 
 def test_a_second_launch_of_a_running_sweep_is_refused_and_says_who_runs_it(tmp_path):
-    with sweep.locked(Results(tmp_path).sweep("compression")):
+    with Results(tmp_path).sweep("compression").locked():
         code, output = launch(COMPRESSION, root=tmp_path)
     assert code == 2
     assert f"sweep compression is running already (process {os.getpid()} on " in said(output)
-    with sweep.locked(Results(tmp_path).sweep("compression")):
+    with Results(tmp_path).sweep("compression").locked():
         pass  # what ended let go
 
 
@@ -184,7 +184,7 @@ def test_a_lock_left_by_a_killed_process_holds_nothing(tmp_path):
         check=False,
     )
     assert child.returncode < 0
-    with sweep.locked(folder), (folder.path / "lock").open() as held:
+    with folder.locked(), (folder.path / "lock").open() as held:
         assert f"process {os.getpid()}" in held.read()
         with pytest.raises(BlockingIOError):
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from raybridge import sweep_file
+from raybridge import HOUSE, sweep_file
 from raybridge.results import Results
 from raybridge.scales import FULL, POCKET, SCALES
 from raybridge.translators.options import Projected
 
-SWEEPS = sorted((Path(__file__).parents[1] / "sweeps").glob("[a-z]*.py"))
+SWEEPS = sorted((HOUSE / "sweeps").glob("[a-z]*.py"))
 GOOD = '''"""A question?"""
 
 from dataclasses import replace
@@ -88,6 +88,7 @@ def test_every_sweep_expands_at_every_scale(path, scale):
         ('{"pocket": dict(soft_tokens=[4, 8])}', "[4, 8]", ["`axes` must map scales to axes"]),
         ("def trial", "def trail", ["defines no 'trial'"]),
         ("return replace", "replace", ["must return a Trial, not NoneType"]),
+        ("return replace(", "return dict(axes, base=", ["must return a Trial, not dict", "would define ENGINE, name, seed"]),
         ('f"t_{soft_tokens}tok"', '"t_64tok"', ["is named 64tok but has 4 soft tokens"]),
         ("*, soft_tokens: int)", "*, soft_tokens: int, seed: int)", ["missing 1 required keyword-only argument: 'seed'"]),
     ],
@@ -114,6 +115,29 @@ def test_a_loss_that_lives_in_the_sweep_file_is_refused_before_a_worker_misses_i
     path.write_text(path.read_text(encoding="utf8").replace("import replace", "import dataclass, replace"), encoding="utf8")
     path.write_text(path.read_text(encoding="utf8").replace("replace(base,", "replace(base, losses=(Own(),),"), encoding="utf8")
     assert "is not from raybridge or evaluators" in refused(path)
+
+
+LINE = '''"""Which slope has the line?"""
+
+from fit import Fit
+
+axes = {"pocket": dict(seed=[1, 2])}
+
+
+def trial(base, *, seed: int) -> Fit:
+    return Fit(name=f"line_{seed}", seed=seed, steps=8, rate=0.5)
+'''
+
+
+def test_a_sweep_of_another_workload_expands_as_well(tmp_path):
+    path = tmp_path / "line.py"
+    path.write_text(LINE, encoding="utf8")
+    assert [fit.seed for fit in sweep_file.load(path).trials(POCKET)] == [1, 2]
+    path.write_text(LINE.replace("seed=seed", "seed=1"), encoding="utf8")
+    assert "trials 'line_1' and 'line_2' differ only in name" in refused(path)
+    path.write_text(LINE.replace("-> Fit", "").replace("axes", "class Own(Fit):\n    pass\n\n\naxes", 1), encoding="utf8")
+    path.write_text(path.read_text(encoding="utf8").replace("return Fit", "return Own"), encoding="utf8")
+    assert "'sweeps.line:Own' is not from raybridge or evaluators" in refused(path)
 
 
 def test_a_file_that_is_not_there_gets_its_neighbours_and_the_nearest(write):

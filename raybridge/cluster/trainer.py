@@ -1,7 +1,7 @@
-"""One trial under Ray Train: its driver, and what runs in each of its workers.
+"""One experiment under Ray Train: its driver, and what runs in each of its workers.
 
-A trial's own checkpoints and its result.json are the truth: whoever is started again, worker, driver or machine, goes on
-from there. Ray is told numbers only.
+What is run is the experiment's own (training.worker.Engine). Its checkpoints and its result.json are the truth: whoever is
+started again, worker, driver or machine, goes on from there. Ray is told numbers only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 import time
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, TypedDict
 
 import ray.train
@@ -23,46 +22,59 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from raybridge.cluster.replicas import ReplicaEvaluations, ReplicaPool, find_replicas
+from raybridge.cluster.replicas import ReplicaPool, find_replicas
 from raybridge.config import rebuild
 from raybridge.console import sentence
-from raybridge.evaluation.provenance import provenance_of
-from raybridge.models import lm
 from raybridge.results import Results, TrialRun
 from raybridge.results.launch import Timing
+from raybridge.results.sweep_folder import SweepFolder
 from raybridge.scales import Resources
-from raybridge.training.loop import train
-from raybridge.trial import Trial
+from raybridge.training.worker import Worker, engine_of
+from raybridge.trial import Workload
 from raybridge.world import World
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # trying again would not help
 
 
 class Job(TypedDict):
-    """What travels to a trial's driver and workers: plain JSON."""
+    """What travels to an experiment's driver and workers: plain JSON.
 
-    trial: dict[str, Any]
+    packages: where its classes may come from, as the launcher knows them. results: absolute, for Ray's processes stand
+    elsewhere.
+    """
+
+    name: str
+    experiment: dict[str, Any]
+    packages: list[str]
     resources: dict[str, Any]
-    root: str
-    stop_file: str
+    results: str
+    sweep: str
     started: float
 
 
-def open_run(trial: Trial, root: str) -> TrialRun:
-    """The trial's directory, made if it is new."""
-    return Results(root).open_trial(
-        name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance=provenance_of(trial)
+def folder_of(job: Job) -> SweepFolder:
+    """The folder of the sweep that asks for it."""
+    return Results(job["results"]).sweep(job["sweep"])
+
+
+def unpack(job: Job) -> tuple[Workload, Resources, TrialRun]:
+    """What a job tells of, and the experiment's directory, made if it is new."""
+    experiment: Workload = rebuild(job["experiment"], job["packages"])
+    run = Results(job["results"]).open_trial(
+        name=experiment.name,
+        fingerprint=experiment.fingerprint,
+        config=experiment.resolved(),
+        provenance=engine_of(experiment).provenance(experiment),
     )
+    return experiment, rebuild(job["resources"]), run
 
 
 def drive(config: dict[str, Job]) -> None:
-    """Run one trial to its end: what Tune calls."""
+    """Run one experiment to its end: what Tune calls."""
     job = config["job"]
-    trial: Trial = rebuild(job["trial"])
-    resources: Resources = rebuild(job["resources"])
-    if Path(job["stop_file"]).exists():
+    if folder_of(job).stopped():
         return
-    run = open_run(trial, job["root"])
+    experiment, resources, run = unpack(job)
     run.launch.begin()
     job["started"] = time.time()
     TorchTrainer(
@@ -74,8 +86,8 @@ def drive(config: dict[str, Job]) -> None:
             resources_per_worker={"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker},
         ),
         run_config=RunConfig(
-            name=f"{trial.name}-{trial.fingerprint[:8]}",
-            storage_path=str(Path(job["stop_file"]).parent.resolve() / "train"),
+            name=f"{experiment.name}-{experiment.fingerprint[:8]}",
+            storage_path=str(folder_of(job).train_path),
             callbacks=[TuneReportCallback()],
             failure_config=FailureConfig(max_failures=3, controller_failure_limit=2),
         ),
@@ -83,13 +95,11 @@ def drive(config: dict[str, Job]) -> None:
 
 
 def train_worker(job: Job) -> None:
-    """Run this worker's part of a trial. A refusal is written down and ends the trial; trying again would not help."""
-    trial: Trial = rebuild(job["trial"])
-    resources: Resources = rebuild(job["resources"])
-    run = open_run(trial, job["root"])
+    """Run this worker's part of an experiment. A refusal is written down and ends it; trying again would not help."""
+    experiment, resources, run = unpack(job)
     with logged(run, rank=ray.train.get_context().get_world_rank()):
         try:
-            _train_worker(trial, resources, run, job)
+            _run(experiment, resources, run, job)
         except (ValueError, RayTaskError) as error:
             _say_why(run, str(error).strip().splitlines()[-1])
         except OSError as error:
@@ -127,29 +137,26 @@ def logged(run: TrialRun, *, rank: int) -> Iterator[None]:
         handler.close()
 
 
-def _train_worker(trial: Trial, resources: Resources, run: TrialRun, job: Job) -> None:
+def _run(experiment: Workload, resources: Resources, run: TrialRun, job: Job) -> None:
+    """Run this worker's part; the first worker writes down when it did what."""
     torch.set_num_threads(resources.threads)
     context = ray.train.get_context()
     device = ray.train.torch.get_device() if resources.gpus_per_worker else torch.device("cpu")
     world = World(rank=context.get_world_rank(), size=context.get_world_size(), device=device)
-    source = lm.load(trial.source, device=device)
-    target = source if trial.source == trial.target else lm.load(trial.target, device=device)
     first_step: list[float] = []
 
     def report(row: dict[str, Any]) -> None:
         first_step.append(time.time())
         ray.train.report({key: value for key, value in row.items() if value is not None})
 
-    outcome = train(
-        trial,
+    worker = Worker(
         run=run,
-        source=source,
-        target=target,
         world=world,
-        evaluations=ReplicaEvaluations(trial, ReplicaPool(find_replicas(resources.replicas))),
         report=report,
-        interrupted=Path(job["stop_file"]).exists,
+        interrupted=folder_of(job).stopped,
+        answerer=lambda: ReplicaPool(find_replicas(resources.replicas)),
     )
+    outcome = engine_of(experiment).run(experiment, worker)
     if world.rank == 0 and outcome == "complete":
         began = first_step[0] if first_step else None
         run.launch.write_timing(Timing(started=job["started"], first_step=began, ended=time.time()))

@@ -1,14 +1,13 @@
 """A sweep under Ray: replicas, baselines and Tune over the trials.
 
-Stopping is decided inside a trial (raybridge.stopping), whose worker then ends by itself; Tune only schedules. Every launch
-is a fresh Tune run over the trials that have no result yet.
+A trial is anything that `raybridge.trial.Workload` describes. Stopping is decided inside it, whose worker then ends by
+itself; Tune only schedules. Every launch is a fresh Tune run over the trials that have no result yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import ray.tune
@@ -16,53 +15,55 @@ from ray.tune.progress_reporter import TrialProgressCallback
 
 from raybridge.cluster.replicas import ReplicaPool, start_replicas
 from raybridge.cluster.trainer import Job, drive
-from raybridge.config import resolve
-from raybridge.data import Split
-from raybridge.evaluation.answering import in_order
-from raybridge.evaluation.setting import baseline_requests, problems_of
+from raybridge.config import packages_of, resolve
+from raybridge.evaluation.keeping import Keeper
+from raybridge.evaluation.setting import Setting, frozen_arms
 from raybridge.results import Results
+from raybridge.results.sweep_folder import SweepFolder
 from raybridge.scales import Resources
-from raybridge.trial import Trial
-
-SPLITS: tuple[Split, ...] = ("dev", "test")
+from raybridge.training.worker import engine_of
+from raybridge.trial import Workload
 
 
 def run_trials(
-    trials: Sequence[Trial], *, judged: Sequence[Trial], results: Results, folder: Path, resources: Resources, stop_file: Path
+    trials: Sequence[Workload], *, judged: Sequence[Workload], results: Results, folder: SweepFolder, resources: Resources
 ) -> dict[str, str]:
     """Run trials to their ends on the connected cluster, and meanwhile the baselines of all trials that are judged.
 
     Raises what a baseline raised. What a trial raised is in its directory, or, where it failed before it had one, returned:
-    a sentence by fingerprint.
+    a sentence by fingerprint. A trial is evaluated where its engine says so: without any such setting there are no replicas.
     """
-    replicas = start_replicas(resources)
+    settings = [setting for trial in judged for setting in engine_of(trial).settings(trial)]
+    pool = ReplicaPool(start_replicas(resources) if settings else [])
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="baselines") as aside:
-        baselines = aside.submit(run_baselines, judged, results=results, pool=ReplicaPool(replicas), stop_file=stop_file)
-        failed = _tune(trials, results=results, folder=folder, resources=resources, stop_file=stop_file) if trials else {}
+        baselines = aside.submit(run_baselines, settings, results=results, pool=pool, folder=folder)
+        failed = _tune(trials, results=results, folder=folder, resources=resources) if trials else {}
         baselines.result()
     return failed
 
 
-def run_baselines(trials: Sequence[Trial], *, results: Results, pool: ReplicaPool, stop_file: Path) -> None:
+def run_baselines(settings: Sequence[Setting], *, results: Results, pool: ReplicaPool, folder: SweepFolder) -> None:
     """Compute the arms that need no translator, each once: what is on disk stays. If one fails, the trials stop too."""
     try:
-        for trial in trials:
-            for split in SPLITS:
-                for _, key, requests in baseline_requests(trial, split):
-                    if results.baseline(key) is None and not stop_file.exists():
-                        results.write_baseline(key, in_order(pool.map(requests), problems_of(trial, split)))
+        for setting in settings:
+            keeper = Keeper(setting=setting, results=results, answerer=pool)
+            for arm in frozen_arms(setting.split):
+                if not folder.stopped():
+                    keeper.rows([arm])
     except BaseException:
-        stop_file.touch()
+        folder.stop()
         raise
 
 
-def _tune(trials: Sequence[Trial], *, results: Results, folder: Path, resources: Resources, stop_file: Path) -> dict[str, str]:
+def _tune(trials: Sequence[Workload], *, results: Results, folder: SweepFolder, resources: Resources) -> dict[str, str]:
     jobs = [
         Job(
-            trial=trial.resolved(),
+            name=trial.name,
+            experiment=trial.resolved(),
+            packages=list(packages_of(trial)),
             resources=_plain(resources),
-            root=str(results.root.resolve()),
-            stop_file=str(stop_file.resolve()),
+            results=str(results.root.resolve()),
+            sweep=folder.name,
             started=0.0,
         )
         for trial in trials
@@ -75,7 +76,9 @@ def _tune(trials: Sequence[Trial], *, results: Results, folder: Path, resources:
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),
-        run_config=ray.tune.RunConfig(name="tune", storage_path=str(folder.resolve()), verbose=0, callbacks=[Silent()]),
+        run_config=ray.tune.RunConfig(
+            name="tune", storage_path=str(folder.tune_path.resolve()), verbose=0, callbacks=[Silent()]
+        ),
     )
     errors = {trial.fingerprint: result.error for trial, result in zip(trials, tuner.fit(), strict=True) if result.error}
     return keep_failures({fingerprint: str(error).strip() for fingerprint, error in errors.items()}, results)
@@ -117,4 +120,4 @@ def _plain(resources: Resources) -> dict[str, Any]:
 
 def _name(tune_trial: ray.tune.experiment.Trial) -> str:
     """A name that a person recognises: the trial's own."""
-    return tune_trial.config["job"]["trial"]["name"]
+    return tune_trial.config["job"]["name"]

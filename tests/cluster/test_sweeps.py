@@ -5,25 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
+from desk import Desk
 from local_runs import run_trial
 
-from raybridge import HOUSE
 from raybridge.evaluation.models import Models
-from raybridge.evaluation.setting import baseline_requests
+from raybridge.evaluation.setting import frozen_arms, setting_of
 from raybridge.results import Results, TrialRun
-from raybridge.scales import POCKET
-from raybridge.sweep_file import load
-from raybridge.trial import Trial
 
 TINY = '''"""Does everything run?"""
 
@@ -39,69 +29,6 @@ def trial(base: Trial, *, soft_tokens: int) -> Trial:
     cut = dict(steps=120, warmup=4, batch=4, eval_every=10, dev_problems=8, test_problems=8)
     return replace(base, name=f"tiny_{soft_tokens}tok", translator=translator, **cut)
 '''
-
-
-@dataclass
-class Launch:
-    """One run of the command, in a session of its own."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text(encoding="utf8")
-
-    def until(self, happened: Callable[[], bool], *, seconds: float = 120) -> None:
-        ends = time.monotonic() + seconds
-        while not happened():
-            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.said}"
-            assert time.monotonic() < ends, f"waited {seconds} s:\n{self.said}"
-            time.sleep(0.05)
-
-    def killed(self) -> None:
-        """SIGKILL to the command; what Ray leaves behind of it is ended too."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        self.process.kill()
-        self.process.wait()
-        _, left = psutil.wait_procs(children, timeout=5)
-        for process in left:
-            process.kill()
-
-
-@dataclass
-class Desk:
-    """A sweep of one tiny trial and where its results are."""
-
-    folder: Path
-    file: Path
-
-    @property
-    def results(self) -> Results:
-        return Results(self.folder / "results")
-
-    @property
-    def trial(self) -> Trial:
-        (trial,) = load(self.file).trials(POCKET)
-        return trial
-
-    @property
-    def run(self) -> TrialRun | None:
-        return self.results.find(self.trial.fingerprint)
-
-    def launch(self) -> Launch:
-        log = self.folder / f"{time.monotonic_ns()}.log"
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY")} | {"NUM_GPUS": "0"}
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "raybridge.sweep", str(self.file), "--results", str(self.results.root)],
-                cwd=HOUSE,
-                env=environment,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        return Launch(process, log)
 
 
 @pytest.fixture
@@ -166,8 +93,9 @@ def test_killed_then_interrupted_then_resumed_ends_with_the_numbers_of_an_undist
     assert (told["missing"], [one["missing"] for one in told["trials"]]) == ([], [[]])
     assert (folder / "EXPERIMENTS_SUMMARY.md").exists()
     for split in ("dev", "test"):
-        for _, key, _ in baseline_requests(desk.trial, split):
-            assert desk.results.baseline(key) is not None
+        setting = setting_of(desk.trial, split)
+        for arm in frozen_arms(split):
+            assert desk.results.baseline(setting.key(arm)) is not None
     assert desk.run.provenance["versions"]["ray"]
 
     # And once more: nothing is left to run, no cluster is started, the same words come out.

@@ -1,0 +1,60 @@
+"""Where an experiment meets the worker that runs it, whatever runs the worker: what each of the two offers the other."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, cast
+
+from raybridge.evaluation.answerer import Answerer
+from raybridge.evaluation.setting import Setting
+from raybridge.results import TrialRun
+from raybridge.trial import Workload, lacking
+from raybridge.world import World
+
+Ended = Literal["complete", "interrupted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """One of the processes that run an experiment together.
+
+    run: where its results go; rank 0 alone writes there. report: tells the scheduler numbers, on every rank at the same
+    steps. interrupted: whether to save a checkpoint and end; asked on rank 0. answerer: finds who evaluates; there is
+    somebody only where the engine names settings.
+    """
+
+    run: TrialRun
+    world: World
+    report: Callable[[dict[str, Any]], None]
+    interrupted: Callable[[], bool]
+    answerer: Callable[[], Answerer]
+
+
+class Engine(Protocol):
+    """The module that runs a kind of experiment: what `Workload.ENGINE` names."""
+
+    def check(self, experiment: Any) -> None:
+        """Refuse, before anything starts, what cannot run on this machine; that its models are there is known."""
+
+    def settings(self, experiment: Any) -> Sequence[Setting]:
+        """Where it is evaluated: the frozen arms of these are computed beside it. None for what evaluates nothing."""
+
+    def provenance(self, experiment: Any) -> dict[str, Any]:
+        """What provenance.json holds."""
+
+    def run(self, experiment: Any, worker: Worker) -> Ended:
+        """This worker's part of it, from the last checkpoint if there is one; complete once result.json is written."""
+
+
+def engine_of(experiment: Workload) -> Engine:
+    """What runs an experiment. The name comes from its class, never from anything that was read."""
+    name, kind = experiment.ENGINE, type(experiment).__name__
+    try:
+        found = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"the engine of {kind} cannot be imported: {error}") from error
+    if missing := lacking(found, Engine):
+        raise ValueError(f"the engine of {kind}, {name}, does not define {', '.join(missing)}")
+    return cast(Engine, found)

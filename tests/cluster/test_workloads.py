@@ -1,0 +1,141 @@
+"""An experiment that is no translator goes the way of a trial; nothing in the cluster or the sweep knows of it."""
+
+from __future__ import annotations
+
+import itertools
+
+import fit
+import pandas as pd
+import psutil
+import pytest
+from desk import Desk
+from fit import Fit
+from rich.console import Console
+
+from raybridge import HOUSE, sweep
+from raybridge.analysis.progress import row_of, table
+from raybridge.config import packages_of, rebuild
+from raybridge.results import Results, TrialRun
+from raybridge.training.worker import Ended, Worker, engine_of
+from raybridge.world import World
+
+LINE = '''"""Which slope has the line?"""
+
+from fit import Fit
+
+axes = {"pocket": dict(rate=[0.5])}
+
+
+def trial(base, *, rate: float) -> Fit:
+    return Fit(name="line", seed=7, steps=60, rate=rate)
+'''
+SHORT = Fit(name="short", seed=7, steps=8, rate=0.5)
+
+
+@pytest.fixture
+def desk(tmp_path):
+    file = tmp_path / "line.py"
+    file.write_text(LINE, encoding="utf8")
+    return Desk(tmp_path, file, {"PYTHONPATH": str(HOUSE / "tests" / "helpers")})
+
+
+def nobody():
+    raise AssertionError("a workload without settings looked for somebody who evaluates")
+
+
+def alone(experiment: Fit, results: Results, monkeypatch, *, until: int | None = None) -> tuple[Ended, TrialRun]:
+    """The experiment run in this process without pauses; interrupted after so many steps."""
+    monkeypatch.setattr(fit, "PAUSE", 0.0)
+    run = results.open_trial(
+        name=experiment.name, fingerprint=experiment.fingerprint, config=experiment.resolved(), provenance={}
+    )
+    steps = itertools.count(1)
+    worker = Worker(
+        run=run,
+        world=World(),
+        report=lambda row: None,
+        interrupted=lambda: next(steps) == until,
+        answerer=nobody,
+    )
+    return engine_of(experiment).run(experiment, worker), run
+
+
+def numbers(run: TrialRun) -> tuple[pd.DataFrame, dict]:
+    return run.metrics().drop(columns="seconds"), run.result()
+
+
+def test_its_plan_is_in_words_of_its_own(trial, tmp_path):
+    console = Console(width=140)
+    with console.capture() as said:
+        console.print(sweep.plan_table([SHORT], Results(tmp_path)))
+    heading, row = (line.split() for line in said.get().splitlines() if line.split()[:1] in (["trial"], ["short"]))
+    assert heading == ["trial", "fingerprint", "steps", "rate", "plan"]
+    assert row == ["short", SHORT.fingerprint[:8], "8", "0.5", "runs"]
+    with console.capture() as said:
+        console.print(sweep.plan_table([trial, SHORT], Results(tmp_path)))
+    row = next(line.split() for line in said.get().splitlines() if "short" in line)
+    assert row == ["short", SHORT.fingerprint[:8], "-", "8", "-", "0.5", "runs"]
+
+
+def test_its_row_in_the_live_table_shows_its_headline(tmp_path, monkeypatch):
+    results = Results(tmp_path)
+    assert row_of(SHORT, results).state == "waiting"
+    ended, run = alone(SHORT, results, monkeypatch, until=6)
+    assert (ended, run.checkpoints()) == ("interrupted", [6])
+    row = row_of(SHORT, results)
+    assert (row.step, row.steps, row.state) == (6, 8, "training")
+    ended, run = alone(SHORT, results, monkeypatch)
+    assert ended == "complete"
+    row = row_of(SHORT, results)
+    assert (row.step, row.state) == (8, "complete")
+    console = Console(width=140)
+    with console.capture() as said:
+        console.print(table([row], width=140))
+    assert f"{run.result()['slope']:.3f}" in said.get()
+    assert "slope" in said.get()
+
+
+def test_its_classes_come_from_where_the_launcher_says_and_from_nowhere_else():
+    with pytest.raises(ValueError, match="'fit:Fit' is not from raybridge or evaluators"):
+        rebuild(SHORT.resolved())
+    assert packages_of(SHORT) == ("raybridge", "evaluators", "fit")
+    assert rebuild(SHORT.resolved(), packages_of(SHORT)) == SHORT
+    assert "ENGINE" not in SHORT.resolved()
+
+
+def test_an_engine_that_is_not_there_or_not_whole_is_said():
+    class Nowhere(Fit):
+        ENGINE = "fitt"
+
+    class Half(Fit):
+        ENGINE = "json"
+
+    with pytest.raises(ValueError, match="the engine of Nowhere cannot be imported: No module named 'fitt'"):
+        engine_of(Nowhere(name="a", seed=1, steps=1, rate=1.0))
+    with pytest.raises(ValueError, match="the engine of Half, json, does not define check, settings, provenance, run"):
+        engine_of(Half(name="a", seed=1, steps=1, rate=1.0))
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_killed_and_resumed_it_ends_with_the_numbers_of_an_undisturbed_run(desk, tmp_path, monkeypatch):
+    first = desk.launch()
+    first.until(lambda: desk.run is not None and bool(desk.run.checkpoints()))
+    at_work = [process.name() for process in psutil.Process(first.process.pid).children(recursive=True)]
+    first.killed(grace=0)
+    assert any(name.startswith("ray::") for name in at_work)
+    assert not any(name.startswith("ray::Replica") for name in at_work), "nothing is evaluated"
+    killed_at = desk.run.checkpoints()[-1]
+    assert killed_at < 60
+    assert not desk.run.complete
+
+    second = desk.launch()
+    assert second.process.wait(timeout=150) == 0, second.said
+    assert f"resumes at step {killed_at}" in second.said
+    assert "line: complete, step 60 of 60" in second.said
+    _, straight = alone(desk.trial, Results(tmp_path / "straight"), monkeypatch)
+    pd.testing.assert_frame_equal(numbers(straight)[0], numbers(desk.run)[0], check_exact=True)
+    assert numbers(straight)[1] == numbers(desk.run)[1]
+    assert desk.run.launch.timing() is not None
+    assert desk.results.baselines() == []
+    assert desk.results.sweep("line").question() == "Which slope has the line?"
