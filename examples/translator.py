@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from raybridge.translators import TranslatorModule
+from raybridge.translators import OneTarget, TranslatorModule
 from raybridge.translators.parts import at_rms, check
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeanState:
+class MeanState(OneTarget):
     """A linear map of one vector a question: what a resampler carries beyond it lay in single positions."""
 
     soft_tokens: int
