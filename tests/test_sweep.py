@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -179,15 +180,26 @@ def test_a_lock_left_by_a_killed_process_holds_nothing(tmp_path):
             "-c",
             "import fcntl, os, signal, sys; f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX); f.write('dead'); "
             "f.flush(); os.kill(os.getpid(), signal.SIGKILL)",
-            str(folder.path / "lock"),
+            str(folder.lock_path),
         ],
         check=False,
     )
     assert child.returncode < 0
-    with folder.locked(), (folder.path / "lock").open() as held:
+    with folder.locked(), folder.lock_path.open() as held:
         assert f"process {os.getpid()}" in held.read()
         with pytest.raises(BlockingIOError):
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_ctrl_c_asks_every_trial_to_stop_and_the_next_launch_asks_no_more(tmp_path):
+    folder = Results(tmp_path).sweep("s")
+    with folder.locked(), sweep.stoppable(folder, "the same again"):
+        assert not folder.stopped()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert folder.stopped()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with folder.locked(), sweep.stoppable(folder, "the same again"):
+        assert not folder.stopped()
 
 
 def test_debug_shows_the_traceback(tmp_path):

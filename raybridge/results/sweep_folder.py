@@ -36,6 +36,11 @@ class SweepFolder:
         return self.path / "train"
 
     @property
+    def lock_path(self) -> Path:
+        """The file that whoever runs the sweep holds, and that says who it is."""
+        return self.path / "lock"
+
+    @property
     def _stop(self) -> Path:
         return self.path / "stop"
 
@@ -43,7 +48,7 @@ class SweepFolder:
     def locked(self) -> Iterator[None]:
         """Hold the sweep: a second launch is refused while this process lives."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a+", encoding="utf8") as held:
+        with self.lock_path.open("a+", encoding="utf8") as held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
