@@ -38,6 +38,7 @@ from raybridge.models.decode import greedy
 from raybridge.models.prompts import REPEAT_CUE, frame
 from raybridge.scales import SCALES
 from raybridge.training.batches import Batches
+from raybridge.training.fitting import fit
 from raybridge.training.step import Trainer, build_trainer
 from raybridge.translators import Translator
 from raybridge.translators.attention_pooling import AttentionPooling
@@ -143,7 +144,7 @@ def train(trial: Trial, models: Models, seconds: float, *, share: float) -> Trai
     source, target = models.load(trial.source), models.load(trial.target)
     trainer = build_trainer(trial, source=source, target=target, world=World(device=models.device))
     trainer = replace(trainer, batches=WithTexts(trial, trainer, further_texts(trial), share=share))
-    trainer.fit_anchor()
+    fit(trainer.module, trainer.batches)
     if source.packs:
         source.compile()
         target.compile()

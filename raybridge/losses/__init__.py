@@ -1,12 +1,46 @@
-"""Losses: pure functions of a `Bridge` with frozen configs, one file a family."""
+"""Losses, one file a family: pure functions of a `Bridge` with frozen configs, each one term of what a translator minimises."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol, runtime_checkable
+from collections.abc import Iterable
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from raybridge.losses.bridge import SHARED_TOKENS, Batch, Bridge
+
+Read = Literal["answers", "repeats"]
+
+
+class Loss:
+    """What a loss's config inherits. It is a frozen dataclass with a name and a weight, and defines `count` and `total`.
+
+    weight: factor in the sum of all terms; the logged value is without it. reads: what it takes of the bridge at every step,
+    the answers (`Bridge.student`) or the repetitions (`Bridge.repeated`). every: steps from one at which it is on to the next.
+    other_target: the target beside the trial's own whose adapter it trains.
+    """
+
+    name: ClassVar[str]
+    weight: float
+    reads: ClassVar[frozenset[Read]] = frozenset()
+    every: int = 1
+
+    @property
+    def other_target(self) -> str | None:
+        """None: it looks at the trial's own target."""
+        return None
+
+    def starts(self, *, warmup: int) -> int:
+        """The first step (from 0) at which the term is on."""
+        return 0
+
+    def count(self, batch: Batch) -> float:
+        """How many things this worker's value sums over."""
+        raise NotImplementedError  # a loss defines it
+
+    def total(self, bridge: Bridge) -> Tensor:
+        """The sum over this worker's share; divided by the count of all workers it is the term's value."""
+        raise NotImplementedError  # a loss defines it
 
 
 def check_positive(loss: Loss, *fields: str) -> None:
@@ -22,48 +56,12 @@ def check_shared(loss: Loss, tokens: int) -> None:
         raise ValueError(f"loss {loss.name}: it can look at 1..{SHARED_TOKENS} answer tokens, not {tokens}")
 
 
-class Loss(Protocol):
-    """What a loss's config offers."""
-
-    name: ClassVar[str]
-
-    @property
-    def weight(self) -> float:
-        """Factor in the total; the logged value is without it."""
-
-    def starts(self, *, warmup: int) -> int:
-        """The first step (from 0) at which the term is on."""
-
-    def count(self, batch: Batch) -> float:
-        """How many things this worker's value sums over."""
-
-    def total(self, bridge: Bridge) -> Tensor:
-        """The sum over this worker's share; divided by the count of all workers it is the term's value."""
-
-
-class FromTheStart:
-    """What a loss inherits that is on from the first step."""
-
-    def starts(self, *, warmup: int) -> int:
-        """From the first step."""
-        return 0
-
-
-@runtime_checkable
-class Periodic(Protocol):
-    """A loss that is on at each `every`-th step from its start, and off between."""
-
-    @property
-    def every(self) -> int:
-        """Steps from one to the next."""
-
-
 def active(loss: Loss, step: int, *, warmup: int) -> bool:
     """Whether a term is on at a step (from 0)."""
     since = step - loss.starts(warmup=warmup)
-    return since >= 0 and since % period(loss) == 0
+    return since >= 0 and since % loss.every == 0
 
 
-def period(loss: Loss) -> int:
-    """Steps between two steps at which a term is on."""
-    return loss.every if isinstance(loss, Periodic) else 1
+def read_together(losses: Iterable[Loss]) -> bool:
+    """Whether these losses read answers as well as repetitions, so that one pass of the target gives both (`Bridge`)."""
+    return {"answers", "repeats"} <= {read for loss in losses for read in loss.reads}

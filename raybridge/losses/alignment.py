@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raybridge.losses import FromTheStart, check_positive
+from raybridge.losses import Loss, check_positive
 from raybridge.losses.bridge import Batch, Bridge
 from raybridge.translators.anchor import picks
 from raybridge.translators.options import check_stands_evenly
@@ -32,7 +32,7 @@ def alignment(soft_BKD: Tensor, embeds_BTD: Tensor, mask_BT: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptAlignment(FromTheStart):
+class PromptAlignment(Loss):
     """Each soft token towards the target's embedding of the question token it stands for; see `alignment`."""
 
     name: ClassVar[str] = "prompt_alignment"
@@ -66,7 +66,7 @@ def left_out_errors(features_NF: Tensor, wanted_NY: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceProbe(FromTheStart):
+class SourceProbe(Loss):
     """How badly a linear probe predicts the pooled source question from the soft tokens, as a share of its variance.
 
     The probe is fitted in closed form on the other problems of the global batch, so it has no weights that could learn in

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raybridge.losses import check_positive, check_shared
+from raybridge.losses import Loss, Read, check_positive, check_shared
 from raybridge.losses.bridge import Batch, Bridge, cut
 from raybridge.losses.next_token import answer_nll
 
@@ -21,7 +21,7 @@ def info_nce(queries_BD: Tensor, keys_ND: Tensor, labels_B: Tensor, *, temperatu
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfoNCE:
+class InfoNCE(Loss):
     """Mean soft token against the mean target embedding of every question of the global batch.
 
     Only the question's own tokens are pooled: a prefix that all prompts share would make all keys equal. Both sides
@@ -58,7 +58,7 @@ class InfoNCE:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptContrast:
+class PromptContrast(Loss):
     """An answer must be likelier after its own problem's soft tokens than after those of the next problem of the batch.
 
     softplus(margin - gap) a problem, with gap = NLL a token after the other's soft tokens minus NLL after its own, over the
@@ -67,6 +67,7 @@ class PromptContrast:
     """
 
     name: ClassVar[str] = "prompt_contrast"
+    reads: ClassVar[frozenset[Read]] = frozenset({"answers"})
     weight: float = 0.1
     margin: float = 1.0
     max_tokens: int = 64

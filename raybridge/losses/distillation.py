@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from raybridge.losses import FromTheStart, check_positive, check_shared
+from raybridge.losses import Loss, Read, check_positive, check_shared
 from raybridge.losses.bridge import Batch, Bridge
 from raybridge.models.lm import FrozenLM, in_chunks
 
@@ -43,10 +43,11 @@ def _tokens(batch: Batch, most: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextKL(FromTheStart):
+class TextKL(Loss):
     """KL a token from the target that reads the question as text, over the first `max_tokens` of each answer."""
 
     name: ClassVar[str] = "text_kl"
+    reads: ClassVar[frozenset[Read]] = frozenset({"answers"})
     weight: float = 0.5
     temperature: float = 1.0
     max_tokens: int = 256
@@ -68,10 +69,11 @@ class TextKL(FromTheStart):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiddenStates(FromTheStart):
+class HiddenStates(Loss):
     """Mean squared difference of the last hidden states, each at unit RMS, at the first `tokens` answer positions."""
 
     name: ClassVar[str] = "hidden_states"
+    reads: ClassVar[frozenset[Read]] = frozenset({"answers"})
     weight: float = 0.1
     tokens: int = 8
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raybridge.errors import unknown
-from raybridge.losses import FromTheStart, check_positive
+from raybridge.losses import Loss, check_positive
 from raybridge.losses.bridge import Batch, Bridge
 from raybridge.translators.anchor import picks
 from raybridge.translators.dit import DiTModule
@@ -28,7 +28,7 @@ def flow_error(velocity_BKD: Tensor, teacher_BKD: Tensor, noise_BKD: Tensor, rea
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flow(FromTheStart):
+class Flow(Loss):
     """Rectified flow towards the target's embeddings of the question (`prompt`) or of the worked answer (`answer`).
 
     A teacher longer than K is picked evenly; where it is shorter the soft tokens left over are not taught. The teacher's

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from raybridge.losses import FromTheStart, check_positive, check_shared
+from raybridge.losses import Loss, Read, check_positive, check_shared
 from raybridge.losses.bridge import SHARED_TOKENS, Batch, Bridge, cut
 
 
@@ -27,10 +27,11 @@ def _check(name: str, weight: float, max_tokens: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerNLL(FromTheStart):
+class AnswerNLL(Loss):
     """NLL a token of the worked answer given the soft tokens; only the first `max_tokens` of each answer count."""
 
     name: ClassVar[str] = "answer"
+    reads: ClassVar[frozenset[Read]] = frozenset({"answers"})
     weight: float = 1.0
     max_tokens: int = 256
 
@@ -47,10 +48,11 @@ class AnswerNLL(FromTheStart):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruction(FromTheStart):
+class Reconstruction(Loss):
     """NLL a token of the question itself: the target repeats it from the soft tokens alone."""
 
     name: ClassVar[str] = "reconstruction"
+    reads: ClassVar[frozenset[Read]] = frozenset({"repeats"})
     weight: float = 1.0
     max_tokens: int = 256
 
@@ -69,10 +71,11 @@ class Reconstruction(FromTheStart):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FirstTokens(FromTheStart):
+class FirstTokens(Loss):
     """Cross-entropy of the first `tokens` answer tokens, where a bridge fails first; the very first has its own weight."""
 
     name: ClassVar[str] = "first_tokens"
+    reads: ClassVar[frozenset[Read]] = frozenset({"answers"})
     weight: float = 0.5
     tokens: int = 8
     first_weight: float = 2.0
@@ -92,13 +95,14 @@ class FirstTokens(FromTheStart):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format(FromTheStart):
+class Format(Loss):
     """NLL of the tokens of the answer's mark (`####`), each where it stands in the worked answer.
 
     A reward for completions that hold the mark would have no gradient; this is the probability of writing it in time.
     """
 
     name: ClassVar[str] = "format"
+    reads: ClassVar[frozenset[Read]] = frozenset({"answers"})
     weight: float = 0.1
     mark: str = "####"
 
@@ -131,14 +135,14 @@ def mark_places(pieces: Sequence[str], mark: str) -> list[int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FadingText(FromTheStart):
+class FadingText(Loss):
     """A curriculum: NLL of the answer given the soft tokens and a part of the question as text that fades to nothing.
 
     The text stands behind the soft tokens, as in the arm `bridged_with_text`. Over the first `steps` steps it loses tokens
     from its front, evenly, to the last one; then the term is the answer NLL itself and costs no pass of its own.
     """
 
-    name: ClassVar[str] = "fading_text"
+    name: ClassVar[str] = "fading_text"  # it reads the answers only after it has faded: no reason to read them together
     weight: float = 1.0
     steps: int
 
@@ -163,7 +167,7 @@ class FadingText(FromTheStart):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResidualAnswer(FromTheStart):
+class ResidualAnswer(Loss):
     """NLL of the answer given the question as text with the soft tokens added onto it, by `Residual` or `Injection`."""
 
     name: ClassVar[str] = "residual_answer"

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from raybridge.losses import check_positive
+from raybridge.losses import Loss, check_positive
 from raybridge.losses.bridge import Batch, Bridge
 from raybridge.losses.distillation import states_kl
 
@@ -37,7 +37,7 @@ def decoded(bridge: Bridge, tokens: int) -> list[list[int]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeAware:
+class DecodeAware(Loss):
     """KL a decoded token from the target that reads the question, on the first `problems` of the global batch.
 
     On at each `every`-th step from the end of warm-up. Its memory is that of `problems` sequences of `tokens` new tokens,

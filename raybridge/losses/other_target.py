@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,10 +11,11 @@ from torch import Tensor
 from raybridge.losses import Loss, check_positive
 from raybridge.losses.bridge import Batch, Bridge
 from raybridge.losses.next_token import AnswerNLL
+from raybridge.translators import Translator
 
 
 @dataclass(frozen=True, kw_only=True)
-class OtherTarget:
+class OtherTarget(Loss):
     """`loss` (its own weight left out) on the soft tokens that the translator writes for `target`."""
 
     name: ClassVar[str] = "other_target"
@@ -23,6 +25,11 @@ class OtherTarget:
 
     def __post_init__(self) -> None:
         check_positive(self, "weight")
+
+    @property
+    def other_target(self) -> str:
+        """The target."""
+        return self.target
 
     def starts(self, *, warmup: int) -> int:
         """When the loss inside does."""
@@ -35,3 +42,14 @@ class OtherTarget:
     def total(self, bridge: Bridge) -> Tensor:
         """The sum of the loss inside."""
         return self.loss.total(bridge.others[self.target])
+
+
+def check_other_targets(translator: Translator, losses: Sequence[Loss], *, where: str) -> None:
+    """Refuse an adapter for another target that no loss trains, and a loss on another target without an adapter for it."""
+    adapters = list(translator.other_targets)
+    trained = [loss.other_target for loss in losses if loss.other_target is not None]
+    if trained != adapters:
+        raise ValueError(
+            f"{where}: its translator has adapters for the other targets {adapters} and its losses other_target "
+            f"train {trained}; each needs the other"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -66,11 +65,6 @@ class Batches:
         for problem, (question, as_target, answer, repeat) in zip(problems, rows, strict=True):
             pieces = self.target.lm.tokenizer.convert_ids_to_tokens(answer)
             self._rows[problem.id] = (question, as_target, answer, pieces, repeat)
-
-
-def align(source_ends: Sequence[int], target_ends: Sequence[int]) -> list[int]:
-    """For each source token, the target token that covers its last character. Ends are offsets in the same text."""
-    return [bisect_left(target_ends, end) for end in source_ends]
 
 
 def tokens_of(batch: Batch) -> int:

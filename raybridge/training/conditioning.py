@@ -1,12 +1,6 @@
 """What soft tokens look like from inside: where their queries look, how many directions they use, which tokens they resemble.
 
-Rows of conditioning.parquet, (kind, index, value, n); n counts the questions:
-
-    attention        index = query * ATTENTION_BINS + bin: share of the query's attention on that part of the question
-    singular_value   singular values of all soft tokens about their mean, largest first
-    nearest          index = soft token: mean cosine to the nearest of the target's embeddings
-    nearest_p10, nearest_p90   the 10th and 90th percentile of that cosine over the questions
-    nearest_random   the mean for a random direction in the soft token's place: what any vector would score
+`conditioning_of` gives the rows of conditioning.parquet, whose columns and kinds are named in results.schema.
 
 Shapes: B questions, K soft tokens, D target width, V vocabulary, T source positions, W inner width.
 """
@@ -20,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raybridge.analysis.runs import ATTENTION_BINS
+from raybridge.results.schema import ATTENTION_BINS
 from raybridge.translators import TranslatorModule
 from raybridge.translators.parts import Attention
 

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -19,13 +19,15 @@ from torch import Tensor
 
 from raybridge.data import Split
 from raybridge.evaluation.answering import summarise
-from raybridge.evaluation.setting import TRIAL_ARMS_DEV, TRIAL_ARMS_TEST, problems_of
+from raybridge.evaluation.evaluations import Evaluations
+from raybridge.evaluation.setting import problems_of
 from raybridge.models.lm import FrozenLM
 from raybridge.results import TrialRun
 from raybridge.stopping import Decision, Score, best, decide, peak
 from raybridge.training import checkpoint
 from raybridge.training.conditioning import attention_of, conditioning_of
-from raybridge.training.meter import Meter, soft_token_rank, soft_token_rms
+from raybridge.training.fitting import fit
+from raybridge.training.meter import Meter, flops_per_token, soft_token_rank, soft_token_rms
 from raybridge.training.step import Step, Trainer, build_trainer
 from raybridge.translators.weights import copy_of, read_weights
 from raybridge.trial import Trial
@@ -36,16 +38,6 @@ LOG_EVERY = 10  # steps between two lines of metrics.jsonl
 LOOKED_AT = 64  # dev problems whose soft tokens are looked at from inside
 
 log = logging.getLogger(__name__)
-
-
-class Evaluations(Protocol):
-    """Where a trial's evaluations happen: in this process or on a pool of replicas."""
-
-    def submit(self, *, step: int, split: Split, arms: tuple[str, ...], weights: Mapping[str, Tensor]) -> None:
-        """Start an evaluation of these weights."""
-
-    def collect(self, *, step: int, split: Split) -> pd.DataFrame:
-        """Wait for an evaluation: sample rows, arm by arm in the order of the problems."""
 
 
 def points(trial: Trial) -> list[int]:
@@ -75,7 +67,7 @@ class Judge:
 
     def submit(self, step: int, weights: Mapping[str, Tensor]) -> None:
         """Ask for the dev evaluation of a point."""
-        self.evaluations.submit(step=step, split="dev", arms=TRIAL_ARMS_DEV, weights=weights)
+        self.evaluations.submit(step=step, split="dev", weights=weights)
 
     def take(self, step: int, split: Split) -> None:
         """Wait for an evaluation, write it down, and count a dev score."""
@@ -134,7 +126,7 @@ def train(
     step = steps[-1] if steps else 0
     state = checkpoint.restore(run.checkpoint_path(step), trainer.module, trainer.optimizer) if step else {}
     if not step:
-        trainer.fit_anchor()
+        fit(trainer.module, trainer.batches)
     ended = Decision(**state["ended"]) if state.get("ended") else None
     seconds_before, started = state.get("seconds", 0.0), time.perf_counter()
     judge = Judge(trial=trial, run=run, evaluations=evaluations)
@@ -191,7 +183,7 @@ def finish(trainer: Trainer, run: TrialRun, judge: Judge, ended: Decision | None
     top, chosen, final = peak(judge.scores), best(judge.scores), judge.scores[-1]
     judge.keep(step)
     weights = read_weights(run.checkpoint_path(chosen.step))
-    judge.evaluations.submit(step=chosen.step, split="test", arms=TRIAL_ARMS_TEST, weights=weights)
+    judge.evaluations.submit(step=chosen.step, split="test", weights=weights)
     look_inside(trainer, run, weights)
     judge.take(chosen.step, "test")
     log.info("step %d: ended, %s", step, ended.reason if ended else f"all {trial.steps} steps")
@@ -239,11 +231,6 @@ def look_inside(trainer: Trainer, run: TrialRun, weights: Mapping[str, Tensor]) 
     embeddings = trainer.target.model.get_input_embeddings().weight
     rows = conditioning_of(module(states, mask), embeddings, attention_of(module, states, mask), mask)
     run.write_conditioning(trial.evaluator.name, pd.DataFrame(rows))
-
-
-def flops_per_token(source: FrozenLM, target: FrozenLM) -> float:
-    """Forward through both models and back through the target to its input: 2 + 4 FLOP a weight, the translator left out."""
-    return 2.0 * source.model.num_parameters() + 4.0 * target.model.num_parameters()
 
 
 def metrics_row(step: int, done: Step, rate: float, mfu: float | None, seconds: float) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import time
 import torch
 from torch import Tensor
 
+from raybridge.models.lm import FrozenLM
+
 # Dense bf16 peak of one device, in FLOP/s, by the vendor's data sheet.
 PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
 
@@ -17,6 +19,11 @@ def peak_flops(device: torch.device) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((peak for chip, peak in PEAK_FLOPS.items() if chip in name), None)
+
+
+def flops_per_token(source: FrozenLM, target: FrozenLM) -> float:
+    """Forward through both models and back through the target to its input: 2 + 4 FLOP a weight, the translator left out."""
+    return 2.0 * source.model.num_parameters() + 4.0 * target.model.num_parameters()
 
 
 def soft_token_rank(soft_BKD: Tensor, *, problems: int = 8) -> float:

@@ -14,16 +14,13 @@ import torch
 from torch import Tensor
 
 from raybridge.evaluation.models import autocast
-from raybridge.losses import Loss, active, period
+from raybridge.losses import Loss, active, read_together
 from raybridge.losses.bridge import Batch, Bridge
-from raybridge.losses.next_token import AnswerNLL, Reconstruction
-from raybridge.losses.other_target import OtherTarget
+from raybridge.losses.other_target import check_other_targets
 from raybridge.models import lm
 from raybridge.models.lm import FrozenLM
-from raybridge.training.batches import Batches, align, tokens_of
+from raybridge.training.batches import Batches, tokens_of
 from raybridge.translators import TranslatorModule
-from raybridge.translators.interlingua import Interlingua, InterlinguaModule
-from raybridge.translators.options import Option
 from raybridge.trial import Trial
 from raybridge.world import World
 
@@ -78,12 +75,6 @@ class Trainer:
         states_BTLS, mask_BT = self.source.hidden_states(
             self.batches.source.before, batch.source_questions, self.trial.translator.layers
         )
-        with autocast(self.world.device):
-            soft_BKD = self.module(states_BTLS, mask_BT)
-            also = {
-                name: written_for(self.module, name, states_BTLS, mask_BT, rms=other.target.lm.embedding_rms)
-                for name, other in self.batches.others.items()
-            }
 
         def in_place(batches: Batches, batch: Batch, soft_BKD: Tensor) -> Bridge:
             return Bridge(
@@ -101,35 +92,13 @@ class Trainer:
                 step=step,
             )
 
-        together = all(any(isinstance(loss, kind) for loss in losses) for kind in (AnswerNLL, Reconstruction))
-        others = {name: in_place(self.batches.others[name], batch.others[name], soft) for name, soft in also.items()}
-        return replace(in_place(self.batches, batch, soft_BKD), together=together, others=others)
-
-    @torch.no_grad()
-    def fit_anchor(self, *, problems: int = 512) -> None:
-        """Fit what the translator starts with in closed form, on the first problems of train; the same on every worker."""
-        anchor, salience = (getattr(self.module.core, name, None) for name in ("anchor", "salience"))
-        if anchor is None and salience is None:
-            return
-        first = self.batches.problems[:problems]
-        batch = self.batches.tokens(first)
-        states, _ = self.source.hidden_states(self.batches.source.before, batch.source_questions, self.trial.translator.layers)
-        states = self.module.core_states(states)
-        aligned = [
-            align(self.batches.source.question_ends(problem.question), self.batches.target.question_ends(problem.question))
-            for problem in first
-        ]
-        features_NS = torch.cat([states[row, : len(ends)].flatten(1) for row, ends in enumerate(aligned)])
-        if anchor is not None:
-            ids = [
-                torch.tensor(ids, device=self.world.device)[ends]
-                for ids, ends in zip(batch.target_questions, aligned, strict=True)
-            ]
-            anchor.fit(features_NS, self.target.embed(torch.cat(ids)).float())
-        if salience is not None:
-            before = self.target.text_piece([self.batches.target.before] * len(first))
-            nll = self.target.answer_nll([before], batch.target_questions)
-            salience.fit(features_NS, torch.cat([nll[row, ends] for row, ends in enumerate(aligned)]))
+        with autocast(self.world.device):
+            own = in_place(self.batches, batch, self.module(states_BTLS, mask_BT))
+            others = {}
+            for name, other in self.batches.others.items():
+                soft_BKD = self.module.for_target(name, states_BTLS, mask_BT, rms=other.target.lm.embedding_rms)
+                others[name] = in_place(other, batch.others[name], soft_BKD)
+        return replace(own, together=read_together(losses), others=others)
 
     def step(self, step: int, *, measure: bool, interrupt: bool) -> Step:
         """One optimizer step (from 0). `measure` asks for each term's own gradient norm."""
@@ -225,7 +194,7 @@ def check_finite(losses: Sequence[Loss], values: Sequence[float], step: int) -> 
 
 def proving_step(loss: Loss, warmup: int) -> int:
     """The step at which a term must have moved the translator."""
-    return loss.starts(warmup=warmup) + (PROVING_STEPS - 1) * period(loss)
+    return loss.starts(warmup=warmup) + (PROVING_STEPS - 1) * loss.every
 
 
 def check_moves(terms: Sequence[Term], step: int, *, warmup: int) -> None:
@@ -238,32 +207,13 @@ def check_moves(terms: Sequence[Term], step: int, *, warmup: int) -> None:
             )
 
 
-def other_targets(trial: Trial) -> list[str]:
-    """Targets beside the trial's own; each needs an adapter and a loss that trains it."""
-    translator = trial.translator
-    while isinstance(translator, Option):
-        translator = translator.translator
-    adapters = list(translator.also) if isinstance(translator, Interlingua) else []
-    trained = [loss.target for loss in trial.losses if isinstance(loss, OtherTarget)]
-    if trained != adapters:
-        raise ValueError(
-            f"trial {trial.name}: its translator has adapters for the other targets {adapters} and its losses other_target "
-            f"train {trained}; each needs the other"
-        )
-    return adapters
-
-
-def written_for(module: TranslatorModule, name: str, states_BTLS: Tensor, mask_BT: Tensor, *, rms: float) -> Tensor:
-    """Soft tokens that an interlingua writes for one of its other targets."""
-    assert isinstance(module.core, InterlinguaModule)
-    return module.core.for_target(name, module.core_states(states_BTLS), mask_BT, rms=rms)
-
-
 def build_trainer(trial: Trial, *, source: FrozenLM, target: FrozenLM, world: World) -> Trainer:
     """The trainer at step 0: the same weights on every worker."""
     if trial.batch % world.size:
         raise ValueError(f"trial {trial.name}: batch {trial.batch} cannot be shared evenly by {world.size} workers")
-    others = {name: source if name == trial.source else lm.load(name, device=world.device) for name in other_targets(trial)}
+    check_other_targets(trial.translator, trial.losses, where=f"trial {trial.name}")
+    names = trial.translator.other_targets
+    others = {name: source if name == trial.source else lm.load(name, device=world.device) for name in names}
     batches = Batches(trial, source, target, others)
     torch.manual_seed(trial.seed)
     module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms).to(world.device).train()

@@ -9,7 +9,7 @@ import torch
 from bridges import bridge_of, naive_nll, soft_of
 
 from raybridge.config import rebuild, resolve
-from raybridge.losses import active, period
+from raybridge.losses import active, read_together
 from raybridge.losses.alignment import PromptAlignment, SourceProbe
 from raybridge.losses.bridge import SHARED_TOKENS
 from raybridge.losses.contrastive import InfoNCE, PromptContrast
@@ -187,6 +187,22 @@ def test_answers_and_repetitions_read_in_one_pass_are_what_two_passes_read(batch
     torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
 
 
+@all_losses
+def test_a_loss_reads_what_it_declares(batches, target, loss):
+    bridge = bridge_of(batches, target, batches.problems[:3], soft_of(target, 3))
+    loss.total(bridge)
+    held = {"answers": "student", "repeats": "repeated"}
+    assert loss.reads == {read for read, name in held.items() if name in vars(bridge)}
+
+
+def test_answers_and_repetitions_are_read_together_where_both_are_read_at_every_step():
+    assert read_together([AnswerNLL(), InfoNCE(), Reconstruction()])
+    assert read_together([Reconstruction(), TextKL()])
+    assert not read_together([AnswerNLL(), TextKL()])
+    assert not read_together([Reconstruction()])
+    assert not read_together([FadingText(steps=1), Reconstruction(), ResidualAnswer()])
+
+
 def test_an_answer_loss_that_looks_beyond_the_shared_pass_reads_on_its_own(batches, target):
     bridge = bridge_of(batches, target, batches.problems[:2], soft_of(target, 2))
     beyond = AnswerNLL(max_tokens=SHARED_TOKENS + 1).total(bridge)
@@ -202,5 +218,4 @@ class Seldom(AnswerNLL):
 
 def test_a_periodic_loss_is_on_at_each_nth_step():
     assert [active(Seldom(), step, warmup=0) for step in range(7)] == [True, False, False, True, False, False, True]
-    assert period(Seldom()) == 3
     assert [active(InfoNCE(), step, warmup=4) for step in range(4)] == [False, False, True, True]

@@ -15,11 +15,12 @@ from built import CONFIGS as TRANSLATORS
 from built import all_translators, awake, build, states
 
 from raybridge import translators
-from raybridge.analysis.runs import ATTENTION_BINS, CONDITIONING, Runs
+from raybridge.analysis.runs import Runs
 from raybridge.losses.next_token import AnswerNLL
 from raybridge.losses.other_target import OtherTarget
 from raybridge.results import Results
 from raybridge.results.files import write_frame
+from raybridge.results.schema import ATTENTION_BINS, CONDITIONING
 from raybridge.training import conditioning
 from raybridge.training.conditioning import attention_of, binned, conditioning_of, nearest, singular_values
 from raybridge.training.loop import look_inside
@@ -28,7 +29,6 @@ from raybridge.translators.attention_pooling import AttentionPooling
 from raybridge.translators.bottlenecked import Bottlenecked
 from raybridge.translators.dit import DiT
 from raybridge.translators.hybrid_dit import HybridDiT
-from raybridge.translators.interlingua import Interlingua
 from raybridge.translators.linear import Linear
 from raybridge.translators.options import Option
 from raybridge.translators.prompt_tuning import PromptTuning
@@ -155,9 +155,8 @@ def queries_of(config) -> int:
 
 @all_translators
 def test_every_translator_can_be_looked_into_when_its_trial_ends(config, trial, source, target, tmp_path):
-    core = core_of(config)
-    also = core.also if isinstance(core, Interlingua) else ()
-    trained = replace(trial, translator=config, losses=(AnswerNLL(), *(OtherTarget(target=name) for name in also)))
+    others = [OtherTarget(target=name) for name in config.other_targets]
+    trained = replace(trial, translator=config, losses=(AnswerNLL(), *others))
     trainer = build_trainer(trained, source=source, target=target, world=World())
     run = Results(tmp_path).open_trial(name="t", fingerprint=trained.fingerprint, config=trained.resolved(), provenance={})
     look_inside(trainer, run, awake(trainer.module).state_dict())

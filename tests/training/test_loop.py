@@ -11,16 +11,19 @@ import pandas as pd
 import pytest
 import torch
 
-from raybridge.evaluation.answering import LocalEvaluations
+from raybridge.evaluation.answerer import Local
+from raybridge.evaluation.evaluations import Evaluations
 from raybridge.evaluation.setting import problems_of
+from raybridge.losses import Loss
 from raybridge.losses.contrastive import InfoNCE
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
 from raybridge.models import lm
 from raybridge.models.prompts import frame
 from raybridge.results import Results
 from raybridge.stopping import Stopping
+from raybridge.training.fitting import align, fit
 from raybridge.training.loop import LOOKED_AT, points, train
-from raybridge.training.step import align, build_trainer, check_finite, learning_rate_share
+from raybridge.training.step import build_trainer, check_finite, learning_rate_share
 from raybridge.translators.weights import read_weights
 from raybridge.world import World
 
@@ -96,7 +99,7 @@ class KilledError(Exception):
 class Fragile:
     """Evaluations that die at a given collect, as a killed process would leave things."""
 
-    inner: LocalEvaluations
+    inner: Evaluations
     collects: int
 
     def submit(self, **asked) -> None:
@@ -122,7 +125,7 @@ def test_killed_while_waiting_for_any_evaluation_and_resumed_equals_undisturbed(
                 source=models.load(trial.source),
                 target=models.load(trial.target),
                 world=World(),
-                evaluations=Fragile(LocalEvaluations(trial, models), dies_at),
+                evaluations=Fragile(Evaluations(trial, Local(models)), dies_at),
                 report=lambda row: None,
                 interrupted=lambda: False,
             )
@@ -154,7 +157,7 @@ def test_a_measured_step_and_a_plain_one_are_the_same_step(trial, source, target
     weights = []
     for measure in (True, False):
         trainer = build_trainer(trial, source=source, target=target, world=World())
-        trainer.fit_anchor()
+        fit(trainer.module, trainer.batches)
         for step in range(5):
             trainer.step(step, measure=measure, interrupt=False)
         weights.append(torch.cat([p.detach().flatten() for p in trainer.parameters]))
@@ -167,20 +170,17 @@ def test_the_anchor_starts_nearer_to_the_question_than_chance(trial, source, tar
     for fitted in (False, True):
         trainer = build_trainer(long, source=source, target=target, world=World())
         if fitted:
-            trainer.fit_anchor()
+            fit(trainer.module, trainer.batches)
         values.append(trainer.step(0, measure=True, interrupt=False).loss)
     assert values[1] < values[0] - 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Idle:
+class Idle(Loss):
     """A loss of detached soft tokens: it has a value and trains nothing."""
 
     name: ClassVar[str] = "idle"
     weight: float = 1.0
-
-    def starts(self, *, warmup: int) -> int:
-        return 0
 
     def count(self, batch) -> int:
         return 1
@@ -226,7 +226,7 @@ def _worker(rank: int, size: int, port: int, trial, queue) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
     source, target = (lm.load(name, device="cpu") for name in (trial.source, trial.target))
     trainer = build_trainer(trial, source=source, target=target, world=World(rank=rank, size=size))
-    trainer.fit_anchor()
+    fit(trainer.module, trainer.batches)
     losses = []
     for step in range(6):
         done = trainer.step(step, measure=step % 2 == 0, interrupt=rank == 0 and step == 5)
@@ -250,7 +250,7 @@ def test_two_workers_train_as_one(trial, source, target):
     for worker in workers:
         worker.join()
     trainer = build_trainer(trial, source=source, target=target, world=World())
-    trainer.fit_anchor()
+    fit(trainer.module, trainer.batches)
     for step in range(6):
         done = trainer.step(step, measure=step % 2 == 0, interrupt=False)
         one = [done.loss, done.gradient_norm, *(term.value for term in done.terms)]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from raybridge.losses.alignment import PromptAlignment
 from raybridge.models.prompts import frame
 from raybridge.scales import POCKET
+from raybridge.training.fitting import fit
 from raybridge.training.step import build_trainer
 from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, ridge
 from raybridge.translators.bottlenecked import Bottlenecked, evenly
@@ -64,7 +65,7 @@ def trainer(source, target):
 
 
 def test_salience_is_fitted_to_the_nll_of_each_token(trainer, target):
-    trainer.fit_anchor(problems=200)
+    fit(trainer.module, trainer.batches, problems=200)
     held_out = trainer.batches.problems[300:340]
     around = frame(target, POCKET.trial.evaluator)
     told, guessed = [], []
@@ -84,7 +85,7 @@ def test_salience_is_fitted_to_the_nll_of_each_token(trainer, target):
 
 def test_free_soft_tokens_stand_for_no_position(trainer):
     module = trainer.module.eval()
-    trainer.fit_anchor(problems=64)
+    fit(trainer.module, trainer.batches, problems=64)
     torch.nn.init.zeros_(module.out.weight)  # what is left is what the anchor says
     states, mask = torch.randn(2, 20, 4, trainer.source.width), torch.ones(2, 20, dtype=torch.bool)
     with torch.no_grad():

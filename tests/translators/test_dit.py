@@ -8,7 +8,8 @@ import torch
 from raybridge.losses.bridge import Bridge
 from raybridge.losses.flow import Flow, flow_error
 from raybridge.losses.next_token import AnswerNLL
-from raybridge.training.step import Batches, build_trainer
+from raybridge.training.batches import Batches
+from raybridge.training.step import build_trainer
 from raybridge.translators.dit import DiT
 from raybridge.translators.hybrid_dit import HybridDiT
 from raybridge.translators.noise import NoiseField

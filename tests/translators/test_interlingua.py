@@ -77,7 +77,7 @@ def test_turned_to_its_other_target_it_writes_what_it_writes_for_it(source, targ
     again = turned.build(source.width, source.width, target_rms=source.embedding_rms).eval()
     again.load_state_dict(weights)
     states, mask = torch.randn(3, 7, len(config.layers), source.width), torch.ones(3, 7).bool()
-    wanted = module.core.for_target("pocket:source", module.core_states(states), mask, rms=source.embedding_rms)
+    wanted = module.for_target("pocket:source", states, mask, rms=source.embedding_rms)
     assert torch.equal(again(states, mask), wanted)
     back, _ = turned_to("pocket:target", turned, weights, own="pocket:source")
     assert back == config

@@ -13,9 +13,7 @@ from raybridge.models.pieces import Piece
 from raybridge.training import checkpoint
 from raybridge.translators.anchor import picks, ridge, windows
 from raybridge.translators.dit import DiTModule
-from raybridge.translators.interlingua import InterlinguaModule
 from raybridge.translators.linear import Linear, LinearModule
-from raybridge.translators.options import OntoTextModule
 from raybridge.translators.prompt_tuning import PromptTuning
 from raybridge.translators.weights import copy_of
 
@@ -39,9 +37,9 @@ def test_gradient_reaches_every_parameter(config):
         condition = module.core.condition(module.core_states(x), mask)
         condition = module.core.dropped(condition, torch.tensor([True, False, True, False]))
         module.core.velocity(torch.randn_like(soft), torch.rand(B), condition).pow(2).sum().backward()
-    if isinstance(module, InterlinguaModule):
-        module.for_target("pocket:source", *states(config), rms=1.0).pow(3).sum().backward()
-    if isinstance(module, OntoTextModule):
+    for name in config.other_targets:
+        module.for_target(name, *states(config), rms=1.0).pow(3).sum().backward()
+    if module.adds_onto_text:
         question = Piece(embeds_BTD=torch.randn(B, 7, D), mask_BT=torch.ones(B, 7).bool())
         for addend in module.onto(question, module(*states(config))).injected.values():
             addend.pow(3).sum().backward(retain_graph=True)
