@@ -1,10 +1,13 @@
-"""`raybridge sweep|evaluate|plots ...`, or `python -m raybridge ...`: the commands under one name."""
+"""The commands under one name: `raybridge sweep|evaluate|plots ...`, or `python -m raybridge ...`."""
 
 from __future__ import annotations
 
-import runpy
 import sys
+from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
+
+import typer
 
 from raybridge.errors import unknown
 
@@ -17,25 +20,37 @@ HELP = "\n".join(
     [
         "Usage: raybridge COMMAND ... (raybridge COMMAND --help says more)",
         "",
-        *(f"  {name:10}{what}" for name, what in COMMANDS.items()),
-        "  --version   which raybridge this is",
+        *(f"  {name:10} {what}" for name, what in COMMANDS.items()),
+        "  --version  which raybridge this is",
     ]
 )
 
 
 def main() -> None:
     """Run the command that the first word names, as `python -m raybridge.COMMAND` does."""
-    first, *rest = sys.argv[1:] or ["--help"]
+    first, *rest = ["--help" if word == "-h" else word for word in sys.argv[1:]] or ["--help"]
     if first == "--version":
         sys.stdout.write(f"raybridge {version('raybridge')}\n")
-    elif first in ("--help", "-h"):
+    elif first == "--help":
         sys.stdout.write(HELP + "\n")
     elif first in COMMANDS:
-        sys.argv = [f"raybridge {first}", *rest]
-        runpy.run_module(f"raybridge.{first}", run_name="__main__", alter_sys=True)
+        if (here := str(Path.cwd())) not in sys.path:  # a user's evaluators/ is found, as with python -m
+            sys.path.insert(0, here)
+        sys.argv = [f"raybridge {first}", *rest]  # how to resume is told from it
+        app_of(first)(prog_name=sys.argv[0])
     else:
         sys.stderr.write(f"error {unknown('command', first, COMMANDS)}\n")
         sys.exit(2)
+
+
+def app_of(command: str) -> typer.Typer:
+    """What a command's module offers. Imported when it is called: torch takes seconds, and drawing needs none."""
+    module = import_module(f"raybridge.{command}")
+    if hasattr(module, "app"):
+        return module.app
+    app = typer.Typer(add_completion=False)
+    app.command()(module.main)
+    return app
 
 
 if __name__ == "__main__":

@@ -1,0 +1,89 @@
+"""The commands under one name, as the console script calls them and as `python -m raybridge` does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from raybridge import HOUSE
+from raybridge.__main__ import COMMANDS, main
+
+
+@pytest.fixture
+def called(monkeypatch, capsys, tmp_path):
+    """A function that calls the console script's function in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["/usr/bin/raybridge", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("words", [(), ("-h",), ("--help",)])
+def test_help_names_every_command(called, words):
+    code, out, err = called(*words)
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()[2:]] == [*COMMANDS, "--version"]
+
+
+def test_version_is_the_packages(called):
+    assert called("--version") == (0, f"raybridge {version('raybridge')}\n", "")
+
+
+def test_a_mistyped_command_is_refused_with_its_nearest(called):
+    code, out, err = called("sweeep", "sweeps/compression.py")
+    assert (code, out) == (2, "")
+    assert err == "error unknown command 'sweeep'; valid: sweep, evaluate, plots; did you mean 'sweep'?\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_a_commands_usage_says_how_it_was_called(called, command, option):
+    code, out, _ = called(command, option)
+    assert code == 0
+    assert f"Usage: raybridge {command} [OPTIONS]" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("sweep", "nowhere.py"), 2, "unknown sweep file 'nowhere.py'"),
+        (("evaluate", "summarize", "nowhere"), 2, "nowhere is no trial's directory"),
+        (("plots", "--results", "nowhere"), 2, "there is no folder nowhere"),
+        (("plots", "--colour"), 2, "No such option: --colour"),
+    ],
+)
+def test_a_commands_refusal_and_exit_code_are_its_own(called, words, code, says):
+    ended, out, err = called(*words)
+    assert ended == code
+    assert says in " ".join((out + err).split())
+
+
+def test_a_users_evaluator_is_found_where_he_stands(tmp_path):
+    (tmp_path / "evaluators").mkdir()
+    (tmp_path / "evaluators" / "mine.py").write_text("")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "raybridge"  # Python looks beside a script, not where the user stands
+    script.write_text("from raybridge.__main__ import main\nmain()")
+    words = [sys.executable, script, "evaluate", "--source", "a", "--target", "b", "--on", "minee"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "did you mean 'mine'?" in done.stdout + done.stderr
+
+
+def test_as_a_module_it_is_the_same_command():
+    words = [sys.executable, "-m", "raybridge", "plots", "--results", "nowhere"]
+    done = subprocess.run(words, cwd=HOUSE, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error there is no folder nowhere")
