@@ -23,12 +23,13 @@ import typer
 
 from evaluators.squad import ASK, Squad
 from evaluators.svamp import Svamp
+from raybridge import arms
 from raybridge.data import data_folder
 from raybridge.errors import unknown
 from raybridge.evaluation.models import Models
-from raybridge.evaluation.prompt import ask
+from raybridge.evaluation.prompt import Prompt, prompt_of
 from raybridge.evaluation.scoring import continuation_nll
-from raybridge.evaluation.setting import Request, problems_of, requests_for
+from raybridge.evaluation.setting import Request, setting_of
 from raybridge.losses import Loss
 from raybridge.losses.bridge import Batch
 from raybridge.losses.contrastive import PromptContrast
@@ -56,6 +57,8 @@ SENTENCE = re.compile(r"(?<=[.?!])\s+")
 SENTENCES = 20_000
 EVERY = 20  # steps between two looks at how many the seconds will hold
 CARRIED = (AnswerNLL(), Reconstruction())
+ARMS = tuple(arms.find(name) for name in ("bridged", "shuffled", "no_context", "target"))
+BRIDGED, SHUFFLED = ARMS[:2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,52 +170,55 @@ def train(trial: Trial, models: Models, seconds: float, *, share: float) -> Trai
     return trainer
 
 
+def prompt_by(arm: arms.Arm, request: Request, models: Models, weights: dict[str, torch.Tensor]) -> Prompt:
+    """A batch as an arm puts it to its model, without exemplars."""
+    return prompt_of(request, models, arm, models.written(request, weights), shots=False, weights=weights)
+
+
 @torch.no_grad()
-def nll_of(requests: Sequence[Request], models: Models, arm: str, weights: dict[str, torch.Tensor]) -> tuple[float, float]:
+def nll_of(arm: arms.Arm, requests: Sequence[Request], models: Models, weights: dict[str, torch.Tensor]) -> tuple[float, float]:
     """NLL a token of the worked answers and of the questions, as an arm finds them."""
     sums = [0.0, 0.0]
     counts = [0, 0]
     for request in requests:
-        soft = models.soft_tokens(request, weights)
-        asked = ask(request, models, arm, soft, shots=False)
-        repeat = frame(asked.lm, request.evaluator, after=REPEAT_CUE)
-        answers = [asked.around.answer(problem.rationale) for problem in request.problems]
+        prompt = prompt_by(arm, request, models, weights)
+        repeat = frame(prompt.lm, request.setting.evaluator, after=REPEAT_CUE)
+        answers = [prompt.around.answer(problem.rationale) for problem in request.problems]
         questions = [repeat.answer(problem.question) for problem in request.problems]
-        for number, (around, rows) in enumerate([(asked.around, answers), (repeat, questions)]):
-            sums[number] += sum(continuation_nll(asked, around, rows)[0])
+        for number, (around, rows) in enumerate([(prompt.around, answers), (repeat, questions)]):
+            sums[number] += sum(continuation_nll(prompt, around, rows)[0])
             counts[number] += sum(map(len, rows))
     return sums[0] / counts[0], sums[1] / counts[1]
 
 
 @torch.no_grad()
-def numbers_found(request: Request, models: Models, arm: str, weights: dict[str, torch.Tensor]) -> tuple[float, str]:
+def numbers_found(arm: arms.Arm, request: Request, models: Models, weights: dict[str, torch.Tensor]) -> tuple[float, str]:
     """Share of the numbers of the questions that stand in their greedy repetitions, and the first repetition.
 
     A translator that recites 1 to 30 finds many: only the difference to `shuffled` counts.
     """
-    asked = ask(request, models, arm, models.soft_tokens(request, weights), shots=False)
-    repeat = frame(asked.lm, request.evaluator, after=REPEAT_CUE)
-    completions = greedy(asked.lm, asked.pieces(repeat.after), max_new_tokens=128, shared=asked.shared)
-    found = asked_for = 0
+    prompt = prompt_by(arm, request, models, weights)
+    repeat = frame(prompt.lm, request.setting.evaluator, after=REPEAT_CUE)
+    completions = greedy(prompt.lm, prompt.pieces(repeat.after), max_new_tokens=128, shared=prompt.shared)
+    found = there = 0
     for problem, completion in zip(request.problems, completions, strict=True):
         wanted, written = (Counter(NUMBER.findall(text)) for text in (problem.question, completion.text))
         found += (wanted & written).total()
-        asked_for += wanted.total()
-    return found / asked_for, completions[0].text
+        there += wanted.total()
+    return found / there, completions[0].text
 
 
 def report(trial: Trial, models: Models, weights: dict[str, torch.Tensor]) -> None:
     """Print what a trained translator carries."""
-    requests = requests_for(trial, step=0, split="test", arms=("bridged", "shuffled"))
-    assert sum(len(request.problems) for request in requests) == len(problems_of(trial, "test"))
-    nll = {arm: nll_of(requests, models, arm, weights) for arm in ("bridged", "shuffled", "no_context", "target")}
+    requests = setting_of(trial, "test").requests(ARMS)
+    nll = [nll_of(arm, requests, models, weights) for arm in ARMS]
     for number, what in enumerate(("answer", "reconstruction")):
-        ours, wrong_one, floor, text = (nll[arm][number] for arm in ("bridged", "shuffled", "no_context", "target"))
+        ours, wrong_one, floor, text = (of_arm[number] for of_arm in nll)
         print(
             f"  {what:14} NLL bridged {ours:.3f}  shuffled {wrong_one:.3f}  floor {floor:.3f}  text {text:.3f}  "
             f"gap recovered {(floor - ours) / (floor - text):.2f}  shuffled minus bridged {wrong_one - ours:+.3f}"
         )
-    (ours, text), (wrong_one, _) = (numbers_found(requests[0], models, arm, weights) for arm in ("bridged", "shuffled"))
+    (ours, text), (wrong_one, _) = (numbers_found(arm, requests[0], models, weights) for arm in (BRIDGED, SHUFFLED))
     print(f"  numbers of {len(requests[0].problems)} questions in their repetitions: {ours:.2f}, shuffled {wrong_one:.2f}")
     print(f"    {requests[0].problems[0].question!r}\n    -> {text!r}", flush=True)
 
