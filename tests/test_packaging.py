@@ -73,13 +73,14 @@ def test_top_level_of_the_wheel_is_raybridge_alone(wheel):
 
 
 INSTALLED = """
+from pathlib import Path
 import raybridge.scales
 from raybridge import HOUSE, plots, sweep_file
 from raybridge.evaluation.benchmarks import benchmarks
 print(HOUSE)
 print(*sorted(benchmarks()))
 print(type(raybridge.scales.POCKET.trial.evaluator).__module__)
-print(*(plots.load(path).name for path in plots.plot_files()))
+print(*(plots.load(Path(path.stem)).name for path in sorted((HOUSE / "plots").glob("[!_]*.py"))))
 print(*(sweep_file.load(path).name for path in sorted((HOUSE / "sweeps").glob("[!_]*.py"))))
 """
 
