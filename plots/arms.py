@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import ARMS, CONTROLS, Figure, Runs, arm_look, n_by_arm, over_seeds, points, seeds_of, words
+from raybridge.plots import Figure, Runs, arm_look, kinds, n_by_arm, over_seeds, points, seeds_of, words
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PANEL = ["evaluator", "imported"]
@@ -17,7 +17,7 @@ PANEL = ["evaluator", "imported"]
 def table(runs: Runs) -> pd.DataFrame:
     test = runs.test
     trials = runs.trials.set_index("label")
-    arms = over_seeds(test[test["arm"].isin(ARMS)])
+    arms = over_seeds(test[kinds.are(test["arm"], kinds.listed)])
     arms["imported"] = arms["label"].map(trials["imported"].groupby("label").first())
     arms["dev_peak"] = arms["label"].map(trials["result.peak"].groupby("label").mean())
     arms["chosen"] = arms["dev_peak"] == arms.groupby(PANEL)["dev_peak"].transform("max")
@@ -35,7 +35,7 @@ def panels(arms: pd.DataFrame) -> list[pd.DataFrame]:
 
 def order(panel: pd.DataFrame) -> list[str]:
     """Arms from top to bottom, controls last."""
-    return [arm for arm in ARMS if arm in set(panel["arm"])]
+    return kinds.ordered(panel["arm"])
 
 
 def height(arms: pd.DataFrame) -> float:
@@ -48,14 +48,15 @@ def draw(figure: Figure, arms: pd.DataFrame) -> None:
     axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
     for ax, panel in zip(axes, shown, strict=True):
         names = order(panel)
-        place = {name: -number - 0.4 * (name in CONTROLS) for number, name in enumerate(names)}
+        controls = kinds.ordered(names, kinds.control)
+        place = {name: -number - 0.4 * (name in controls) for number, name in enumerate(names)}
         for second, (_, part) in enumerate(panel.groupby("reading", sort=False)):
             for row in part.to_dict("records"):
                 look = arm_look(row["arm"]) | {"linestyle": "none", "markersize": 3 if second else 3.5}
                 y = place[row["arm"]] - 0.3 * second
                 points(ax, [row["accuracy"]], [y], [row["low"]], [row["high"]], look=look, across=True, hollow=bool(second))
         ax.set_yticks(list(place.values()), [words(name) for name in names])
-        ax.axhline(max([place[name] for name in names if name in CONTROLS], default=-99) + 0.7, color="0.6", linewidth=0.5)
+        ax.axhline(max([place[name] for name in controls], default=-99) + 0.7, color="0.6", linewidth=0.5)
         ax.set_ylim(min(place.values()) - 0.8, 0.6)
         ax.set_title(f"{panel['evaluator'].iloc[0]}: {panel['label'].iloc[0]}", loc="left", fontweight="bold")
         ax.grid(visible=False, axis="y")
@@ -71,9 +72,9 @@ def caption(arms: pd.DataFrame) -> str:
         f"Bars: 95% Wilson intervals. Filled: {readings[0]} reading"
         + (f"; hollow, below: {readings[1]}." if len(readings) > 1 else "."),
     ]
-    if shown["arm"].isin(CONTROLS).any():
+    controlled = set(shown.loc[kinds.are(shown["arm"], kinds.control), "label"])
+    if controlled:
         sentences.append("Under the line: controls, which should fail.")
-    controlled = set(shown.loc[shown["arm"].isin(CONTROLS), "label"])
     uncontrolled = [label for label in shown["label"].unique() if label not in controlled]
     if uncontrolled:
         sentences.append(f"No control was run for {', '.join(uncontrolled)}.")

@@ -12,13 +12,14 @@ from collections.abc import Iterable
 import pandas as pd
 
 from raybridge.plots import (
-    LOOKS,
     TEXT_LINE,
     Axes,
     Figure,
     Runs,
     arm_look,
+    arms,
     band_of,
+    kinds,
     legend,
     mean_gap,
     n_by_arm,
@@ -31,19 +32,13 @@ from raybridge.plots import (
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 CURVES = ("token_budget", "shuffled", "bridged")
-WIRE = {  # neither the looks of the other curves nor their markers
-    "bridged_fp16": LOOKS[1],
-    "bridged_int8": LOOKS[3],
-    "bridged_int6": LOOKS[6] | {"marker": "v"},
-    "bridged_int4": LOOKS[5],
-}
 PANEL = ["pair", "evaluator"]
 SHOWN = 2  # pairs side by side
 
 
 def table(runs: Runs) -> pd.DataFrame:
-    arms = [*CURVES, *WIRE, "target"]
-    test = runs.test[runs.test["fingerprint"].isin(runs.asked_by("compression")) & runs.test["arm"].isin(arms)]
+    asked = [*CURVES, *(arm.name for arm in arms.every() if arm.packed), "target"]
+    test = runs.test[runs.test["fingerprint"].isin(runs.asked_by("compression")) & runs.test["arm"].isin(asked)]
     if test.empty:
         return pd.DataFrame()
     test = of_first_reading(test)
@@ -53,7 +48,7 @@ def table(runs: Runs) -> pd.DataFrame:
     places = zip(rows["pair"], rows["evaluator"], strict=True)
     rows["aa_band"] = [bands.get((pair, evaluator)) for pair, evaluator in places]
     rows["compression"] = rows["question_tokens"] / rows["K"]
-    sent = rows["arm"].isin(WIRE)
+    sent = kinds.are(rows["arm"], lambda arm: arm.packed)
     absent = pd.Series(math.nan, index=rows.index)
     bytes_of = {name: rows.get(name, absent).astype(float) for name in ("question_bytes", "wire_bytes")}
     rows["compression_bytes"] = (bytes_of["question_bytes"] / bytes_of["wire_bytes"]).where(sent)
@@ -124,10 +119,10 @@ def curve(top: Axes, below: Axes, part: pd.DataFrame, x: str, look: dict, name: 
 
 def wire(top: Axes, below: Axes, part: pd.DataFrame) -> None:
     """The same through the wire, a line for each bit width."""
-    for arm, look in WIRE.items():
-        mine = part[(part["arm"] == arm) & part["compression_bytes"].notna()].sort_values("compression_bytes")
-        if len(mine):
-            curve(top, below, mine, "compression_bytes", look, arm.removeprefix("bridged_"))
+    for arm in arms.every():
+        mine = part[(part["arm"] == arm.name) & part["compression_bytes"].notna()].sort_values("compression_bytes")
+        if arm.packed and len(mine):
+            curve(top, below, mine, "compression_bytes", arm_look(arm.name), arm.wire)
     control = part[part["arm"] == "shuffled"].set_index("K")
     at = part[part["arm"] == "bridged_fp16"].set_index("K")["compression_bytes"]
     mine = control.assign(x=at).dropna(subset=["x"]).sort_values("x")

@@ -1,6 +1,6 @@
 """Conditioning: where the queries look, how many directions the soft tokens use, and which tokens they resemble.
 
-A row for each (configuration, benchmark, kind, index), seeds averaged, as evaluation left them (raybridge/diagnostics.py).
+A row for each (configuration, benchmark, kind, index), seeds averaged, as evaluation left them (docs/schema.md).
 """
 
 from __future__ import annotations

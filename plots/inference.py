@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import Column, Runs, costs, n_of
+from raybridge.plots import Column, Runs, arms, costs, kinds, n_of
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
-FROZEN = ("source", "target", "cascade")
-SHOWN = (*FROZEN, "token_budget", "bridged", "bridged_with_text", "shuffled")
 
 
 def table(runs: Runs) -> pd.DataFrame:
-    rows = costs(runs, SHOWN)
+    rows = costs(runs, [arm.name for arm in arms.every() if kinds.costed(arm)])
     if rows.empty:
         return rows
-    frozen = rows["arm"].isin(FROZEN)
+    frozen = kinds.are(rows["arm"], lambda arm: arm.frozen and not arm.of_k)
     once = rows[frozen].drop_duplicates(["pair", "evaluator", "arm"]).assign(K=None)
     rows = pd.concat([once.astype({"K": float}), rows[~frozen].astype({"K": float})], ignore_index=True)
     return rows.sort_values(["pair", "evaluator"], kind="stable", ignore_index=True)

@@ -8,16 +8,15 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from raybridge.plots import ARMS, Figure, Runs, arm_look, costs, legend, n_of, points, words
+from raybridge.plots import Figure, Runs, arm_look, arms, costs, kinds, legend, n_of, points, words
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PANEL = ["pair", "evaluator"]
 SHORT = 0.5  # seconds, below which the axis has milliseconds
-SHOWN = ("source", "target", "bridged", "bridged_with_text", "token_budget", "cascade", "shuffled")
 
 
 def table(runs: Runs) -> pd.DataFrame:
-    return costs(runs, SHOWN)
+    return costs(runs, [arm.name for arm in arms.every() if kinds.costed(arm)])
 
 
 def shown(rows: pd.DataFrame) -> pd.DataFrame:
@@ -40,11 +39,12 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
     part = shown(rows)
     time, space = axes_of(part)
     left, right = figure.subplots(1, 2, sharey=True)
-    for arm in [arm for arm in ARMS if arm in set(part["arm"])]:
+    alone = kinds.ordered(part["arm"], lambda arm: arm.frozen and not arm.of_k and not arm.passes_on)
+    for arm in kinds.ordered(part["arm"]):
         mine = part[part["arm"] == arm]
-        if arm in ("source", "target"):
-            mine = mine.head(1)  # frozen: the same in every configuration
-        frozen = arm in ("source", "target")  # large and hollow: other marks may lie inside
+        frozen = arm in alone  # large and hollow: other marks may lie inside
+        if frozen:
+            mine = mine.head(1)  # the same in every configuration
         look = arm_look(arm) | {"linestyle": "none", "label": words(arm)} | ({"markersize": 6} if frozen else {})
         mine = mine.sort_values("K")
         for ax, cost in ((left, time), (right, space)):

@@ -7,59 +7,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import (
-    ARMS,
-    CONTROLS,
-    Column,
-    Runs,
-    mean_gap,
-    n_by_arm,
-    of_first_reading,
-    over_seeds,
-    per_problem,
-    seeds_of,
-)
-from raybridge.statistics import compare, corrected, marks
+from raybridge.plots import Column, Runs, kinds, n_by_arm, seeds_of, standings
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 
 
 def table(runs: Runs) -> pd.DataFrame:
-    test = of_first_reading(runs.test[runs.test["arm"].isin(ARMS)])
-    if test.empty:
-        return pd.DataFrame()
-    peaks = runs.trials.groupby("label")["result.peak"].mean()
-    parts = []
-    for _, part in test.groupby(["pair", "evaluator"], sort=False):
-        label = peaks[part["label"].unique()].astype(float).fillna(-1.0).idxmax()
-        parts.append(of_configuration(runs, part[part["label"] == label]))
-    return pd.concat(parts, ignore_index=True)
-
-
-def of_configuration(runs: Runs, rows: pd.DataFrame) -> pd.DataFrame:
-    """A row for each arm of one configuration on one benchmark."""
-    arms = over_seeds(rows)
-    arms = arms.sort_values("arm", key=lambda arm: arm.map(list(ARMS).index), ignore_index=True)
-    scores = pd.DataFrame(
-        {str(arm): next(iter(per_problem(runs, part, str(arm)).values())) for arm, part in rows.groupby("arm")}
-    )
-    bridge = "bridged" if "bridged" in scores else "bridged_with_text"
-    whole = [arm for arm, n in scores.count().items() if n == scores.count().max() and arm not in CONTROLS]
-    shared = scores[whole].dropna()
-    bold = marks(
-        {str(arm): shared[arm] for arm in whole}
-    )  # an arm that answered fewer problems must not shrink the others' tests
-    others = [arm for arm in arms["arm"] if arm != bridge] if bridge in scores else []
-    pairs = [scores[[arm, bridge]].dropna() for arm in others]
-    found = dict(zip(others, corrected([compare(pair.iloc[:, 0], pair.iloc[:, 1]) for pair in pairs]), strict=True))
-    gaps = [mean_gap(runs, row)[0] for row in arms.to_dict("records")]
-    arms["gap"] = pd.Series(gaps, dtype=float).mask(arms["arm"] == "source")  # another model's NLL closes no gap
-    arms["mark"] = [bold.get(arm, "") for arm in arms["arm"]]
-    arms["bridge_minus_arm"] = [found[arm].difference if arm in found else None for arm in arms["arm"]]
-    arms["p_holm"] = [found[arm].p if arm in found else None for arm in arms["arm"]]
-    arms["bridge_is"] = [found[arm].verdict if arm in found else None for arm in arms["arm"]]
-    columns = ["pair", "evaluator", "label", "K", "arm", "reading", "accuracy", "low", "high", "mark", "nll", "gap"]
-    return arms[[*columns, "bridge_minus_arm", "p_holm", "bridge_is", "n", "seeds", "fingerprint"]]
+    return standings(runs)
 
 
 def columns(rows: pd.DataFrame) -> dict[str, Column]:
@@ -76,7 +30,7 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
 
 
 def caption(rows: pd.DataFrame) -> str:
-    controlled = set(rows.loc[rows["arm"].isin(CONTROLS), "label"])
+    controlled = set(rows.loc[kinds.are(rows["arm"], kinds.control), "label"])
     uncontrolled = ", ".join(label for label in rows["label"].unique() if label not in controlled)
     return " ".join(
         [

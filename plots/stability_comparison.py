@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.plots import BLACK, Figure, Runs, arm_look, folded, legend, n_of, points
+from raybridge.plots import BLACK, Figure, Runs, arm_look, folded, kinds, legend, n_of, points
 from raybridge.statistics import compare, corrected, wilson
 
 NEEDS = "python -m raybridge.sweep sweeps/stability.py"
@@ -47,10 +47,11 @@ def curve(runs: Runs, trial: Mapping[Any, Any]) -> tuple[pd.Series, pd.Series, d
     split = "test" if trial["imported"] else "dev"
     evals = runs.first_readings
     mine = evals[(evals["fingerprint"] == trial["fingerprint"]) & (evals["split"] == split)]
-    arm = "bridged" if "bridged" in set(mine["arm"]) else "bridged_with_text"
-    mine = mine[mine["arm"] == arm]
-    if mine.empty:
+    bridges = kinds.ordered(mine["arm"], kinds.bridge)
+    if not bridges:
         return None
+    arm = bridges[0]
+    mine = mine[mine["arm"] == arm]
     evaluator, reading = mine["evaluator"].iloc[-1], mine["reading"].iloc[-1]
     scores: list[pd.Series] = []
     shuffled = pd.Series(dtype=float)

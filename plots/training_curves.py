@@ -10,12 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.plots import TEXT_LINE, Axes, Figure, Runs, arm_look, legend, of_first_reading, stacked, words
+from raybridge.plots import TEXT_LINE, Axes, Figure, Runs, arm_look, arms, kinds, legend, of_first_reading, stacked, words
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
-ARMS = ("target", "shuffled", "bridged_with_text", "bridged")
 PROBLEMS = ["evaluator", "split", "n"]
-BRIDGES = ("bridged", "bridged_with_text")
 SHOWN = 6  # configurations in the figure; the table has all
 MARK: dict[str, Any] = {"linestyle": "none", "color": "black", "markeredgecolor": "white", "markeredgewidth": 0.5, "zorder": 5}
 MEASURES = {"accuracy": "accuracy", "nll": "answer NLL"}
@@ -26,7 +24,7 @@ def table(runs: Runs) -> pd.DataFrame:
     evals = stacked(of_first_reading(runs.frozen("dev")), runs.first_readings)
     trials = runs.trials.set_index("fingerprint")
     imported = evals["fingerprint"].map(trials["imported"]).eq(True)
-    evals = evals[((evals["split"] == "dev") | imported) & evals["arm"].isin(ARMS)]
+    evals = evals[((evals["split"] == "dev") | imported) & evals["arm"].isin([*curved(), "target"])]
     of_the_trial = ["label", "K", "trial", "fingerprint", "seed", "evaluator", "split"]
     curves = evals[[*of_the_trial, "step", "arm", "accuracy", "low", "high", "nll", "n"]]
     curves = curves.sort_values(["K", "label", "seed", "fingerprint", "step", "arm"], ignore_index=True)
@@ -37,9 +35,19 @@ def table(runs: Runs) -> pd.DataFrame:
     return curves
 
 
+def curved() -> list[str]:
+    """The arms that have a curve, in the order in which they are drawn: bridges over their controls."""
+    return [arm.name for arm in reversed(arms.every()) if arm.trained and arm.in_sweeps]
+
+
+def bridged(curves: pd.DataFrame) -> pd.DataFrame:
+    """The rows of bridges."""
+    return curves[kinds.are(curves["arm"], kinds.bridge)]
+
+
 def shown(curves: pd.DataFrame) -> list[str]:
     """The configurations that the figure has room for: those with the highest peaks, in the order of the table."""
-    peaks = curves[curves["arm"].isin(BRIDGES)].groupby("label")["accuracy"].max().nlargest(SHOWN)
+    peaks = bridged(curves).groupby("label")["accuracy"].max().nlargest(SHOWN)
     return [label for label in curves["label"].unique() if label in peaks.index]
 
 
@@ -61,12 +69,12 @@ def draw(figure: Figure, curves: pd.DataFrame) -> None:
             ax.tick_params(labelbottom=last[number : number + 2] != last[number : number + 1] * 2)  # if the next row's differ
             if part[measure].isna().all():
                 ax.annotate("not measured", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color="0.4")
-            for arm in ARMS[1:]:
+            for arm in curved():
                 curve(ax, part[part["arm"] == arm], measure, arm_look(arm), words(arm))
             text = part.loc[part["arm"] == "target", measure].mean()
             if not math.isnan(text):
                 ax.axhline(text, **TEXT_LINE, label="target reads the text")
-            marks(ax, part[part["arm"].isin(BRIDGES)], measure)
+            marks(ax, bridged(part), measure)
     for ax in grid[-1]:
         ax.set_xlabel("step")
     grid[0, 0].set_ylim(bottom=-0.03)
@@ -93,9 +101,9 @@ def curve(ax: Axes, part: pd.DataFrame, measure: str, look: dict, name: str) -> 
         ax.errorbar(interval.index, whole["mean"][interval.index], yerr=ends, fmt="none", color=look["color"], linewidth=0.8)
 
 
-def marks(ax: Axes, bridged: pd.DataFrame, measure: str) -> None:
+def marks(ax: Axes, rows: pd.DataFrame, measure: str) -> None:
     """A star where dev accuracy was best, a cross where a trial was stopped."""
-    best, stopped = bridged[bridged["best"]], bridged[bridged["stopped"]]
+    best, stopped = rows[rows["best"]], rows[rows["stopped"]]
     if len(best):
         ax.plot(best["step"], best[measure], marker="*", markersize=6.5, label="best", **MARK)
     if len(stopped):

@@ -82,7 +82,8 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
             )
             raise typer.Exit(130)
     why = why_without(trials, results, failed)
-    text = write_summary(trials, sweep=sweep.name, question=sweep.question, results=results, why=why)
+    asked = {trial.fingerprint: trial.name for trial in trials}
+    text = write_summary(asked, sweep=sweep.name, question=sweep.question, results=results, why=why)
     console.print(text, soft_wrap=True, highlight=False, markup=False)
     fail_if_failed(why)
 

@@ -132,7 +132,7 @@ def house(tmp_path_factory):
         result = CliRunner().invoke(app, [str(word) for word in (*words, "--json", *place)], catch_exceptions=False)
         assert result.exit_code == 0, result.output
         told[name] = shape(json.loads(result.output.splitlines()[-1]), deep=3)
-    write_summary([trial], sweep="one", question="Does it run?", results=results, why={})
+    write_summary({trial.fingerprint: trial.name}, sweep="one", question="Does it run?", results=results, why={})
     return results, told
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from raybridge.analysis.kinds import are, bridge, in_place, is_a, ordered, textless
 from raybridge.analysis.measures import of_first_reading
 from raybridge.analysis.runs import Runs
 from raybridge.statistics import minimum_detectable_effect
 
 UNIQUE = 0.5  # of the target's share of different completions; below it an arm has collapsed
 DETECTABLE = 0.1  # a paired difference that a benchmark should be able to show
-BRIDGES = ("bridged", "bridged_with_text")
 
 
 def cautions(runs: Runs) -> pd.DataFrame:
@@ -41,10 +41,12 @@ def uncontrolled(runs: Runs) -> Iterator[dict[str, Any]]:
     """Bridges without a shuffled control: nothing shows that what they carry comes from the question."""
     test = runs.test
     for (trial, evaluator), part in test.groupby(["trial", "evaluator"], sort=False):
-        arms = set(part["arm"])
-        if arms & set(BRIDGES) and "shuffled" not in arms:
-            sentence = f"no shuffled control was run on {evaluator}: what its soft tokens carry is not known"
-            yield _said(str(trial), "no control", sentence)
+        labels = set(part["arm"])
+        wanted = dict.fromkeys(in_place(label, "shuffled") for label in ordered(labels, bridge))
+        for control in wanted:
+            if control not in labels:
+                sentence = f"no {control} control was run on {evaluator}: what its soft tokens carry is not known"
+                yield _said(str(trial), "no control", sentence)
 
 
 def unfinished(runs: Runs) -> Iterator[dict[str, Any]]:
@@ -64,10 +66,10 @@ def unfinished(runs: Runs) -> Iterator[dict[str, Any]]:
 def uncompressed(runs: Runs) -> Iterator[dict[str, Any]]:
     """At least as many soft tokens as the question has."""
     test = runs.test
-    rows = of_first_reading(test[test["arm"].isin(BRIDGES)])
-    for row in rows.drop_duplicates(["fingerprint", "arm"]).to_dict("records"):
-        if row["arm"] == "bridged_with_text" and "bridged" in set(rows.loc[rows["fingerprint"] == row["fingerprint"], "arm"]):
-            continue
+    rows = of_first_reading(test[are(test["arm"], bridge)])
+    place = {label: number for number, label in enumerate(ordered(rows["arm"]))}
+    first = rows.sort_values("arm", key=lambda arm: arm.map(place), kind="stable").drop_duplicates("fingerprint")
+    for row in first.sort_index().to_dict("records"):
         question = row.get("question_tokens")
         if pd.notna(question) and question <= row["K"]:
             sentence = f"{row['K']:.0f} soft tokens stand for {question:.0f} question tokens: nothing is compressed"
@@ -86,14 +88,14 @@ def dead_terms(runs: Runs) -> Iterator[dict[str, Any]]:
 
 
 def contaminated(runs: Runs) -> Iterator[dict[str, Any]]:
-    """A bridged arm whose prompt holds more text than the frame that every arm has."""
+    """A bridge that should read soft tokens alone and whose prompt holds more text than the frame that every arm has."""
     test = runs.test
-    floor = test[test["arm"] == "no_context"].groupby(["fingerprint", "evaluator"])["prompt_tokens"].mean()
-    bridged = of_first_reading(test[test["arm"] == "bridged"])
+    frames = test.groupby(["fingerprint", "evaluator", "arm"])["prompt_tokens"].mean()
+    bridged = of_first_reading(test[are(test["arm"], textless)])
     for row in bridged.to_dict("records"):
-        frame = floor.get((row["fingerprint"], row["evaluator"]))
+        frame = frames.get((row["fingerprint"], row["evaluator"], in_place(row["arm"], "no_context")))
         if frame is not None and row["prompt_tokens"] > frame + 0.5:
-            sentence = f"the bridged arm reads {row['prompt_tokens']:.0f} prompt tokens where no context has {frame:.0f}"
+            sentence = f"the {row['arm']} arm reads {row['prompt_tokens']:.0f} prompt tokens where no context has {frame:.0f}"
             yield _said(row["trial"], "contaminated arm", sentence)
 
 
@@ -114,7 +116,7 @@ def too_few(runs: Runs) -> Iterator[dict[str, Any]]:
 def collapsed(runs: Runs) -> Iterator[dict[str, Any]]:
     """Bridges that answer with far fewer different texts than the target does when it reads the question."""
     test = of_first_reading(runs.test)
-    mine = test[test["arm"].isin(BRIDGES)].drop_duplicates(["fingerprint", "evaluator"])
+    mine = test[are(test["arm"], bridge)].drop_duplicates(["fingerprint", "evaluator"])
     of_text: dict[tuple[str, str], float] = {}  # a thousand trials share few readings of the text
     for row in mine.to_dict("records"):
         fingerprint, evaluator = row["fingerprint"], row["evaluator"]
@@ -125,7 +127,7 @@ def collapsed(runs: Runs) -> Iterator[dict[str, Any]]:
         if known not in of_text:
             of_text[known] = different(runs.answers(fingerprint, evaluator)).get("target", 1.0)
         for arm, share in different(samples).items():
-            if arm in BRIDGES and share < UNIQUE * of_text[known]:
+            if is_a(arm, bridge) and share < UNIQUE * of_text[known]:
                 sentence = f"{share:.0%} of its completions differ from one another, of the target's {of_text[known]:.0%}"
                 yield _said(row["trial"], "collapse", f"{arm}: {sentence}")
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from raybridge.config import fingerprint
+from raybridge.analysis.kinds import bridge, ordered
+from raybridge.analysis.measures import readings_of
+from raybridge.analysis.replicates import bands_of_replicates as band_of
 from raybridge.errors import unknown
-from raybridge.results import Results, TrialRun
-from raybridge.statistics import Comparison, aa_band, compare, corrected, minimum_detectable_effect, verdict
+from raybridge.results import TrialRun
+from raybridge.statistics import Comparison, compare, corrected, minimum_detectable_effect, verdict
 
-REPLICATES = "replicates"  # the sweep whose trials differ in their seed alone
+__all__ = ["Asked", "Compared", "Side", "band_of", "compare_readings", "default_arm", "findings", "sentence"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,26 +61,6 @@ class Asked:
 def compare_readings(a: Asked, b: Asked, *, shared: bool = False, bands: Mapping[str, float] | None = None) -> list[Compared]:
     """Compare b with a by every reading, p Holm-corrected over the readings; `bands` has the A/A band of each."""
     return _corrected(_sides(a, b, shared=shared), bands or {})
-
-
-def band_of(results: Results, on: str, split: str, arm: str) -> dict[str, float]:
-    """The A/A band of an arm by each reading, from a sweep named `replicates`; empty where there is none.
-
-    Its trials that differ in name and seed alone are one group; each counts with its best step on dev.
-    """
-    plan = results.sweep(REPLICATES).plan()
-    groups: dict[str, dict[str, list[float]]] = {}
-    for asked in (plan or {}).get("trials", []):
-        run = results.find(asked["fingerprint"])
-        if run is None or (result := run.result()) is None:
-            continue
-        group = fingerprint({key: value for key, value in run.config.items() if key not in ("name", "seed")})
-        rows = run.evals()
-        rows = rows[(rows["evaluator"] == on) & (rows["split"] == split) & (rows["arm"] == arm)]
-        for row in rows[rows["step"] == result["best_step"]].to_dict("records"):
-            groups.setdefault(row["reading"], {}).setdefault(group, []).append(row["accuracy"])
-    bands = {reading: aa_band(*scores.values()) for reading, scores in groups.items()}
-    return {reading: band for reading, band in bands.items() if band is not None}
 
 
 def findings(run: TrialRun, on: str, bridge: str) -> list[Compared]:
@@ -153,8 +135,7 @@ def _corrected(pairs: Sequence[Pair], bands: Mapping[str, float] | None = None) 
 def default_arm(run: TrialRun, on: str, split: str) -> str:
     """The arm that a trial is compared by: soft tokens alone, or with text where there is nothing else."""
     _, samples = samples_of(run, on, split)
-    arms = list(dict.fromkeys(samples["arm"]))
-    return next((arm for arm in ("bridged", "bridged_with_text") if arm in arms), arms[0])
+    return next(iter([*ordered(samples["arm"], bridge), *samples["arm"]]))
 
 
 def samples_of(run: TrialRun, evaluator: str, split: str, step: int | None = None) -> tuple[int, pd.DataFrame]:
@@ -181,7 +162,8 @@ def arm_scores(samples: pd.DataFrame, arm: str, where: str) -> pd.DataFrame:
     part = samples[samples["arm"] == arm]
     if part.empty:
         raise unknown("arm", arm, list(dict.fromkeys(samples["arm"])), where)
-    scores = part.set_index("problem").filter(regex="^score_").rename(columns=lambda column: column.removeprefix("score_"))
+    scores = part.set_index("problem")[[f"score_{reading}" for reading in readings_of(part)]]
+    scores = scores.rename(columns=lambda column: column.removeprefix("score_"))
     if scores.index.has_duplicates:
         twice = scores.index[scores.index.duplicated()][0]
         raise ValueError(f"{where}: problem {twice} was answered twice by {arm}")

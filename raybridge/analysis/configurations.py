@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from raybridge.analysis.kinds import ordered
 from raybridge.analysis.measures import of_first_reading, over_seeds
+from raybridge.analysis.replicates import band_of
 from raybridge.analysis.runs import Runs
-from raybridge.statistics import aa_band, compare, corrected
+from raybridge.arms import parse
+from raybridge.statistics import against_control, compare, corrected
 
 
 def per_problem(runs: Runs, rows: pd.DataFrame, arm: str) -> dict[str, pd.Series]:
@@ -45,11 +48,6 @@ def mean_gap(runs: Runs, row: Mapping[Any, Any]) -> tuple[float, float, float]:
         return math.nan, math.nan, math.nan
     middle, low, high = np.mean(known, axis=0)
     return float(middle), float(low), float(high)
-
-
-def band_of(rows: pd.DataFrame) -> float | None:
-    """The A/A band of evaluations: from the spread between seeds within each label."""
-    return aa_band(*(part["accuracy"].tolist() for _, part in rows.groupby("label")))
 
 
 def against_first(runs: Runs, sweep: str) -> pd.DataFrame:
@@ -94,7 +92,7 @@ def in_plan(runs: Runs, sweep: str, rows: pd.DataFrame) -> list[str]:
 def transfer(runs: Runs, bridged: pd.DataFrame) -> pd.DataFrame:
     """Bridged against shuffled soft tokens for each label: difference, interval, Holm-corrected p and the word for it."""
     ours, control = per_problem(runs, bridged, "bridged"), per_problem(runs, bridged, "shuffled")
-    found = corrected([compare(control[label], ours[label]) for label in ours])
+    found = corrected([against_control(control[label], ours[label]) for label in ours])
     return pd.DataFrame(
         [
             {"label": label, "transfer": one.difference, "transfer_p": one.p, "transfer_verdict": one.verdict}
@@ -104,8 +102,12 @@ def transfer(runs: Runs, bridged: pd.DataFrame) -> pd.DataFrame:
 
 
 def costs(runs: Runs, arms: Sequence[str]) -> pd.DataFrame:
-    """What answering costs: a row for each (pair, benchmark, K, arm) of the configurations that were best on dev."""
-    test = runs.test[runs.test["arm"].isin(arms) & runs.test["seconds"].gt(0)]
+    """What answering costs: a row for each (pair, benchmark, K, arm) of the configurations that were best on dev.
+
+    arms: names; those that were hardened or answered by another target are in it with them.
+    """
+    asked = [label for label in runs.test["arm"].unique() if parse(label).arm in arms]
+    test = runs.test[runs.test["arm"].isin(asked) & runs.test["seconds"].gt(0)]
     if test.empty:
         return pd.DataFrame()
     rows = over_seeds(runs.best_on_dev(of_first_reading(test)))
@@ -114,6 +116,6 @@ def costs(runs: Runs, arms: Sequence[str]) -> pd.DataFrame:
     columns = ["pair", "evaluator", "label", "K", "arm", "accuracy", "low", "high", "seconds_per_problem", "context_tokens"]
     measured = [name for name in ("latency_1", "latency_batched", "kv_bytes") if name in rows and rows[name].notna().any()]
     kept = [*columns, "generated_tokens", *measured, "n", "seeds", "fingerprint"]
-    order = {arm: number for number, arm in enumerate(arms)}
+    order = {label: number for number, label in enumerate(ordered(asked))}
     by = ["pair", "evaluator", "arm", "K", "label"]
     return rows[kept].sort_values(by, key=lambda part: part.map(order) if part.name == "arm" else part, ignore_index=True)

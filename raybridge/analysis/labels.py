@@ -1,4 +1,4 @@
-"""Trials as a reader knows them: flat configs, groups that differ in their seed alone, labels."""
+"""Trials as a reader knows them: flat configs, short names, and what a group of them is called."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.config import fingerprint
+from raybridge.results.find import class_name
 
 
 def flattened(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -20,13 +20,14 @@ def flattened(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     for key, value in config.items():
         name = f"{prefix}.{key}"
         if key == "class":
-            flat[prefix] = _class(config)
+            flat[prefix] = class_name(config)
         elif isinstance(value, Mapping):
             flat |= flattened(value, name)
         elif isinstance(value, list) and value and all(isinstance(item, Mapping) and "class" in item for item in value):
-            flat[name] = ", ".join(_class(item) for item in value)
+            flat[name] = ", ".join(class_name(item) for item in value)
             for item in value:
-                flat |= {k: v for k, v in flattened(item, f"{name}.{_class(item)}").items() if k != f"{name}.{_class(item)}"}
+                own = f"{name}.{class_name(item)}"
+                flat |= {key: inner for key, inner in flattened(item, own).items() if key != own}
         else:
             flat[name] = ", ".join(map(str, value)) if isinstance(value, list) else value
     return flat
@@ -40,15 +41,6 @@ def short(model: str | None) -> str:
 def name_of(evaluator: Mapping[str, Any]) -> str:
     """The name of a resolved evaluator: that of its file."""
     return str(evaluator["class"]).partition(":")[0].rpartition(".")[2]
-
-
-def _class(config: Mapping[str, Any]) -> str:
-    return str(config["class"]).rpartition(":")[2]
-
-
-def group_of(config: Mapping[str, Any]) -> str:
-    """The identity of a trial without its name and its seed."""
-    return fingerprint({key: value for key, value in config.items() if key not in ("name", "seed")})[:16]
 
 
 def labels_of(trials: pd.DataFrame) -> dict[str, str]:

@@ -1,120 +1,163 @@
-"""What a sweep is doing, read from its results on disk: one row a trial."""
+"""What a sweep is doing, read from its results on disk: one row an experiment."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
+import pandas as pd
 from rich import box
 from rich.console import JustifyMethod
 from rich.table import Table
 
 from raybridge.results import Results
-from raybridge.trial import Trial
+from raybridge.results.headline import Headline, Measured
 
 State = Literal["waiting", "training", "testing", "complete", "failed"]
+HEADLINE, CONTROL = "headline", "control"  # what these columns are called where the rows share no name for them
+HEADINGS = ("trial", "step", "loss", "tokens/s", HEADLINE, CONTROL, "state", "left")
+NARROW = 100  # columns of a terminal
+
+
+class Followed(Protocol):
+    """What can be followed: steps counts to its end, headline is the measure that its row shows."""
+
+    @property
+    def name(self) -> str:
+        """What a row calls it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Its identity."""
+
+    @property
+    def steps(self) -> int:
+        """How many it takes."""
+
+    @property
+    def headline(self) -> Headline:
+        """What it is followed by."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One trial in the live table. None: not known yet."""
+    """One experiment in the live table. None: not known yet. measured: its headline."""
 
     name: str
     step: int
     steps: int
     state: State
+    headline: Headline
     loss: float | None = None
     tokens_per_second: float | None = None
-    dev: tuple[float, float, float] | None = None  # accuracy, low, high
-    shuffled: float | None = None
+    measured: Measured | None = None
     seconds_left: float | None = None
 
-    def words(self) -> list[str]:
-        """The row as cells; a dash where nothing is known."""
-        dev = "-" if self.dev is None else f"{self.dev[0]:.3f} [{self.dev[1]:.2f}, {self.dev[2]:.2f}]"
-        return [
-            self.name,
-            f"{self.step}/{self.steps}",
-            _number(self.loss, ".3f"),
-            _number(self.tokens_per_second, ",.0f"),
-            dev,
-            _number(self.shuffled, ".3f"),
-            self.state,
-            "-" if self.seconds_left is None else f"{self.seconds_left:.0f} s",
-        ]
-
-
-HEADINGS = ("trial", "step", "loss", "tokens/s", "dev accuracy", "shuffled", "state", "left")
-NARROW = 100  # columns
+    def cells(self) -> dict[str, str]:
+        """The row by heading; a dash where nothing is known."""
+        return {
+            "trial": self.name,
+            "step": f"{self.step}/{self.steps}",
+            "loss": _number(self.loss, ".3f"),
+            "tokens/s": _number(self.tokens_per_second, ",.0f"),
+            HEADLINE: "-" if self.measured is None else _told(self.measured),
+            CONTROL: "-" if self.measured is None else _number(self.measured.control, ".3f"),
+            "state": self.state,
+            "left": "-" if self.seconds_left is None else f"{self.seconds_left:.0f} s",
+        }
 
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def row_of(trial: Trial, results: Results, *, since: float = 0.0) -> Row:
-    """Where a trial stands. What an earlier launch left, before the time `since`, says how far it came, not what it does."""
-    run = results.find(trial.fingerprint)
+def _told(measured: Measured) -> str:
+    """A headline with its interval, if it has one."""
+    low, high = measured.low, measured.high
+    return f"{measured.value:.3f}" + ("" if low is None or high is None else f" [{low:.2f}, {high:.2f}]")
+
+
+def row_of(followed: Followed, results: Results, *, since: float = 0.0) -> Row:
+    """Where it stands. What an earlier launch left, before the time `since`, says how far it came, not what it does."""
+    run = results.find(followed.fingerprint)
+    told, steps = followed.headline, followed.steps
     if run is None:
-        return Row(name=trial.name, step=0, steps=trial.steps, state="waiting")
-    metrics, evals = run.metrics(), run.evals()
-    result = run.result()
+        return Row(name=followed.name, step=0, steps=steps, state="waiting", headline=told)
+    metrics, result = run.metrics(), run.result()
     step = int(result["steps"]) if result else int(metrics["step"].iloc[-1]) if len(metrics) else 0
-    dev = evals[(evals["split"] == "dev") & (evals["reading"] == trial.evaluator.readings[0])]
-    bridged, shuffled = (dev[dev["arm"] == arm] for arm in ("bridged", "shuffled"))
     state: State = "training" if len(metrics) and run.logged(since=since) else "waiting"
     if result:
         state = "complete"
     elif run.launch.failed(since=since):
         state = "failed"
-    elif step >= trial.steps and state == "training":
+    elif step >= steps and state == "training":
         state = "testing"
-    rate = metrics["seconds"].iloc[-1] / step if step and state == "training" else None
+    spent = _last(metrics, "seconds") if step and state == "training" else None
     return Row(
-        name=trial.name,
+        name=followed.name,
         step=step,
-        steps=trial.steps,
+        steps=steps,
         state=state,
-        loss=float(metrics["loss"].iloc[-1]) if len(metrics) else None,
-        tokens_per_second=float(metrics["tokens_per_second"].iloc[-1]) if len(metrics) and state != "waiting" else None,
-        dev=tuple(bridged[["accuracy", "low", "high"]].iloc[-1]) if len(bridged) else None,
-        shuffled=float(shuffled["accuracy"].iloc[-1]) if len(shuffled) else None,
-        seconds_left=None if rate is None else float(rate * (trial.steps - step)),
+        headline=told,
+        loss=_last(metrics, "loss"),
+        tokens_per_second=_last(metrics, "tokens_per_second") if state != "waiting" else None,
+        measured=told.of(run),
+        seconds_left=None if spent is None else spent / step * (steps - step),
     )
 
 
+def _last(metrics: pd.DataFrame, column: str) -> float | None:
+    """The last value that was logged; None where none was."""
+    if column not in metrics or not len(metrics) or pd.isna(metrics[column].iloc[-1]):
+        return None
+    return float(metrics[column].iloc[-1])
+
+
 def table(rows: Sequence[Row], *, width: int = 160) -> Table:
-    """The live table of a terminal. A narrow one leaves out what the log has as well; long names go on in the next line."""
-    shown = [heading for heading in HEADINGS if width >= NARROW or heading not in ("loss", "tokens/s")]
+    """The live table of a terminal. A narrow one leaves out what the log has as well; long names go on in the next line.
+
+    The headline and its control have their own names where all rows share them.
+    """
+    names = {
+        HEADLINE: _shared([row.headline.name for row in rows], HEADLINE),
+        CONTROL: _shared([row.headline.control for row in rows], CONTROL),
+    }
+    cells = [row.cells() for row in rows]
+    left_out = {"loss", "tokens/s"} if width < NARROW else set()
     drawn = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for heading in shown:
+    headings = [heading for heading in HEADINGS if heading not in left_out]
+    for heading in headings:
         justify: JustifyMethod = "left" if heading in ("trial", "state") else "right"
-        drawn.add_column(heading, justify=justify, no_wrap=heading != "trial", overflow="fold")
-    for row in rows:
-        words = dict(zip(HEADINGS, row.words(), strict=True))
-        drawn.add_row(*(words[heading] for heading in shown))
+        name = names.get(heading, heading)
+        drawn.add_column(name, justify=justify, no_wrap=heading != "trial", overflow="fold")
+    for row in cells:
+        drawn.add_row(*(row[heading] for heading in headings))
     return drawn
 
 
+def _shared(names: Sequence[str | None], otherwise: str) -> str:
+    """The one name that all have; `otherwise` where they differ or have none."""
+    return names[0] if len({*names}) == 1 and names[0] is not None else otherwise
+
+
 def changes(before: Sequence[Row], after: Sequence[Row]) -> list[str]:
-    """Plain lines for a log file: a trial that changed its state or was evaluated again."""
-    old = {row.name: row for row in before}
-    return [
-        line(row) for row in after if row.name not in old or (row.state, row.dev) != (old[row.name].state, old[row.name].dev)
-    ]
+    """Plain lines for a log file: a trial that changed its state or was measured again."""
+    old = {row.name: (row.state, row.measured) for row in before}
+    return [line(row) for row in after if old.get(row.name) != (row.state, row.measured)]
 
 
 def line(row: Row) -> str:
     """A row as a sentence of what is known."""
-    _, _, loss, rate, dev, shuffled, _, left = row.words()
+    cells = row.cells()
     said = [f"{row.name}: {row.state}", f"step {row.step} of {row.steps}"]
     if row.loss is not None:
-        said.append(f"loss {loss}")
+        said.append(f"loss {cells['loss']}")
     if row.state == "training" and row.tokens_per_second is not None:
-        said.append(f"{rate} tokens/s")
-    if row.dev is not None:
-        said.append(f"dev accuracy {dev} (shuffled {shuffled})")
+        said.append(f"{cells['tokens/s']} tokens/s")
+    if row.measured is not None:
+        control = row.headline.control
+        said.append(f"{row.headline.name} {cells[HEADLINE]}" + (f" ({control} {cells[CONTROL]})" if control else ""))
     if row.seconds_left is not None:
-        said.append(f"{left} left")
+        said.append(f"{cells['left']} left")
     return ", ".join(said)

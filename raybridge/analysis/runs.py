@@ -10,22 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from raybridge.analysis.labels import flattened, group_of, labels_of, name_of, short
-from raybridge.analysis.measures import (
-    FROZEN_ARMS,
-    MORE_FROZEN_ARMS,
-    TRANSLATOR_ARMS,
-    baseline_key,
-    gaps_recovered,
-    of_first_reading,
-    stacked,
-    summarised,
-)
+from raybridge.analysis.kinds import are, is_a, is_plain, trained
+from raybridge.analysis.labels import flattened, labels_of, name_of, short
+from raybridge.analysis.measures import gaps_recovered, of_first_reading, stacked
+from raybridge.analysis.replicates import group_of
+from raybridge.analysis.shared import Borrowed, FrozenArms
 from raybridge.config import fingerprint as fingerprint_of
 from raybridge.errors import unknown
-from raybridge.results import CONDITIONING, EVAL_COLUMNS, Results, TrialRun
+from raybridge.results import Results, TrialRun
+from raybridge.results.schema import ATTENTION_BINS, CONDITIONING, EVAL_COLUMNS
 
-ATTENTION_BINS = 16  # equal parts of a question, by which attention is counted
+__all__ = ["ATTENTION_BINS", "CONDITIONING", "Runs"]
+
 OF_THE_TRIAL = ["trial", "fingerprint", "label", "group", "seed", "pair", "K"]  # K: soft tokens of its translator
 
 
@@ -61,7 +57,7 @@ class Runs:
     @cached_property
     def left_out(self) -> dict[str, str]:
         """What cannot be read and therefore is in no figure, and why: trials by fingerprint, baselines by key."""
-        broken = {fingerprint: read for fingerprint, (_, read) in self._read.items()} | self._opened[1] | self._baselines
+        broken = {fingerprint: read for fingerprint, (_, read) in self._read.items()} | self._opened[1] | self._frozen.broken
         return {name: read for name, read in broken.items() if isinstance(read, str)}
 
     @cached_property
@@ -87,17 +83,18 @@ class Runs:
         return read
 
     @cached_property
-    def _baselines(self) -> dict[str, pd.DataFrame | str]:
-        """Sample rows of every baseline on disk, without the texts, or what is wrong with the file."""
-        read: dict[str, pd.DataFrame | str] = {}
-        for key in self.results.baselines():
-            try:
-                samples = self.results.baseline(key, text=False)
-                assert samples is not None
-                read[key] = samples.assign(step=0)
-            except ValueError as error:
-                read[key] = str(error)
-        return read
+    def _frozen(self) -> FrozenArms:
+        return FrozenArms(self.results)
+
+    @cached_property
+    def _borrowed(self) -> Borrowed:
+        readable = [run for run in self._opened[0] if run.fingerprint not in self.left_out]
+        return Borrowed(readable)
+
+    @cached_property
+    def config(self) -> Callable[[str], dict[str, Any]]:
+        """The resolved config of a trial."""
+        return cache(lambda fingerprint: self.runs[fingerprint].config)
 
     def asked_by(self, sweep: str) -> set[str]:
         """Fingerprints of what a figure about a sweep shows: its trials, or those of the sweep that was chosen instead."""
@@ -119,7 +116,7 @@ class Runs:
         names = self.named.get(self.sweep or "", {})
         rows = []
         for fingerprint, run in self.runs.items():
-            config = run.config
+            config = self.config(fingerprint)
             result = run.result()
             rows.append(
                 {
@@ -173,29 +170,38 @@ class Runs:
         """
         evals = self.evals[self.evals["split"] == "test"]
         best = evals["fingerprint"].map(self.trials.set_index("fingerprint")["result.best_step"])
-        mine = evals["arm"].isin(TRANSLATOR_ARMS)
-        evals = evals[~mine | best.isna() | (evals["step"] == best)]
-        evals = stacked(self.frozen("test"), evals)
+        evals = evals[~are(evals["arm"], trained) | best.isna() | (evals["step"] == best)]
+        evals = stacked(self.frozen("test"), evals, self._joined(self._borrowed_on_test(), EVAL_COLUMNS))
         return evals.drop_duplicates(["fingerprint", "evaluator", "arm", "reading"], keep="last").reset_index(drop=True)
+
+    def _borrowed_on_test(self) -> dict[str, pd.DataFrame]:
+        """Rows of other trials that stand for an arm of a trial, on the benchmarks that it was tested on."""
+        found: dict[str, pd.DataFrame] = {}
+        for fingerprint, evaluator, split in self._last_evaluated:
+            if split == "test":
+                lent = self._borrowed.of(fingerprint, self.config(fingerprint))
+                tables = [self._borrowed.evals(arm, run, evaluator, split) for arm, run in lent]
+                found[fingerprint] = stacked(found.get(fingerprint, pd.DataFrame()), *tables)
+        return found
 
     def frozen(self, split: str) -> pd.DataFrame:
         """Rows like those of `evals`, at step 0, of every trial's arms that need no translator."""
 
         @cache
         def table(keys: tuple[str, ...]) -> pd.DataFrame:
-            return pd.DataFrame([row for key in keys for row in self._frozen_rows(key, split)])
+            return pd.DataFrame([row for key in keys for row in self._frozen.summary(key)])
 
         rows = {fingerprint: table(tuple(self.baseline_keys(fingerprint, split).values())) for fingerprint in self.runs}
         return self._joined(rows, EVAL_COLUMNS)
 
     @cached_property
     def baseline_keys(self) -> Callable[[str, str], dict[str, str]]:
-        """(fingerprint, split) -> the key of each baseline on disk that belongs to a trial, by arm."""
+        """(fingerprint, split) -> the key of each baseline on disk that belongs to a trial, by label."""
         return cache(self._baseline_keys)
 
     def _baseline_keys(self, fingerprint: str, split: str) -> dict[str, str]:
-        config = self.runs[fingerprint].config
-        if config.get("imported"):
+        config = self.config(fingerprint)
+        if config.get("imported") or "evaluator" not in config:
             return {}
         evaluator, named = name_of(config["evaluator"]), fingerprint_of(config["evaluator"])
         step, n = self._last_evaluated.get((fingerprint, evaluator, split), (None, 0))
@@ -206,14 +212,13 @@ class Runs:
                 self._problems[asked] = list(dict.fromkeys(samples["problem"]))
         if step is None or asked not in self._problems:
             return {}
-        arms, problems = (*FROZEN_ARMS, *MORE_FROZEN_ARMS), self._problems[asked]
-        keys = {arm: baseline_key(arm, config, evaluator, split, problems) for arm in arms}
-        return {arm: key for arm, key in keys.items() if isinstance(self._baselines.get(key), pd.DataFrame)}
+        return self._frozen.keys(config, evaluator, split, self._problems[asked])
 
     @cached_property
     def _last_evaluated(self) -> dict[tuple[Any, ...], tuple[int, int]]:
         """Step and n of each (fingerprint, evaluator, split) at which a translator was evaluated last."""
-        evals = self.evals[self.evals["arm"].isin(TRANSLATOR_ARMS)]
+        mine = [label for label in self.evals["arm"].unique() if is_plain(label) and is_a(label, trained)]
+        evals = self.evals[self.evals["arm"].isin(mine)]
         last = evals.sort_values("step", kind="stable").groupby(["fingerprint", "evaluator", "split"])[["step", "n"]].last()
         return {key: (step, n) for key, step, n in zip(last.index, last["step"], last["n"], strict=True)}
 
@@ -221,29 +226,6 @@ class Runs:
     def _problems(self) -> dict[tuple[Any, ...], list[str]]:
         """Problem ids by what was asked for, so that a thousand trials on the same problems read them once."""
         return {}
-
-    @cached_property
-    def _frozen_rows(self) -> Callable[[str, str], list[dict[str, Any]]]:
-        """Summary rows of a baseline, once for all trials that share it."""
-
-        @cache
-        def rows(key: str, split: str) -> list[dict[str, Any]]:
-            evaluator = key.split("-", 1)[1].rsplit("-", 2)[0]
-            return summarised(self._baseline(key, False), step=0, split=split, evaluator=evaluator)
-
-        return rows
-
-    @cached_property
-    def _baseline(self) -> Callable[[str, bool], pd.DataFrame]:
-        """(key, with texts?) -> sample rows of a baseline, once for all trials that share it."""
-
-        @cache
-        def rows(key: str, text: bool) -> pd.DataFrame:
-            samples = self.results.baseline(key) if text else self._baselines[key]
-            assert isinstance(samples, pd.DataFrame)
-            return samples.assign(step=0)
-
-        return rows
 
     @cached_property
     def scores(self) -> Callable[[str, str], pd.DataFrame]:
@@ -260,14 +242,17 @@ class Runs:
         run = self.runs[fingerprint]
         steps = [step for name, part, step in run.sampled() if (name, part) == (evaluator, split)]
         best = (run.result() or {}).get("best_step")
-        parts = [self._baseline(key, text) for key in self.baseline_keys(fingerprint, split).values()]
+        parts = [self._frozen.samples(key, text) for key in self.baseline_keys(fingerprint, split).values()]
         for step in steps:
             samples = run.samples(evaluator, split, step, text=text)
             if samples is not None:
-                ours = samples["arm"].isin(TRANSLATOR_ARMS) & (step != best) & (best is not None)
+                ours = are(samples["arm"], trained) & (step != best) & (best is not None)
                 parts.append(samples[~ours].assign(step=step))
         if not parts:
             return pd.DataFrame(columns=["problem", "arm", "step"])
+        for arm, lender in self._borrowed.of(fingerprint, self.config(fingerprint)):
+            lent = self._borrowed.samples(arm, lender, evaluator, split, text=text)
+            parts += [] if lent is None else [lent]
         rows = pd.concat(parts, ignore_index=True)
         return rows.drop_duplicates(["problem", "arm"], keep="last").reset_index(drop=True)
 

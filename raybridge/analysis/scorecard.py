@@ -1,4 +1,4 @@
-"""What an evaluation says of its arms: each beside its control, as rows and as tables for a terminal. No torch."""
+"""What an evaluation says of its arms: each beside its control, as rows and as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from raybridge.analysis.measures import QUANTISED_ARMS, gaps_recovered, summarised
+from raybridge.analysis.kinds import control, control_of, is_a, textless
+from raybridge.analysis.measures import gaps_recovered, summarised
 from raybridge.data import Problem
-from raybridge.statistics import Comparison, compare, corrected
+from raybridge.results.schema import COSTS
+from raybridge.statistics import Comparison, against_control, corrected
 
-WAYS = ("source", "target", "bridged", *QUANTISED_ARMS, "bridged_with_text", "prompt_tuning", "token_budget")
-PASSED_ON = ("cascade", "source_answer_as_text", "joint")
-CONTROLS = ("shuffled", "mean", "random", "zero", "no_context")
-ARMS = (*WAYS, *PASSED_ON, *CONTROLS)  # in the order of the tables
+WIRE_FORMATS = [column.removeprefix("wire_bytes_") for column in COSTS if column.startswith("wire_bytes_")]
 COLLAPSED = 0.1  # distinct answers over distinct gold answers, below which an arm says nearly the same to everything
 
 
@@ -39,14 +38,6 @@ class Scorecard:
         return {"of": self.title, "rows": [_plain(row) for row in self.rows], "against_control": compared, "notes": self.notes}
 
 
-def control_of(arm: str, there: Sequence[str]) -> str | None:
-    """What an arm must beat: soft tokens those of a wrong question, text no question; text with soft tokens, text alone."""
-    if arm in CONTROLS:
-        return None
-    wanted = {"bridged_with_text": "target"}.get(arm, "shuffled" if arm.startswith("bridged") else "no_context")
-    return wanted if wanted in there else None
-
-
 def scorecard(
     samples: pd.DataFrame,
     problems: Sequence[Problem],
@@ -62,7 +53,7 @@ def scorecard(
     arms = list(dict.fromkeys(samples["arm"]))
     scores = {str(arm): part[f"score_{readings[0]}"].tolist() for arm, part in samples.groupby("arm")}
     controls = {arm: control_of(arm, arms) for arm in arms}
-    pairs = {arm: compare(scores[control], scores[arm]) for arm, control in controls.items() if control}
+    pairs = {arm: against_control(scores[beaten], scores[arm]) for arm, beaten in controls.items() if beaten}
     told = dict(zip(pairs, corrected(list(pairs.values())), strict=True))
     gaps = gaps_recovered(samples) if "nll" in samples else {}
     golds = len({problem.gold for problem in problems})
@@ -86,11 +77,11 @@ def scorecard(
 def _said(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a reader must know before quoting the tables."""
     said = []
-    collapsed = [row["arm"] for row in rows if row["collapsed"] and row["arm"] not in CONTROLS]
+    collapsed = [row["arm"] for row in rows if row["collapsed"] and not is_a(row["arm"], control)]
     if collapsed:
         names = ", ".join(dict.fromkeys(collapsed))
         said.append(f"collapsed: {names} give nearly the same answer to every problem")
-    soft = {row["arm"]: row for row in rows if row["arm"].startswith("bridged") and row["arm"] != "bridged_with_text"}
+    soft = {row["arm"]: row for row in rows if is_a(row["arm"], textless)}
     flat = {arm: row["question_tokens"] / row["soft_tokens"] for arm, row in soft.items()}
     said += _flagged(flat, "question tokens over soft tokens")
     weighed = {arm: row for arm, row in soft.items() if row.get("wire_bytes_fp16") and row.get("question_bytes")}
@@ -98,8 +89,8 @@ def _said(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         {arm: row["question_bytes"] / row["wire_bytes"] for arm, row in weighed.items()}, "question bytes over wire bytes"
     )
     for row in list(weighed.values())[:1]:
-        sizes = {name: row[f"wire_bytes_{name}"] for name in ("fp16", "int8", "int6", "int4")}
-        told = ", ".join(f"{name} {size:,.0f} B ({row['question_bytes'] / size:.3f}x)" for name, size in sizes.items())
+        sizes = {form: row[f"wire_bytes_{form}"] for form in WIRE_FORMATS}
+        told = ", ".join(f"{form} {size:,.0f} B ({row['question_bytes'] / size:.3f}x)" for form, size in sizes.items())
         said.append(
             f"{row['soft_tokens']} soft tokens on the wire, scales and header counted: {told}; "
             f"a question as UTF-8: {row['question_bytes']:,.0f} B"
@@ -167,7 +158,7 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Cell], title
 
 
 def _style(row: Mapping[str, Any]) -> str | None:
-    return "dim" if row["arm"] in CONTROLS else None
+    return "dim" if is_a(row["arm"], control) else None
 
 
 def _accuracy(row: Mapping[str, Any]) -> str:

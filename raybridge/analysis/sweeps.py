@@ -8,9 +8,11 @@ from typing import Any
 import pandas as pd
 
 from raybridge.analysis.configurations import mean_gap, transfer
+from raybridge.analysis.kinds import is_plain, ordered
 from raybridge.analysis.labels import flattened
 from raybridge.analysis.measures import of_first_reading
 from raybridge.analysis.runs import Runs
+from raybridge.arms import every, parse
 
 
 def outcomes(runs: Runs, trials: pd.DataFrame) -> pd.DataFrame:
@@ -26,7 +28,7 @@ def outcomes(runs: Runs, trials: pd.DataFrame) -> pd.DataFrame:
     )
     for measure in ("dev peak", "dev final"):
         rows[measure] = rows[measure].astype(float).map("{:.3f}".format, na_action="ignore")
-    for arm in ("bridged", "shuffled", "target"):
+    for arm in told_of(test["arm"]):
         part = test[test["arm"] == arm].groupby("label")[["accuracy", "low", "high"]].mean()
         said = part.apply(lambda row: f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]", axis=1)
         rows[f"test {arm}"] = said if len(part) else None
@@ -44,6 +46,17 @@ def outcomes(runs: Runs, trials: pd.DataFrame) -> pd.DataFrame:
     rows["n"] = test.groupby("label")["n"].max()
     rows["ended"] = trials.groupby("label")["result.stopped"].agg(lambda ends: ", ".join(sorted(set(ends.dropna()))))
     return rows.reset_index().rename(columns={"label": "configuration"})
+
+
+def told_of(labels: pd.Series) -> list[str]:
+    """The arms of which outcomes tell: the bridge, its control and the text, what is of their kind behind each.
+
+    A constant prompt stands beside the bridge that it must not be as good as.
+    """
+    lent = [arm.name for arm in every() if arm.borrows == "bridged" and arm.name in set(labels)]
+    names = ["bridged", *lent, "shuffled", "target"]
+    variants = [label for label in ordered(labels) if not is_plain(label)]
+    return [label for name in names for label in (name, *(one for one in variants if parse(one).arm == name))]
 
 
 def differences(runs: Runs, trials: pd.DataFrame) -> pd.DataFrame:

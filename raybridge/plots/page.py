@@ -11,10 +11,13 @@ from typing import Any
 
 import pandas as pd
 
+from raybridge.analysis import kinds
 from raybridge.analysis.cautions import cautions
-from raybridge.analysis.configurations import band_of, bridged_on_test
+from raybridge.analysis.configurations import bridged_on_test
 from raybridge.analysis.measures import of_first_reading
+from raybridge.analysis.replicates import band_of
 from raybridge.analysis.runs import Runs
+from raybridge.analysis.standings import standings
 from raybridge.analysis.sweeps import changes, costs, differences, origins, outcomes
 
 STYLE = """
@@ -47,7 +50,6 @@ READING = (
 )
 EXAMPLES = 3  # of each kind
 FOLDED = 8  # cautions of one kind before they are folded away
-BRIDGES = ("bridged", "bridged_with_text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,7 @@ def report(runs: Runs, figures: Sequence[Drawn], missing: Sequence[str]) -> str:
     parts = {
         "Cautions": said(lambda: caution_list(runs)),
         "Sweeps": "".join(sweep_section(runs, name) for name in runs.plans if runs.sweep in (None, name)) or "<p>None.</p>",
+        "Arms": said(lambda: arms_table(runs)),
         "Figures": figure_list(figures, missing),
         "Examples": said(lambda: example_list(runs)),
         "Cost": table_html(costs(runs)),
@@ -144,6 +147,17 @@ def band(runs: Runs, trials: pd.DataFrame) -> str:
     return f"A/A band: {width:.3f} of test accuracy; a ranking inside it is a tie."
 
 
+def arms_table(runs: Runs) -> str:
+    """Every arm of the configuration that was best on dev."""
+    rows = standings(runs)
+    if rows.empty:
+        return table_html(rows)
+    accuracy = [f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for row in rows.to_dict("records")]
+    where = {"evaluator": "benchmark", "pair": "models", "label": "configuration"}
+    told = {"arm": "arm", "test": "test", "nll": "NLL", "gap": "gap recovered", "bridge_is": "the bridge is", "n": "n"}
+    return table_html(rows.assign(test=accuracy)[[*where, *told]].rename(columns=where | told))
+
+
 def figure_list(figures: Sequence[Drawn], missing: Sequence[str]) -> str:
     """The figures with their captions in words, and those that have no data yet."""
     drawn = "".join(
@@ -158,7 +172,7 @@ def figure_list(figures: Sequence[Drawn], missing: Sequence[str]) -> str:
 
 def example_list(runs: Runs) -> str:
     """Wins, losses and collapses of the configuration that was best on dev, completions side by side."""
-    test = of_first_reading(runs.test[runs.test["arm"].isin(BRIDGES)])
+    test = of_first_reading(runs.test[kinds.are(runs.test["arm"], kinds.bridge)])
     if test.empty:
         return '<p class="quiet">None.</p>'
     peaks = test["fingerprint"].map(runs.trials.set_index("fingerprint")["result.peak"]).astype(float)
@@ -166,10 +180,10 @@ def example_list(runs: Runs) -> str:
     for (pair, evaluator), part in test.assign(peak=peaks).groupby(["pair", "evaluator"]):
         best = part.sort_values("peak", ascending=False, kind="stable").iloc[0]
         answers = runs.answers(best["fingerprint"], best["evaluator"])
-        bridge = next(arm for arm in BRIDGES if arm in set(answers["arm"]))
-        kinds = examples(answers, bridge, f"score_{best['reading']}")
+        bridge = kinds.ordered(answers["arm"], kinds.bridge)[0]
+        found = examples(answers, bridge, f"score_{best['reading']}")
         html.append(f"<h3>{escape(best['trial'])}: {escape(str(pair))}, {escape(str(evaluator))}</h3>")
-        for kind, problems in kinds.items():
+        for kind, problems in found.items():
             html.append(f"<p><b>{escape(kind)}</b>: {len(problems)} problems</p>")
             html += [sides(answers, problem, bridge, best["reading"]) for problem in problems[:EXAMPLES]]
     return "".join(html)
@@ -193,7 +207,7 @@ def sides(answers: pd.DataFrame, problem: str, bridge: str, reading: str) -> str
     """One problem: what each arm wrote, what was read from it, and whether that was right."""
     of_problem = answers[answers["problem"] == problem].set_index("arm")
     columns = []
-    for arm in (bridge, "shuffled", "target", "source"):
+    for arm in (bridge, kinds.in_place(bridge, "shuffled"), "target", "source"):
         if arm in of_problem.index:
             row = of_problem.loc[arm]
             found = row[f"answer_{reading}"]

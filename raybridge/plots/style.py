@@ -7,6 +7,7 @@ import itertools
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLUMN = 3.3  # inches: one column of a two-column paper
+from raybridge import arms
+from raybridge.arms.arm import BLACK, BLUE, GREEN, ORANGE, PLAIN_LOOK, PURPLE, SKY, VERMILLION
 
-# Okabe and Ito's colours, which colour-blind readers tell apart; line styles and markers tell them apart in grey.
-BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
-GREY, BLACK = "#7F7F7F", "#000000"
+COLUMN = 3.3  # inches: one column of a two-column paper
 
 RC: dict[str, Any] = {
     "figure.dpi": 100,
@@ -51,23 +51,8 @@ RC: dict[str, Any] = {
     "svg.hashsalt": "raybridge",
 }
 
-# One look for each arm and control. Controls are dashed or dotted: they should fail.
-ARMS: dict[str, dict[str, Any]] = {
-    "source": {"color": ORANGE, "linestyle": "-.", "marker": "v"},
-    "target": {"color": BLACK, "linestyle": "-", "marker": "s"},
-    "bridged": {"color": BLUE, "linestyle": "-", "marker": "o"},
-    "bridged_with_text": {"color": SKY, "linestyle": "-", "marker": "D"},
-    "token_budget": {"color": GREEN, "linestyle": "-.", "marker": "^"},
-    "cascade": {"color": PURPLE, "linestyle": "-.", "marker": "P"},
-    "source_answer_as_text": {"color": PURPLE, "linestyle": ":", "marker": "p"},
-    "joint": {"color": SKY, "linestyle": "-.", "marker": "*"},
-    "shuffled": {"color": VERMILLION, "linestyle": "--", "marker": "X"},
-    "zero": {"color": GREY, "linestyle": "--", "marker": "h"},
-    "random": {"color": GREY, "linestyle": ":", "marker": "<"},
-    "mean": {"color": GREY, "linestyle": "-.", "marker": ">"},
-    "no_context": {"color": GREY, "linestyle": ":", "marker": "d"},
-}
-CONTROLS = ("shuffled", "zero", "random", "mean", "no_context")
+ARMS: dict[str, Mapping[str, Any]] = {arm.name: arm.look for arm in arms.every()}  # those that were there at import
+CONTROLS = tuple(arm.name for arm in arms.every() if arm.control)
 LOSSES = {"info_nce": "InfoNCE", "text_kl": "text KL"}  # losses whose names are no plain words
 
 # Looks for things that are told apart without being arms, such as trials in one panel.
@@ -87,14 +72,16 @@ WIDE = 66  # characters that a legend may be wide
 FOLD = 18  # characters of a label beside an axis
 
 
-def arm_look(arm: str) -> dict[str, Any]:
-    """Colour, line and marker of an arm; grey for one that has no look of its own."""
-    return ARMS.get(arm, {"color": GREY, "linestyle": ":", "marker": "."})
+def arm_look(label: str) -> dict[str, Any]:
+    """Colour, line and marker of an arm, hardened or not; a plain look for one that this version does not have."""
+    arm = arms.known(label)
+    return dict(PLAIN_LOOK if arm is None else arm.look)
 
 
 def words(name: str) -> str:
-    """The name of an arm or a loss as a reader sees it: token_budget is token budget, info_nce is InfoNCE."""
-    return LOSSES.get(name, name.replace("_", " "))
+    """An arm's label or a loss's name as a reader sees it: token_budget is token budget, info_nce is InfoNCE."""
+    label = arms.parse(name)
+    return LOSSES.get(name) or str(replace(label, arm=label.arm.replace("_", " ")))
 
 
 def folded(label: str) -> str:
@@ -177,7 +164,7 @@ def n_by_arm(rows: pd.DataFrame) -> str:
 def _n_of_one(rows: pd.DataFrame, *notes: str) -> str:
     usual = int(rows["n"].mode().max())
     others = {int(part["n"].iloc[0]): part["arm"].unique() for _, part in rows[rows["n"] != usual].groupby("n")}
-    told = [*notes, *(f"{', '.join(words(str(arm)) for arm in arms)}: {count}" for count, arms in others.items())]
+    told = [*notes, *(f"{', '.join(words(str(label)) for label in labels)}: {count}" for count, labels in others.items())]
     return f"n = {usual}" + (f" ({'; '.join(told)})" if told else "")
 
 

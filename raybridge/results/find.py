@@ -1,4 +1,4 @@
-"""A trial as a person names it, and the trial whose rows stand for an arm of another."""
+"""A trial as a person names it, and what else stands in the results that other rows lean on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raybridge.errors import unknown
+from raybridge.results.files import read_lines
 from raybridge.results.store import Results
 from raybridge.results.trial_run import TrialRun
 
@@ -56,9 +57,9 @@ def lenders(trials: Iterable[TrialRun], translator: str) -> list[Lender]:
     return found
 
 
-def class_name(config: Mapping[str, Any]) -> str | None:
-    """The name of a resolved config's class, without its module; None for one that has no class."""
-    return str(config["class"]).rpartition(":")[2] if "class" in config else None
+def class_name(config: Mapping[str, Any]) -> str:
+    """The name of a resolved config's class, without its module; empty for one that has no class."""
+    return str(config.get("class", "")).rpartition(":")[2]
 
 
 def nearest(
@@ -80,3 +81,9 @@ def trial_of_translator(
     among = lenders(results.trials(), translator)
     found = nearest(among, target=target, evaluator=evaluator, soft_tokens=soft_tokens, but=but)
     return found.run if found else None
+
+
+def decodings(results: Results) -> list[dict[str, Any]]:
+    """The resolved decodings, other than plain greedy, that evaluations outside a sweep asked for, each once."""
+    asked = [row["decoding"] for row in read_lines(results.root / "evaluations.jsonl") if row.get("decoding")]
+    return [one for number, one in enumerate(asked) if one not in asked[:number]]

@@ -10,6 +10,10 @@ from rich.console import Console
 
 from raybridge.analysis.progress import HEADINGS, NARROW, Row, changes, line, row_of, table
 from raybridge.results import Results
+from raybridge.results.headline import Headline, Measured
+
+DEV = Headline(name="dev accuracy", column="accuracy", arm="bridged", control="shuffled", reading="strict")
+HALF = Measured(value=0.5, low=0.25, high=0.75, control=0.01)
 
 
 @pytest.fixture
@@ -37,19 +41,18 @@ def row(trial, run, **since) -> Row:
 
 
 def test_a_trial_that_never_started_waits(trial, tmp_path):
-    assert row_of(trial, Results(tmp_path)) == Row(name="tiny", step=0, steps=12, state="waiting")
+    assert row_of(trial, Results(tmp_path)) == Row(name="tiny", step=0, steps=12, state="waiting", headline=DEV)
 
 
 def test_a_row_follows_its_trial_from_start_to_end(trial, run):
     assert row(trial, run).state == "waiting"
     logged(run, 4)
     assert row(trial, run) == Row(
-        name="tiny", step=4, steps=12, state="training", loss=0.5, tokens_per_second=1234.5, seconds_left=4.0
+        name="tiny", step=4, steps=12, state="training", headline=DEV, loss=0.5, tokens_per_second=1234.5, seconds_left=4.0
     )
     evaluated(run, 4, 0.25)
     evaluated(run, 8, 0.5)
-    assert row(trial, run).dev == (0.5, 0.25, 1.0)  # the last one, by the first reading
-    assert row(trial, run).shuffled == 0.01
+    assert row(trial, run).measured == Measured(value=0.5, low=0.25, high=1.0, control=0.01)  # the last, by the first reading
     logged(run, 12)
     assert row(trial, run).state == "testing"
     assert row(trial, run).seconds_left is None
@@ -75,12 +78,13 @@ def test_a_failure_is_shown_and_one_of_an_earlier_launch_is_not(trial, run):
 
 
 def test_unknown_is_a_dash_and_never_a_zero():
-    words = Row(name="t", step=0, steps=12, state="waiting").words()
-    assert words == ["t", "0/12", "-", "-", "-", "-", "waiting", "-"]
+    cells = Row(name="t", step=0, steps=12, state="waiting", headline=DEV).cells()
+    assert tuple(cells) == HEADINGS
+    assert list(cells.values()) == ["t", "0/12", "-", "-", "-", "-", "waiting", "-"]
 
 
 def test_a_log_line_says_what_is_known():
-    assert line(Row(name="t", step=0, steps=12, state="waiting")) == "t: waiting, step 0 of 12"
+    assert line(Row(name="t", step=0, steps=12, state="waiting", headline=DEV)) == "t: waiting, step 0 of 12"
     full = Row(
         name="t",
         step=4,
@@ -88,8 +92,8 @@ def test_a_log_line_says_what_is_known():
         state="training",
         loss=0.5,
         tokens_per_second=1234.5,
-        dev=(0.5, 0.25, 0.75),
-        shuffled=0.01,
+        headline=DEV,
+        measured=HALF,
         seconds_left=4.0,
     )
     assert line(full) == (
@@ -98,11 +102,48 @@ def test_a_log_line_says_what_is_known():
 
 
 def test_a_log_has_a_line_for_a_change_and_none_for_a_step():
-    before = [Row(name="a", step=1, steps=9, state="training"), Row(name="b", step=1, steps=9, state="waiting")]
-    after = [Row(name="a", step=2, steps=9, state="training"), Row(name="b", step=1, steps=9, state="training")]
+    before = [
+        Row(name="a", step=1, steps=9, state="training", headline=DEV),
+        Row(name="b", step=1, steps=9, state="waiting", headline=DEV),
+    ]
+    after = [
+        Row(name="a", step=2, steps=9, state="training", headline=DEV),
+        Row(name="b", step=1, steps=9, state="training", headline=DEV),
+    ]
     assert len(changes([], before)) == 2
     assert changes(before, after) == ["b: training, step 1 of 9"]
-    assert changes(after, [Row(name="a", step=2, steps=9, state="training", dev=(0.1, 0.0, 0.2), shuffled=0.0)])
+    assert changes(after, [Row(name="a", step=2, steps=9, state="training", headline=DEV, measured=HALF)])
+
+
+def drawn(rows: list[Row], width: int) -> str:
+    console = Console(width=width)
+    with console.capture() as said:
+        console.print(table(rows, width=width))
+    return said.get()
+
+
+def test_a_column_has_the_name_of_the_headline_where_all_rows_share_it():
+    own = Row(name="a", step=0, steps=9, state="waiting", headline=DEV, measured=HALF)
+    slope = Row(name="b", step=0, steps=9, state="training", headline=Headline(name="slope", column="slope"))
+    assert "dev accuracy" in drawn([own, own], 160)
+    assert "shuffled" in drawn([own], 160)
+    assert "slope" in drawn([slope], 160)
+    both = drawn([own, slope], 160)
+    assert "headline" in both
+    assert "control" in both
+    assert "dev accuracy" not in both
+
+
+def test_a_headline_without_a_control_is_told_without_one(run, trial):
+    class Fit:
+        name, fingerprint, steps, headline = "fit", trial.fingerprint, 12, Headline(name="slope", column="slope")
+
+    run.append_metrics({"step": 3, "slope": 0.25, "seconds": 3.0})
+    told = row_of(Fit(), Results(run.root))
+    assert told == Row(
+        name="fit", step=3, steps=12, state="training", headline=Fit.headline, measured=Measured(value=0.25), seconds_left=9.0
+    )
+    assert line(told) == "fit: training, step 3 of 12, slope 0.250, 9 s left"
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
@@ -114,17 +155,15 @@ def test_every_cell_of_the_table_can_be_read_at_any_width(width):
         state="complete",
         loss=0.5,
         tokens_per_second=123_456.0,
-        dev=(0.5, 0.25, 0.75),
-        shuffled=0.01,
+        headline=DEV,
+        measured=HALF,
         seconds_left=3600.0,
     )
-    console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
-    console.print(table([long], width=width))
-    text = console.export_text()
-    console.file.close()
+    text = drawn([long], width)
     assert "…" not in text
     left_out = {"loss", "tokens/s"} if width < NARROW else set()
-    for heading, word in zip(HEADINGS, long.words(), strict=True):
-        assert (heading in text) == (heading not in left_out)
+    named = {"headline": "dev accuracy", "control": "shuffled"}
+    for heading, word in long.cells().items():
+        assert (named.get(heading, heading) in text) == (heading not in left_out)
         if heading not in {"trial", *left_out}:
             assert word in text

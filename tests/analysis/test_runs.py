@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 import synthetic
 
-from raybridge.analysis.measures import FROZEN_ARMS, OF_K, baseline_key, gaps_recovered, summarised
+from raybridge.analysis.measures import gaps_recovered, summarised
 from raybridge.plots import Runs
 from raybridge.results import Results
+from raybridge.results.baselines import identity_in, key_of
 
 
 def test_trials_that_differ_in_their_seed_alone_are_one_group(runs):
@@ -54,7 +55,7 @@ def test_on_test_every_arm_occurs_once_and_the_translator_at_its_best_step(runs)
 
 def test_arms_that_need_no_translator_come_from_the_baselines(runs):
     test = runs.test.query("reading == 'strict'")
-    assert set(test["arm"]) == {*FROZEN_ARMS, "bridged", "shuffled", "bridged_with_text", "cascade"}
+    assert set(test["arm"]) == {*synthetic.FROZEN, "bridged", "shuffled", "bridged_with_text", "cascade"}
     assert (test.groupby("arm")["fingerprint"].nunique() == 6).all()
     target = test[test["arm"] == "target"]
     assert target["accuracy"].nunique() == 1  # one model, one benchmark: one baseline
@@ -67,24 +68,23 @@ def test_arms_that_need_no_translator_come_from_the_baselines(runs):
 
 
 def test_baselines_are_found_under_the_key_that_evaluation_gives_them(trial):
-    from raybridge.evaluation.setting import K_ARMS, baseline_requests, problems_of
+    from raybridge.evaluation.setting import frozen_arms, setting_of
 
-    problems = [problem.id for problem in problems_of(trial, "dev")]
-    for arm, key, _ in baseline_requests(trial, "dev"):
-        assert baseline_key(arm, trial.resolved(), trial.evaluator.name, "dev", problems) == key
-    assert {arm for arm, _, _ in baseline_requests(trial, "dev")} == set(FROZEN_ARMS)
-    assert set(OF_K) == K_ARMS
+    setting = setting_of(trial, "dev")
+    for arm in frozen_arms("dev"):
+        assert key_of(identity_in(arm, trial.resolved()), trial.evaluator.name, "dev", setting.ids) == setting.key(arm)
 
 
-def test_summaries_are_those_that_evaluation_writes(results, trial):
-    from raybridge.evaluation.answering import summarise
-
-    run = next(run for run in results.trials() if run.complete)
-    samples = run.samples("pocket", "test", run.result()["best_step"])
-    samples = samples.assign(reconstruction_nll=1.0, reconstruction_tokens=1)
-    theirs = pd.DataFrame(summarise(samples, trial.evaluator, step=7, split="test")).drop(columns="reconstruction_nll")
-    mine = pd.DataFrame(summarised(samples, step=7, split="test", evaluator="pocket"))
-    pd.testing.assert_frame_equal(mine[theirs.columns.tolist()], theirs, check_dtype=False)
+def test_what_was_not_recorded_stays_missing():
+    plain = pd.DataFrame({"arm": ["bridged"] * 2, "answer_strict": ["1", None], "score_strict": [1.0, 0.0]})
+    (row,) = summarised(plain, step=7, split="test", evaluator="gsm8k")
+    assert (row["n"], row["correct"], row["invalid"], row["unique_answers"]) == (2, 1.0, 1, 1.0)
+    assert row["truncated"] is row["nll_tokens"] is row["soft_tokens"] is None
+    assert all(np.isnan(row[name]) for name in ("nll", "reconstruction_nll", "seconds"))
+    assert not {"prompt_tokens", "wire_bytes", "no_stop_rate"} & row.keys()
+    (row,) = summarised(plain.assign(prompt_tokens=None, soft_tokens=4), step=7, split="test", evaluator="gsm8k")
+    assert np.isnan(row["prompt_tokens"])
+    assert row["soft_tokens"] == 4
 
 
 def test_gap_recovered_is_one_at_the_text_and_zero_at_the_floor(results):
@@ -99,6 +99,10 @@ def test_gap_recovered_is_one_at_the_text_and_zero_at_the_floor(results):
     assert gap == pytest.approx((by_arm["no_context"] - by_arm["bridged"]) / (by_arm["no_context"] - by_arm["target"]))
     assert gaps_recovered(answers[answers["arm"] != "no_context"]) == {}
     assert gaps_recovered(answers.assign(nll=float("nan"))) == {}
+    assert gaps_recovered(answers, "reconstruction_nll") == {}
+    assert gaps_recovered(answers.assign(reconstruction_nll=answers["nll"]), "reconstruction_nll") == gaps
+    elsewhere = answers[answers["arm"] == "bridged"].assign(arm="bridged@other")
+    assert gaps_recovered(pd.concat([answers, elsewhere])).keys() == gaps.keys()
 
 
 def test_no_results_give_empty_tables(tmp_path):

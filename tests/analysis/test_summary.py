@@ -10,21 +10,21 @@ import pandas as pd
 import pytest
 from local_runs import run_trial
 
+from raybridge.analysis.findings import asked_of, band_over, complete_of, find
 from raybridge.analysis.summary import (
     ACCURACY,
     NLL,
     accuracy_cells,
-    band_of,
     best_on_dev,
-    find,
     nll_cells,
     notes,
     overheads,
     plain,
     write_summary,
 )
+from raybridge.data import draw
 from raybridge.evaluation.answering import answer, in_order
-from raybridge.evaluation.setting import baseline_requests, problems_of
+from raybridge.evaluation.setting import frozen_arms, setting_of
 from raybridge.results import Results
 from raybridge.scales import POCKET
 from raybridge.statistics import aa_band, compare, holm
@@ -46,17 +46,18 @@ def finished(tmp_path_factory, models):
     trials = [tiny(2), tiny(64), tiny(4)]
     for trial in trials[:2]:
         run_trial(trial, results, models)
-        for _, key, requests in baseline_requests(trial, "test"):
-            if results.baseline(key) is None:
-                rows = [row for request in requests for row in answer(request, models)]
-                results.write_baseline(key, in_order(rows, problems_of(trial, "test")))
-    return trials, results
+        setting = setting_of(trial, "test")
+        for arm in frozen_arms("test"):
+            if results.baseline(setting.key(arm)) is None:
+                rows = [row for request in setting.requests((arm,)) for row in answer(request, models)]
+                results.write_baseline(setting.key(arm), in_order(rows, setting.problems))
+    return {trial.fingerprint: trial.name for trial in trials}, results
 
 
 def test_a_finding_has_every_arm_and_its_control(finished):
-    trials, results = finished
-    findings = find(trials, results)
-    assert [finding.trial.name for finding in findings] == ["t_2tok", "t_64tok"]
+    asked, results = finished
+    findings = find(asked, results)
+    assert [finding.name for finding in findings] == ["t_2tok", "t_64tok"]
     for finding in findings:
         assert {"bridged", "shuffled", "bridged_with_text", "target", "source", "no_context", "zero"} <= finding.arms.keys()
         assert finding.missing == []
@@ -71,8 +72,8 @@ def test_a_finding_has_every_arm_and_its_control(finished):
 
 
 def test_transfer_is_bridged_against_shuffled_holm_corrected_over_the_sweep(finished):
-    trials, results = finished
-    findings = find(trials, results)
+    asked, results = finished
+    findings = find(asked, results)
     raw, nats = [], []
     for finding in findings:
         samples = finding.run.samples("pocket", "test", finding.result["best_step"])
@@ -87,30 +88,32 @@ def test_transfer_is_bridged_against_shuffled_holm_corrected_over_the_sweep(fini
 
 
 def test_what_evaluate_added_to_a_trial_moves_nothing(finished, tmp_path):
-    trials, results = finished
-    before = [plain(finding) for finding in find(trials, results)]
+    asked, results = finished
+    before = [plain(finding) for finding in find(asked, results)]
     copy = Results(shutil.copytree(results.root, tmp_path / "copy"))
-    for finding in find(trials, copy):
+    not_asked = [problem.id for problem in draw(tiny(2).evaluator.problems("test"), 16, seed=0)][8:]
+    for finding in find(asked, copy):
         samples = finding.run.samples("pocket", "test", finding.result["best_step"])
-        more = samples.assign(problem=samples["problem"] + "/more", score_strict=1.0, score_flexible=1.0)
+        further = dict(zip(samples["problem"].unique(), not_asked, strict=False))  # never those that are drawn first
+        more = samples.assign(problem=samples["problem"].map(further), score_strict=1.0, score_flexible=1.0)
         quantised = samples[samples["arm"] == "bridged"].assign(arm="bridged_int4")
         finding.run.write_samples("pocket", "test", finding.result["best_step"], pd.concat([more, samples, quantised]))
-    assert [plain(finding) for finding in find(trials, copy)] == before
+    assert [plain(finding) for finding in find(asked, copy)] == before
 
 
 def test_the_trap_compression_in_name_only_is_flagged(finished):
-    trials, results = finished
-    small, large = find(trials, results)
+    asked, results = finished
+    small, large = find(asked, results)
     assert large.compression <= 1 < small.compression
     assert "(!)" in accuracy_cells(large)[ACCURACY.index("compression")]
     assert "(!)" not in accuracy_cells(small)[ACCURACY.index("compression")]
-    text = write_summary(trials, sweep="s", question="?", results=results, why=WHY)
+    text = write_summary(asked, sweep="s", question="?", results=results, why=WHY)
     assert "(!) no compression: at least as many soft tokens as question tokens in t_64tok." in text
 
 
 def test_what_is_written(finished):
-    trials, results = finished
-    text = write_summary(trials, sweep="s", question="How few?", results=results, why=WHY)
+    asked, results = finished
+    text = write_summary(asked, sweep="s", question="How few?", results=results, why=WHY)
     folder = results.sweep("s").path
     assert (folder / "summary.log").read_text(encoding="utf8") == text
     assert text.startswith("sweep s: How few?\n")
@@ -125,43 +128,44 @@ def test_what_is_written(finished):
 
 
 def test_the_trap_a_missing_baseline_is_said_and_is_no_zero(finished, tmp_path):
-    trials, results = finished
+    asked, results = finished
     (tmp_path / "trials").symlink_to(results.root / "trials")
     bare = Results(tmp_path)
-    finding, _ = find(trials, bare)
+    finding, _ = find(asked, bare)
     assert finding.gap_recovered("bridged") is None
-    assert finding.missing == ["source", "target", "token_budget", "no_context", "zero"]
+    assert finding.missing == ["source", "target", "token_budget", "zero", "no_context"]
     assert dict(zip(ACCURACY, accuracy_cells(finding), strict=True))["text"] == "missing"
     row = dict(zip(NLL, nll_cells(finding), strict=True))
     assert (row["text"], row["no context"], row["gap recovered (shuffled)"]) == ("missing", "missing", "-")
     assert plain(finding)["gap_recovered"] is None
     assert "target" not in plain(finding)["test"]
-    text = write_summary(trials, sweep="s", question="?", results=bare, why=WHY)
+    text = write_summary(asked, sweep="s", question="?", results=bare, why=WHY)
     assert "missing baselines (not zero: never computed): source of t_2tok" in text
 
 
 def test_no_trial_complete_is_a_summary_that_says_so(trial, tmp_path):
-    text = write_summary([trial], sweep="s", question="?", results=Results(tmp_path), why={"tiny": "killed"})
+    text = write_summary(
+        {trial.fingerprint: trial.name}, sweep="s", question="?", results=Results(tmp_path), why={"tiny": "killed"}
+    )
     assert "no result: tiny (killed)" in text
     assert "best on dev" not in text
 
 
 def test_samples_that_were_deleted_are_asked_for_by_their_directory(finished, tmp_path):
-    trials, results = finished
-    run = results.find(trials[0].fingerprint)
+    asked, results = finished
+    run = results.find(next(iter(asked)))
     other = Results(tmp_path).open_trial(name=run.name, fingerprint=run.fingerprint, config=run.config, provenance={})
     other.finish(run.result())
     with pytest.raises(ValueError, match=r"t_2tok.* has a result and no test samples"):
-        find(trials, Results(tmp_path))
+        find(asked, Results(tmp_path))
 
 
 def test_the_band_is_that_of_trials_that_differ_in_their_seed_alone(finished):
-    trials, results = finished
-    small, large = find(trials, results)
-    assert band_of([small, large], [0.2, 0.9]) is None
-    again = replace(small, trial=replace(small.trial, seed=5, name="again"))
-    third = replace(small, trial=replace(small.trial, seed=6, name="third"))
-    assert band_of([small, large, again, third], [0.2, 0.9, 0.3, 0.25]) == aa_band([0.2, 0.3, 0.25])
+    asked, results = finished
+    small, large = find(asked, results)
+    assert band_over([small, large], [0.2, 0.9]) is None
+    again, third = (replace(small, config=small.config | {"seed": seed, "name": f"s{seed}"}) for seed in (5, 6))
+    assert band_over([small, large, again, third], [0.2, 0.9, 0.3, 0.25]) == aa_band([0.2, 0.3, 0.25])
     assert not any("A/A band" in line for line in notes([small, large]))
     assert any("A/A band: 0.000 of test accuracy" in line for line in notes([small, again]))
 
@@ -175,31 +179,57 @@ def test_a_trial_that_is_tested_at_another_step_than_its_peak_is_named(finished)
 
 
 def test_what_dev_does_not_tell_from_the_best_is_named(finished):
-    trials, results = finished
-    findings = find(trials, results)
-    names = {finding.trial.name for finding in findings}
+    asked, results = finished
+    findings = find(asked, results)
+    names = {finding.name for finding in findings}
     said = best_on_dev(findings)  # eight problems tell nothing apart
     best = said.removeprefix("best on dev: ").split()[0]
     assert f"dev does not tell it from {', '.join(names - {best})} (Holm-corrected p above 0.05)" in said
 
 
 def test_a_trial_that_dev_tells_from_the_best_is_no_tie(finished, tmp_path):
-    trials, results = finished
+    asked, results = finished
     copy = Results(shutil.copytree(results.root, tmp_path / "copy"))
-    for score, finding in enumerate(find(trials, copy)):
+    for score, finding in enumerate(find(asked, copy)):
         step = finding.result["peak_step"]
         samples = finding.run.samples("pocket", "dev", step)
         finding.run.write_samples("pocket", "dev", step, samples.assign(score_strict=float(score)))
         finding.run.finish(finding.result | {"peak": float(score)})
-    said = best_on_dev(find(trials, copy))
+    said = best_on_dev(find(asked, copy))
     assert said == "best on dev: t_64tok (chosen on dev; its test figures were not used to choose it)"
 
 
 def test_overheads_say_when_the_first_step_came(finished):
-    trials, results = finished
-    (finding, *_) = find(trials, results)
-    assert overheads([finding]) == []
+    asked, results = finished
+    (finding, *_) = find(asked, results)
+    complete = {finding.name: finding.run}
+    assert overheads(complete) == []
     (finding.run.path / "timing.json").write_text('{"started": 100.0, "first_step": 110.0, "ended": 140.0}', encoding="utf8")
-    (said,) = overheads([finding])
+    (said,) = overheads(complete)
     assert said == "t_2tok: first step 10.0 s after its start, 40 s in all, 25% outside training and evaluation"
     (finding.run.path / "timing.json").unlink()
+
+
+def test_the_problems_that_were_asked_for_are_those_that_are_drawn_first():
+    problems = tiny(2).evaluator.problems("test")
+    drawn = [problem.id for problem in draw(problems, 8, seed=0)]
+    evaluated = pd.Series([problem.id for problem in problems] * 2)
+    assert asked_of(evaluated, 8) == drawn
+    assert asked_of(evaluated, None) == [problem.id for problem in problems]
+
+
+def test_what_trains_no_translator_has_a_table_of_its_own(finished, tmp_path):
+    asked, results = finished
+    copy = Results(shutil.copytree(results.root, tmp_path / "copy"))
+    config = {"class": "fit:Fit", "name": "line", "seed": 1, "steps": 60}
+    run = copy.open_trial(name="line", fingerprint="f" * 64, config=config, provenance={})
+    run.finish({"name": "line", "fingerprint": "f" * 64, "steps": 60, "headline": {"name": "slope", "value": 0.5}})
+    text = write_summary({"f" * 64: "line"}, sweep="s", question="?", results=copy, why={})
+    assert text.splitlines()[2:5] == ["trial  steps  result", "line   60     slope 0.5", ""]
+    assert "NLL" not in text
+    both = write_summary({**asked, "f" * 64: "line"}, sweep="s", question="?", results=copy, why=WHY)
+    assert "slope 0.5" in both
+    assert "t_2tok" in both
+    told = json.loads((copy.sweep("s").path / "ablation_results.json").read_text(encoding="utf8"))
+    assert [one["name"] for one in told["trials"]] == ["t_2tok", "t_64tok"]
+    assert complete_of({"f" * 64: "line"}, copy).keys() == {"line"}

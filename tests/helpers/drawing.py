@@ -6,7 +6,9 @@ import pandas as pd
 from typer.testing import CliRunner
 
 from raybridge import HOUSE
-from raybridge.plots import Plot, Runs, app, load, make
+from raybridge.plots import Runs
+from raybridge.plots.__main__ import app
+from raybridge.plots.figures import Plot, load, make
 from raybridge.results import Results
 
 

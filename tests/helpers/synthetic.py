@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from raybridge.analysis.measures import FROZEN_ARMS, baseline_key
+from raybridge.arms import find
 from raybridge.results import Results, TrialRun
+from raybridge.results.baselines import identity_in, key_of
 from raybridge.statistics import wilson
 
 READINGS = ("strict", "flexible")
 SKILL = {"target": 2.2, "source": 1.4, "token_budget": -0.2, "no_context": -6.0, "zero": -6.0, "cascade": 1.6}
+FROZEN = ("source", "target", "token_budget", "no_context", "zero")  # kept as baselines, as a sweep does
 BITS = {"bridged_fp16": 16, "bridged_int8": 8, "bridged_int6": 6, "bridged_int4": 4}
 WIDTH = 96  # of the target
 NLL = {"target": 0.45, "source": 0.6, "token_budget": 0.9, "no_context": 1.4, "zero": 1.6, "cascade": 0.5}
@@ -175,9 +177,9 @@ def trial(
         for split in ("dev", "test"):
             frozen = evaluation(0, 0, split, skills, soft_tokens, n)
             problems = list(dict.fromkeys(frozen["problem"]))
-            for arm in FROZEN_ARMS:
-                key = baseline_key(arm, plain, "pocket", split, problems)
-                Results(root).write_baseline(key, frozen[frozen["arm"] == arm].reset_index(drop=True))
+            for arm in FROZEN:
+                rows = frozen[frozen["arm"] == arm].reset_index(drop=True)
+                Results(root).write_baseline(baseline_key(arm, plain, split, problems), rows)
         cascade = frozen[frozen["arm"] == "cascade"]
         run.write_samples("pocket", "test", 0, cascade)
         run.add_evals(rows_of(cascade, step=0, split="test"))
@@ -195,6 +197,11 @@ def trial(
         }
     )
     return run
+
+
+def baseline_key(arm: str, plain: dict, split: str, problems: list[str]) -> str:
+    """The key under which a frozen arm of a trial is kept."""
+    return key_of(identity_in(find(arm), plain), "pocket", split, problems)
 
 
 def sweep(root: Path, name: str, runs: list[TrialRun]) -> None:

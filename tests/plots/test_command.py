@@ -15,13 +15,13 @@ import pytest
 import synthetic
 from drawing import HOUSE, command, made
 
-from raybridge import plots
-from raybridge.plots import Figure, Runs, load, make, n_by_arm
+from raybridge.plots import Figure, Runs, n_by_arm
+from raybridge.plots.figures import load, make, plot_files
 from raybridge.results import Results
 
 
 def test_every_plot_file_says_what_it_needs_and_draws_from_these_results(runs):
-    for path in plots.plot_files():
+    for path in plot_files():
         plot = load(path)
         assert plot.title
         assert plot.needs.startswith("python -m raybridge.sweep ")
@@ -30,7 +30,7 @@ def test_every_plot_file_says_what_it_needs_and_draws_from_these_results(runs):
 
 
 def test_drawing_twice_gives_the_same_bytes(results):
-    for path in plots.plot_files():
+    for path in plot_files():
         first, second = (make(load(path), Runs(results), ["pdf"]) for _ in range(2))
         assert (first and first.files) == (second and second.files)
 

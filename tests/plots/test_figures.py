@@ -8,8 +8,8 @@ import pytest
 import synthetic
 from drawing import HOUSE, table_of
 
-from raybridge.analysis.measures import baseline_key
-from raybridge.plots import ATTENTION_BINS, Figure, Runs, load, make
+from raybridge.plots import ATTENTION_BINS, Figure, Runs
+from raybridge.plots.figures import load, make
 from raybridge.results import Results, TrialRun
 from raybridge.results.files import write_frame
 
@@ -122,8 +122,8 @@ def test_compression_in_bytes_counts_each_bit_width_through_the_wire(tmp_path):
 def test_arms_that_an_evaluation_asked_for_come_from_the_baselines_as_well(tmp_path):
     run = synthetic.trial(tmp_path, "t", points=2, n=20)
     problems = list(dict.fromkeys(run.samples("pocket", "test", run.result()["best_step"])["problem"]))
-    cascade = Results(tmp_path).baseline(baseline_key("target", run.config, "pocket", "test", problems)).assign(arm="joint")
-    Results(tmp_path).write_baseline(baseline_key("joint", run.config, "pocket", "test", problems), cascade)
+    cascade = Results(tmp_path).baseline(synthetic.baseline_key("target", run.config, "test", problems)).assign(arm="joint")
+    Results(tmp_path).write_baseline(synthetic.baseline_key("joint", run.config, "test", problems), cascade)
     test = Runs(Results(tmp_path)).test
     assert test.loc[test["arm"] == "joint", "accuracy"].tolist() == test.loc[test["arm"] == "target", "accuracy"].tolist()
 

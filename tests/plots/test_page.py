@@ -16,7 +16,7 @@ from raybridge.analysis.cautions import cautions
 from raybridge.analysis.configurations import mean_gap
 from raybridge.analysis.runs import Runs
 from raybridge.analysis.sweeps import changes, costs, differences, outcomes
-from raybridge.plots import app
+from raybridge.plots.__main__ import app
 from raybridge.plots.page import Drawn, examples, report
 from raybridge.results import Results
 from raybridge.results.files import write_frame

@@ -11,7 +11,8 @@ import pytest
 import synthetic
 
 from raybridge import HOUSE
-from raybridge.plots import Runs, load, make
+from raybridge.plots import Runs
+from raybridge.plots.figures import load, make
 from raybridge.plots.latex import Column, escaped, render
 from raybridge.results import Results
 

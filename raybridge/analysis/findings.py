@@ -1,0 +1,136 @@
+"""What came of each complete trial of a sweep: its test rows by arm, what came across, and how much of the gap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+from raybridge.analysis.kinds import are, is_plain, of_sweeps, trained
+from raybridge.analysis.labels import name_of
+from raybridge.analysis.measures import gaps_recovered, readings_of, summarised
+from raybridge.analysis.replicates import band_of, group_of
+from raybridge.arms import every
+from raybridge.data import rank
+from raybridge.results import Results, TrialRun
+from raybridge.results.baselines import identity_in, key_of
+from raybridge.statistics import Comparison, against_control, corrected
+
+NLLS = ("nll", "reconstruction_nll")  # of the answer, and of the question repeated
+Gaps = Mapping[str, tuple[float, float, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One complete trial: its test rows by arm (first reading), and bridged against shuffled on the same problems.
+
+    name: what the sweep calls it. transfer: by accuracy; transfer_nll: by the NLL of the answer, "better" where the right
+    question's soft tokens cost less. gaps: gap recovered by measure and arm, where it was measured.
+    """
+
+    name: str
+    run: TrialRun
+    config: dict[str, Any]
+    result: dict[str, Any]
+    reading: str
+    arms: dict[str, dict[str, Any]]
+    transfer: Comparison
+    transfer_nll: Comparison
+    gaps: Mapping[str, Gaps] = field(default_factory=dict)
+
+    def gap_recovered(self, arm: str, *, measure: str = "nll") -> float | None:
+        """(floor NLL - arm NLL) / (floor NLL - text NLL); None where text does not help or a baseline is missing."""
+        gap = self.gaps[measure].get(arm)
+        return None if gap is None else gap[0]
+
+    @property
+    def soft_tokens(self) -> int:
+        """K of its translator."""
+        return self.config["translator"]["soft_tokens"]
+
+    @property
+    def compression(self) -> float:
+        """Question tokens over soft tokens. At or below 1 nothing was compressed."""
+        return self.arms["bridged"]["question_tokens"] / self.soft_tokens
+
+    @property
+    def missing(self) -> list[str]:
+        """Arms without a translator that were not computed."""
+        return [arm.name for arm in every() if arm.frozen and of_sweeps(arm) and arm.name not in self.arms]
+
+
+def find(asked: Mapping[str, str], results: Results) -> list[Finding]:
+    """Findings of the trials of a translator that are complete, their transfer p Holm-corrected over the sweep.
+
+    asked: what the sweep calls each trial that it asked for, by fingerprint.
+    """
+    complete = complete_of(asked, results).items()
+    findings = [_finding(name, run, results) for name, run in complete if "evaluator" in run.config]
+    by_accuracy, by_nll = corrected([one.transfer for one in findings]), corrected([one.transfer_nll for one in findings])
+    return [
+        replace(one, transfer=transfer, transfer_nll=transfer_nll)
+        for one, transfer, transfer_nll in zip(findings, by_accuracy, by_nll, strict=True)
+    ]
+
+
+def complete_of(asked: Mapping[str, str], results: Results) -> dict[str, TrialRun]:
+    """Those that have a result, by the name that the sweep gave them."""
+    runs = {name: results.find(fingerprint) for fingerprint, name in asked.items()}
+    return {name: run for name, run in runs.items() if run is not None and run.complete}
+
+
+def _finding(name: str, run: TrialRun, results: Results) -> Finding:
+    config, result = run.config, run.result()
+    assert result is not None
+    evaluator, step = name_of(config["evaluator"]), result["best_step"]
+    kept = run.samples(evaluator, "test", step)
+    if kept is None:
+        raise ValueError(
+            f"{run.path} has a result and no test samples; restore them, or move the directory away to run it again"
+        )
+    problems = asked_of(kept["problem"], config["test_problems"])
+    samples = kept[kept["problem"].isin(problems) & are(kept["arm"], lambda arm: trained(arm) and of_sweeps(arm))]
+    samples = samples[samples["arm"].map(is_plain)]
+    identities = [identity_in(arm, config) for arm in every() if arm.frozen and of_sweeps(arm)]
+    frozen = [results.baseline(key_of(identity, evaluator, "test", problems)) for identity in identities]
+    answers = pd.concat([samples, *(table for table in frozen if table is not None)], ignore_index=True)
+    reading = readings_of(samples)[0]
+    rows = summarised(answers, step=step, split="test", evaluator=evaluator, readings=[reading])
+    ours, shuffled = (samples[samples["arm"] == arm] for arm in ("bridged", "shuffled"))
+    return Finding(
+        name=name,
+        run=run,
+        config=config,
+        result=result,
+        reading=reading,
+        arms={row["arm"]: row for row in rows},
+        transfer=against_control(shuffled[f"score_{reading}"], ours[f"score_{reading}"]),
+        transfer_nll=against_control(shuffled["nll"], ours["nll"], lower_is_better=True),
+        gaps={measure: gaps_recovered(answers, measure) for measure in NLLS},
+    )
+
+
+def asked_of(evaluated: pd.Series, count: int | None) -> list[str]:
+    """The problems that a trial asked for, in order: of all that it was evaluated on, those that are drawn first.
+
+    `evaluate` may have added others. None asked for all of them.
+    """
+    problems = list(dict.fromkeys(evaluated))
+    return problems if count is None else sorted(problems, key=lambda problem: rank(problem, seed=0))[:count]
+
+
+def dev_scores(finding: Finding) -> pd.Series:
+    """Scores of the bridged arm on dev at its peak, by problem."""
+    evaluator = name_of(finding.config["evaluator"])
+    samples = finding.run.samples(evaluator, "dev", finding.result["peak_step"], text=False)
+    if samples is None:
+        raise ValueError(f"{finding.run.path} has a result and no dev samples of its peak; restore them")
+    return samples[samples["arm"] == "bridged"].set_index("problem")[f"score_{finding.reading}"]
+
+
+def band_over(findings: Sequence[Finding], scores: Sequence[float]) -> float | None:
+    """The A/A band of scores of these trials."""
+    groups = [group_of(finding.config) for finding in findings]
+    return band_of(pd.DataFrame({"group": groups, "accuracy": scores}))

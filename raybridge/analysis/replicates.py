@@ -1,0 +1,42 @@
+"""Trials that differ in their seed alone, and the A/A band that they span."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from raybridge.config import fingerprint
+from raybridge.results import Results
+from raybridge.statistics import aa_band
+
+REPLICATES = "replicates"  # the sweep whose trials differ in their seed alone
+
+
+def group_of(config: Mapping[str, Any]) -> str:
+    """The identity of a trial without its name and its seed."""
+    return fingerprint({key: value for key, value in config.items() if key not in ("name", "seed")})[:16]
+
+
+def band_of(rows: pd.DataFrame, score: str = "accuracy") -> float | None:
+    """The A/A band of a score of trials, a row each with its `group`; None where no two differ in their seed alone."""
+    return aa_band(*(part[score].tolist() for _, part in rows.groupby("group", sort=False)))
+
+
+def bands_of_replicates(results: Results, on: str, split: str, arm: str) -> dict[str, float]:
+    """The A/A band of an arm by each reading, from a sweep named `replicates`; empty where there is none.
+
+    Each of its trials counts with its best step on dev.
+    """
+    tables = [pd.DataFrame(columns=["reading"])]
+    for asked in (results.sweep(REPLICATES).plan() or {}).get("trials", []):
+        run = results.find(asked["fingerprint"])
+        if run is None or (result := run.result()) is None:
+            continue
+        rows = run.evals()
+        rows = rows[(rows["evaluator"] == on) & (rows["split"] == split) & (rows["arm"] == arm)]
+        tables.append(rows[rows["step"] == result["best_step"]].assign(group=group_of(run.config)))
+    evals = pd.concat([table for table in tables if len(table)] or tables)
+    bands = {str(reading): band_of(rows) for reading, rows in evals.groupby("reading", sort=False)}
+    return {reading: band for reading, band in bands.items() if band is not None}
