@@ -111,8 +111,9 @@ def renumbered(text: str, draw: random.Random) -> str:
 class WithTexts(Batches):
     """Batches whose second half is texts that have no answer; a share of them is mixed from questions of train."""
 
-    def __init__(self, trial: Trial, trainer: Trainer, texts: Sequence[str], *, share: float) -> None:
-        super().__init__(replace(trial, batch=trial.batch // 2), trainer.source, trainer.target)
+    def __init__(self, trial: Trial, models: Models, texts: Sequence[str], *, share: float) -> None:
+        source, target = models.load(trial.source), models.load(trial.target)
+        super().__init__(replace(trial, batch=trial.batch // 2), source, target)
         self.texts, self.share = texts, share
 
     def at(self, step: int, world: World) -> Batch:
@@ -146,7 +147,7 @@ def train(trial: Trial, models: Models, seconds: float, *, share: float) -> Trai
     """Train for so many seconds; the length of the schedule follows the clock."""
     source, target = models.load(trial.source), models.load(trial.target)
     trainer = build_trainer(trial, source=source, target=target, world=World(device=models.device))
-    trainer = replace(trainer, batches=WithTexts(trial, trainer, further_texts(trial), share=share))
+    trainer = replace(trainer, batches=WithTexts(trial, models, further_texts(trial), share=share))
     fit(trainer.module, trainer.batches)
     if source.packs:
         source.compile()
@@ -255,7 +256,7 @@ def main(
         also = (PromptContrast(weight=contrast, margin=1.5, max_tokens=256),) if contrast else ()
         trial = replace(base, name="t", translator=one.translator, losses=(*one.losses, *also))
         trainer = train(trial, models, seconds, share=mixed)
-        with trainer.target.uncompiled(), trainer.source.uncompiled():
+        with models.load(trial.target).uncompiled(), models.load(trial.source).uncompiled():
             report(trial, models, copy_of(trainer.module))
 
 

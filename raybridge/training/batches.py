@@ -1,10 +1,14 @@
-"""The token batches of a trial, for its source, its target and any other target."""
+"""The token batches of a trial, for its source, its target and any other target.
+
+Shapes: B problems of this worker, T source positions, L source layers, S source width.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from raybridge.data import Problem
 from raybridge.losses.bridge import Batch
@@ -52,6 +56,10 @@ class Batches:
             offset=offset,
             others={name: other.tokens(problems, offset=offset) for name, other in self.others.items()},
         )
+
+    def states(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The source's states (B, T, L, S) of a batch's questions, in the layers that the translator reads, and their mask."""
+        return self.source.lm.hidden_states(self.source.before, batch.source_questions, self.trial.translator.layers)
 
     def _tokenize(self, problems: Sequence[Problem]) -> None:
         questions, rationales = ([getattr(problem, name) for problem in problems] for name in ("question", "rationale"))

@@ -22,7 +22,7 @@ def fit(module: TranslatorModule, batches: Batches, *, problems: int = 512) -> N
         return
     source, target, first = batches.source, batches.target, batches.problems[:problems]
     batch = batches.tokens(first)
-    states_BTLS, _ = source.lm.hidden_states(source.before, batch.source_questions, batches.trial.translator.layers)
+    states_BTLS, _ = batches.states(batch)
     aligned = [align(source.question_ends(problem.question), target.question_ends(problem.question)) for problem in first]
     states_BTLS = module.core_states(states_BTLS)
     states_NS = torch.cat([states_BTLS[row, : len(tokens)].flatten(1) for row, tokens in enumerate(aligned)])

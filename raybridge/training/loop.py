@@ -227,8 +227,8 @@ def look_inside(trainer: Trainer, run: TrialRun, weights: Mapping[str, Tensor]) 
     trial, module = trainer.trial, trainer.module.eval()
     module.load_state_dict(dict(weights))
     batch = trainer.batches.tokens(problems_of(trial, "dev")[:LOOKED_AT])
-    states, mask = trainer.source.hidden_states(trainer.batches.source.before, batch.source_questions, trial.translator.layers)
-    embeddings = trainer.target.model.get_input_embeddings().weight
+    states, mask = trainer.batches.states(batch)
+    embeddings = trainer.batches.target.lm.model.get_input_embeddings().weight
     rows = conditioning_of(module(states, mask), embeddings, attention_of(module, states, mask), mask)
     run.write_conditioning(trial.evaluator.name, pd.DataFrame(rows))
 

@@ -59,8 +59,6 @@ class Trainer:
 
     trial: Trial
     world: World
-    source: FrozenLM
-    target: FrozenLM
     batches: Batches
     module: TranslatorModule
     optimizer: torch.optim.Optimizer
@@ -72,9 +70,7 @@ class Trainer:
 
     def bridge(self, batch: Batch, step: int, losses: Sequence[Loss]) -> Bridge:
         """Soft tokens of a batch, in their place, before these losses."""
-        states_BTLS, mask_BT = self.source.hidden_states(
-            self.batches.source.before, batch.source_questions, self.trial.translator.layers
-        )
+        states_BTLS, mask_BT = self.batches.states(batch)
 
         def in_place(batches: Batches, batch: Batch, soft_BKD: Tensor) -> Bridge:
             return Bridge(
@@ -221,4 +217,4 @@ def build_trainer(trial: Trial, *, source: FrozenLM, target: FrozenLM, world: Wo
     for group in groups:
         group["peak"] = group["lr"]
     optimizer = torch.optim.AdamW(groups, fused=True)
-    return Trainer(trial=trial, world=world, source=source, target=target, batches=batches, module=module, optimizer=optimizer)
+    return Trainer(trial=trial, world=world, batches=batches, module=module, optimizer=optimizer)

@@ -21,7 +21,7 @@ from raybridge.models import lm
 from raybridge.models.prompts import frame
 from raybridge.results import Results
 from raybridge.stopping import Stopping
-from raybridge.training.fitting import align, fit
+from raybridge.training.fitting import fit
 from raybridge.training.loop import LOOKED_AT, points, train
 from raybridge.training.step import build_trainer, check_finite, learning_rate_share
 from raybridge.translators.weights import read_weights
@@ -214,11 +214,6 @@ def test_learning_rate_rises_over_warm_up_and_falls_to_zero():
     assert shares[4] == 1.0
     assert shares == sorted(shares[:4]) + sorted(shares[4:], reverse=True)
     assert 0 < shares[-1] <= 0.2
-
-
-def test_alignment_names_the_token_that_covers_the_last_character():
-    assert align([1, 2, 5], [2, 5]) == [0, 0, 1]
-    assert align([5], [1, 2, 5]) == [2]
 
 
 def _worker(rank: int, size: int, port: int, trial, queue) -> None:

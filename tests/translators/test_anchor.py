@@ -64,14 +64,14 @@ def trainer(source, target):
     return build_trainer(trial, source=source, target=target, world=World(device=torch.device("cpu")))
 
 
-def test_salience_is_fitted_to_the_nll_of_each_token(trainer, target):
+def test_salience_is_fitted_to_the_nll_of_each_token(trainer, source, target):
     fit(trainer.module, trainer.batches, problems=200)
     held_out = trainer.batches.problems[300:340]
     around = frame(target, POCKET.trial.evaluator)
     told, guessed = [], []
     for problem in held_out:
         row = trainer.batches.source.question(problem.question)
-        states, _ = trainer.source.hidden_states(trainer.batches.source.before, [row], trainer.trial.translator.layers)
+        states, _ = source.hidden_states(trainer.batches.source.before, [row], trainer.trial.translator.layers)
         text = around.question(problem.question)
         with torch.no_grad():
             logits = target.model(torch.tensor([[*around.before, *text]])).logits[0, len(around.before) - 1 : -1]
@@ -83,11 +83,11 @@ def test_salience_is_fitted_to_the_nll_of_each_token(trainer, target):
     assert torch.corrcoef(torch.stack([torch.cat(told), torch.cat(guessed)]))[0, 1] > 0.5
 
 
-def test_free_soft_tokens_stand_for_no_position(trainer):
+def test_free_soft_tokens_stand_for_no_position(trainer, source):
     module = trainer.module.eval()
     fit(trainer.module, trainer.batches, problems=64)
     torch.nn.init.zeros_(module.out.weight)  # what is left is what the anchor says
-    states, mask = torch.randn(2, 20, 4, trainer.source.width), torch.ones(2, 20, dtype=torch.bool)
+    states, mask = torch.randn(2, 20, 4, source.width), torch.ones(2, 20, dtype=torch.bool)
     with torch.no_grad():
         soft = module(states, mask)
     assert soft[:, 6:].eq(0).all()
