@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raybridge.models.hardening import PLAIN, Hardening
-from raybridge.models.kv_cache import growing_cache
 from raybridge.models.lm import FrozenLM
-from raybridge.models.pieces import Piece, join, joined_injections, positions
+from raybridge.models.pieces import Piece, by_length, join, joined_injections
+from raybridge.models.prefill import prefilled
+from raybridge.models.shape import attends_only
 
 BLOCK = 8  # tokens between two looks of the host
 
@@ -36,18 +37,10 @@ class Completion:
 
 
 def stack(prompts: Sequence[Sequence[Piece]]) -> Piece:
-    """Several batches of prompts as one, filled up on the left; pads take no position, so each row decodes as it would."""
+    """Several batches of prompts as one."""
     joined = [join(pieces) for pieces in prompts]
     longest = max(piece.mask_BT.shape[1] for piece in joined)
-    gaps = [longest - piece.mask_BT.shape[1] for piece in joined]
-    filled = [
-        Piece(
-            embeds_BTD=F.pad(piece.embeds_BTD, (0, 0, gap, 0)),
-            mask_BT=F.pad(piece.mask_BT, (gap, 0)),
-            injected={layer: F.pad(addend, (0, 0, gap, 0)) for layer, addend in piece.injected.items()},
-        )
-        for piece, gap in zip(joined, gaps, strict=True)
-    ]
+    filled = [piece.wider(longest) for piece in joined]
     return Piece(
         embeds_BTD=torch.cat([piece.embeds_BTD for piece in filled]),
         mask_BT=torch.cat([piece.mask_BT for piece in filled]),
@@ -66,44 +59,44 @@ def greedy(
     hardening: Hardening = PLAIN,
     names: Sequence[str] = (),
 ) -> list[Completion]:
-    """Complete each row greedily after `shared` tokens and the pieces; the last column must be real in every row.
+    """Complete each row greedily after `shared` tokens and the pieces.
 
     A completion ends at an end token, before the first of the `stop` strings, or after `max_new_tokens`. `hardening`
     changes which token is taken; where it samples, `names` (one a row) seed the draw.
     """
+    lm.check_target()
     prompt = join(pieces)
-    rows = prompt.mask_BT.shape[0]
-    cache = growing_cache(lm.model.config)
-    mask_BT = prompt.mask_BT
-    if shared:
-        ids = torch.tensor([list(shared)], device=lm.device)
-        lm.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache.batch_repeat_interleave(rows)
-        mask_BT = torch.cat([mask_BT.new_ones(rows, len(shared)), mask_BT], dim=1)
-    embeds_BTD, injected = prompt.embeds_BTD, prompt.injected
-    position_BT = positions(mask_BT)[:, -embeds_BTD.shape[1] :]
+    names = names or [""] * len(prompt.lengths)
+    if attends_only(lm.model.config):
+        parts = [list(range(len(names)))]
+    else:  # a pad would be a step of a recurrence, and what it keeps of a prompt cannot be read on by every model
+        prompt, shared = join([lm.text_piece([shared] * len(names)), prompt]), ()
+        parts = by_length(prompt.lengths, start=0)
+    lm.check_length(len(shared) + max(prompt.lengths, default=0), new=max_new_tokens)
+    written: dict[int, list[int]] = {}
+    for part in parts:
+        choose = _Choice(lm, hardening, [names[row] for row in part])
+        rows = _complete(lm, join([prompt.rows(part)]), shared, choose, max_new_tokens=max_new_tokens, stop=stop)
+        written |= dict(zip(part, rows, strict=True))
+    return [_completion(lm, written[row], max_new_tokens, stop) for row in range(len(names))]
 
-    choose = _Choice(lm, hardening, names if names else [""] * rows)
-    running = list(range(rows))
-    written: list[list[int]] = [[] for _ in range(rows)]
+
+def _complete(
+    lm: FrozenLM, prompt: Piece, shared: Sequence[int], choose: _Choice, *, max_new_tokens: int, stop: Sequence[str]
+) -> list[list[int]]:
+    """The tokens that each row writes, which may run on behind its end."""
+    cache, mask_BT, states_BD = prefilled(lm, prompt, shared)
+    running = list(range(len(states_BD)))
+    written: list[list[int]] = [[] for _ in running]
+    token_B: Tensor | None = None
     while running:
         block: list[Tensor] = []
         for _ in range(min(BLOCK, max_new_tokens - len(written[running[0]]))):
-            with lm.injecting(injected):
-                logits_BV = lm.model(
-                    inputs_embeds=embeds_BTD,
-                    attention_mask=mask_BT,
-                    position_ids=position_BT,
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                ).logits[:, -1]
-            injected = {}  # the cache holds the prompt as it was changed
-            token_B = choose.tokens(logits_BV)
+            if token_B is not None:
+                mask_BT = F.pad(mask_BT, (0, 1), value=True)
+                states_BD = lm.read_on(cache, lm.embed(token_B[:, None]), mask_BT)[:, -1]
+            token_B = choose.tokens(lm.logits(states_BD))
             block.append(token_B)
-            embeds_BTD = lm.embed(token_B[:, None])
-            mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(running), 1)], dim=1)
-            position_BT = position_BT[:, -1:] + 1
         for row, tokens in zip(running, torch.stack(block, dim=1).tolist(), strict=True):
             written[row] += tokens
         going = [
@@ -111,14 +104,13 @@ def greedy(
             for i, row in enumerate(running)
             if len(written[row]) < max_new_tokens and not _ended(lm, written[row], stop, new=len(block))
         ]
-        if len(going) < len(running):
+        if going and len(going) < len(running):
             keep = torch.tensor(going, device=lm.device, dtype=torch.long)
-            running = [running[i] for i in going]
-            if running:
-                cache.batch_select_indices(keep)
-                choose.keep(keep)
-                embeds_BTD, mask_BT, position_BT = embeds_BTD[keep], mask_BT[keep], position_BT[keep]
-    return [_completion(lm, tokens, max_new_tokens, stop) for tokens in written]
+            cache.reorder_cache(keep)
+            choose.keep(keep)
+            token_B, mask_BT = block[-1][keep], mask_BT[keep]
+        running = [running[i] for i in going]
+    return written
 
 
 def _ended(lm: FrozenLM, tokens: list[int], stop: Sequence[str], *, new: int) -> bool:

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from raybridge.models.shape import head_sizes
 
 SPARE = 64  # positions of room made at a time
 
@@ -22,13 +24,14 @@ class GrowingLayer(DynamicLayer):
 
     keys: Tensor
     values: Tensor
-    _room: tuple[Tensor, Tensor] | None = None
+    _room: tuple[Tensor, Tensor]
+    _view: Tensor | None = None  # the keys as they were written last: others have no room behind them
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Write new positions behind those that are there; returns all of them."""
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
-        if self._room is None or end > self._room[0].shape[-2]:
+        if self._view is None or self.keys is not self._view or end > self._room[0].shape[-2]:
             if not self.is_initialized:
                 self.lazy_initialization(key_states, value_states)
             self._room = (self._larger(self.keys, key_states, end), self._larger(self.values, value_states, end))
@@ -36,17 +39,8 @@ class GrowingLayer(DynamicLayer):
         keys[..., start:end, :] = key_states
         values[..., start:end, :] = value_states
         self.keys, self.values = keys[..., :end, :], values[..., :end, :]
+        self._view = self.keys
         return self.keys, self.values
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        """Repeat each row."""
-        super().batch_repeat_interleave(repeats)
-        self._room = None
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep these rows."""
-        super().batch_select_indices(indices)
-        self._room = None
 
     @staticmethod
     def _larger(old: Tensor, new: Tensor, end: int) -> Tensor:
@@ -57,12 +51,32 @@ class GrowingLayer(DynamicLayer):
             room[..., : old.shape[-2], :] = old
         return room
 
+    def move_right(self, gap_B: Tensor) -> None:
+        """Move each row so many positions to the right; what comes in on the left is no position of the row."""
+        place_BT = (torch.arange(self.keys.shape[2], device=gap_B.device) - gap_B.unsqueeze(1)).clamp(min=0)
+        self.keys, self.values = (
+            states.gather(2, place_BT[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[-1]))
+            for states in (self.keys, self.values)
+        )
+
 
 def growing_cache(config: PreTrainedConfig) -> DynamicCache:
-    """An empty cache for a model: layers that see all positions grow in place, others (sliding windows) stay as they are."""
+    """An empty cache for a model. Layers that attend grow in place and keep every position: a sliding window is in their mask.
+
+    transformers' own layers with a window forget what a prompt that is moved to the right would still need.
+    """
     cache = DynamicCache(config=config)
-    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [
+        GrowingLayer() if type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) else layer for layer in cache.layers
+    ]
     return cache
+
+
+def move_right(cache: DynamicCache, gap_B: Tensor) -> None:
+    """Move each row of a cache of attention so many positions to the right."""
+    for layer in cache.layers:
+        if type(layer) is GrowingLayer and layer.get_seq_length():
+            layer.move_right(gap_B)
 
 
 def kv_bytes(config: Any, tokens: int, *, value_bytes: int = 2) -> int:
@@ -77,9 +91,10 @@ def kv_bytes(config: Any, tokens: int, *, value_bytes: int = 2) -> int:
         heads = 1
     else:
         heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    kept = sum(min(tokens, window) if window else tokens for window in _windows(text))
-    return 2 * kept * heads * size * value_bytes
+    windows = _windows(text)  # layers behind these reuse what others keep
+    sizes = head_sizes(text)[: len(windows)]
+    kept = sum((min(tokens, window) if window else tokens) * size for window, size in zip(windows, sizes, strict=True))
+    return 2 * kept * heads * value_bytes
 
 
 def _windows(text: Any) -> list[int | None]:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from raybridge.models.shape import attends_only, head_sizes
+
 NAME = "raybridge_packed"  # of the attention, among those that transformers knows
 STEP = 128  # the longest length is told in these steps: compiled code is kept for each value it has seen
 
@@ -57,18 +59,24 @@ class Packing:
         return {"attention_mask": None, "cu_seq_lens_q": self.bounds, "max_length_q": self.longest}
 
 
+class UnpackableError(Exception):
+    """A layer asks for attention that packed rows do not have."""
+
+
 def can_pack(model: Any) -> bool:
-    """Whether flash attention takes this model: half precision on a GPU, heads of a size that it knows."""
+    """Whether flash attention takes this model: half precision on a GPU, attention alone, heads of a size that it knows."""
+    if model.device.type != "cuda" or model.dtype not in (torch.bfloat16, torch.float16):
+        return False
     config = model.config.get_text_config()
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    half = model.dtype in (torch.bfloat16, torch.float16)
-    return model.device.type == "cuda" and half and head % 8 == 0 and head <= 256
+    sizes = head_sizes(config) if attends_only(config) else []
+    return bool(sizes) and all(size % 8 == 0 and size <= 256 for size in sizes)
 
 
 def within_window(model: Any, packing: Packing) -> bool:
-    """Whether no layer's sliding window is shorter than a sequence: packed layers see everything before a position."""
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
-    return window is None or packing.longest <= window
+    """Whether no layer's window is shorter than a sequence: packed layers see everything before a position."""
+    config = model.config.get_text_config()
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    return all(window is None or packing.longest <= window for window in windows)
 
 
 @contextmanager
@@ -102,9 +110,13 @@ def attention(
     cu_seq_lens_q: Tensor,
     max_length_q: int,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """The attention of a transformers layer over packed rows: query (1, H, N, E), key and value with as many heads or fewer."""
+    if softcap is not None or s_aux is not None or value.shape[-1] != query.shape[-1]:
+        raise UnpackableError  # bounded scores (Gemma 2), sinks (gpt-oss), values of another size than keys (DeepSeek)
     assert attention_mask is None, "a packed row has no pads to mask"
     assert sliding_window is None or max_length_q <= sliding_window, "see `within_window`"
     shared = query.shape[1] // key.shape[1]

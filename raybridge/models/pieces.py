@@ -2,8 +2,8 @@
 
 Shapes: B batch, T positions of a piece, D width.
 
-Each piece is padded to its own longest row. Masks and position ids follow from the pieces, so a pad inside a sequence takes
-no position and receives no attention, whichever side it is on.
+Each piece is padded to its own longest row, on either side. Where pieces are joined the pads go behind each row's real tokens:
+a pad between them would be a step for a sliding window, for ALiBi and for a recurrence.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -29,6 +30,21 @@ class Piece:
     mask_BT: Tensor
     injected: Mapping[int, Tensor] = field(default_factory=dict)
 
+    @property
+    def lengths(self) -> list[int]:
+        """How many real tokens each sequence has."""
+        counts: list[int] = self.mask_BT.sum(dim=1).tolist()
+        return counts
+
+    def wider(self, length: int) -> Piece:
+        """The piece with pads behind it up to a length."""
+        gap = length - self.mask_BT.shape[1]
+        return Piece(
+            embeds_BTD=F.pad(self.embeds_BTD, (0, 0, 0, gap)),
+            mask_BT=F.pad(self.mask_BT, (0, gap)),
+            injected={layer: F.pad(addend, (0, 0, 0, gap)) for layer, addend in self.injected.items()},
+        )
+
     def rows(self, rows: Sequence[int]) -> Piece:
         """Some of the sequences."""
         injected = {layer: addend[rows] for layer, addend in self.injected.items()}
@@ -36,12 +52,32 @@ class Piece:
 
 
 def join(pieces: Sequence[Piece]) -> Piece:
-    """The pieces one after another."""
-    return Piece(
-        embeds_BTD=torch.cat([piece.embeds_BTD for piece in pieces], dim=1),
-        mask_BT=torch.cat([piece.mask_BT for piece in pieces], dim=1),
-        injected=joined_injections(pieces, dim=1),
+    """The pieces one after another: each row's real tokens from the first column on, without pads between them."""
+    return compact(
+        Piece(
+            embeds_BTD=torch.cat([piece.embeds_BTD for piece in pieces], dim=1),
+            mask_BT=torch.cat([piece.mask_BT for piece in pieces], dim=1),
+            injected=joined_injections(pieces, dim=1),
+        )
     )
+
+
+def compact(piece: Piece) -> Piece:
+    """A piece whose rows begin in the first column and whose longest row has no pad."""
+    longest = int(piece.mask_BT.sum(dim=1).max()) if piece.mask_BT.numel() else 0
+    place_BT = piece.mask_BT.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
+    return Piece(
+        embeds_BTD=taken(piece.embeds_BTD, place_BT),
+        mask_BT=piece.mask_BT.gather(1, place_BT),
+        injected={layer: taken(addend, place_BT) for layer, addend in piece.injected.items()},
+    )
+
+
+def taken(values_BTD: Tensor, place_BA: Tensor) -> Tensor:
+    """For each row the values (B, A, D) at its places."""
+    B, T = values_BTD.shape[:2]
+    start_B1 = T * torch.arange(B, device=place_BA.device).unsqueeze(1)
+    return values_BTD.flatten(0, 1).index_select(0, (start_B1 + place_BA).flatten()).unflatten(0, (B, -1))
 
 
 def joined_injections(pieces: Sequence[Piece], *, dim: int) -> dict[int, Tensor]:
@@ -71,13 +107,13 @@ def pad(
     return ids.to(device), mask.to(device)
 
 
-def by_length(lengths: Sequence[int], *, fixed: int, start: int) -> list[list[int]]:
+def by_length(lengths: Sequence[int], *, start: int) -> list[list[int]]:
     """Row numbers in parts of like length, so that passing them apart and padding each to its longest costs least.
 
-    fixed: positions that every row has besides its length. start: what one more pass costs, in positions.
+    start: what one more pass costs, in positions. At 0 no row is padded.
     """
     order = np.argsort(lengths, kind="stable")
-    padded = np.asarray(lengths)[order] + fixed
+    padded = np.asarray(lengths)[order]
     count = len(order)
     least = np.zeros(count + 1)
     cut = np.zeros(count + 1, dtype=int)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from gguf import GGUFWriter
 
-from raybridge.models import gguf, lm, names
+from raybridge.models import files, gguf, lm, names
 
 
 def written(folder, *, add_bos):
@@ -32,6 +32,9 @@ class Tokenizer:
     def __call__(self, text):
         return SimpleNamespace(input_ids=[*self.begins, *map(ord, text)])
 
+    def __len__(self):
+        return 256
+
 
 def test_a_tokenizer_without_the_bos_that_its_file_asks_for_is_refused(tmp_path):
     with pytest.raises(ValueError, match="model 'some/gemma': its GGUF file says that text begins with '<bos>'"):
@@ -44,8 +47,8 @@ def test_a_file_that_asks_for_no_bos_is_taken(tmp_path, add_bos):
 
 
 def test_whether_text_begins_with_a_bos_is_seen():
-    assert lm.begins_with_bos(Tokenizer(2))
-    assert not lm.begins_with_bos(Tokenizer())
+    assert gguf.begins_with_bos(Tokenizer(2))
+    assert not gguf.begins_with_bos(Tokenizer())
 
 
 def test_a_gguf_file_is_named_apart_from_its_folder():
@@ -56,7 +59,7 @@ def test_a_gguf_file_is_named_apart_from_its_folder():
 def test_a_misread_tokenizer_keeps_a_model_from_being_loaded(tmp_path, monkeypatch):
     """The trap of Gemma-3-270M under transformers 5.17: 2.745 nats a token instead of 1.660, and nobody told."""
     path = written(tmp_path, add_bos=True)
-    monkeypatch.setattr(lm.AutoTokenizer, "from_pretrained", lambda place, gguf_file: Tokenizer())
+    monkeypatch.setattr(files.AutoTokenizer, "from_pretrained", lambda place, gguf_file: Tokenizer())
     monkeypatch.setattr(names, "check", lambda name: None)
     with pytest.raises(ValueError, match=r"install transformers 5\.23 or later"):
         lm.load(path, device=torch.device("cpu"))

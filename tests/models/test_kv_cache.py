@@ -27,12 +27,12 @@ def test_it_holds_what_transformers_cache_holds(rows, words):
         elif word == "repeat":
             rows *= number
             for cache in (ours, theirs):
-                cache.batch_repeat_interleave(number)
+                cache.reorder_cache(torch.arange(rows // number).repeat_interleave(number))
         else:
             kept = torch.tensor([row for row in range(rows) if number >> row % 6 & 1] or [rows - 1])
             rows = len(kept)
             for cache in (ours, theirs):
-                cache.batch_select_indices(kept)
+                cache.reorder_cache(kept)
     assert ours.get_seq_length() == theirs.get_seq_length()
 
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raybridge.models import frozen, names
 from raybridge.models import lm as lms
-from raybridge.models import names
 from raybridge.models.pieces import Piece, by_length, join, pad, positions
 from raybridge.models.prompts import frame
 from raybridge.scales import POCKET
@@ -59,22 +59,26 @@ def test_the_trap_pads_inside_a_sequence_change_nothing(target, side):
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-4)
 
 
-def costs_of(lengths, parts, *, fixed, start):
-    return sum(len(part) * (fixed + max(lengths[row] for row in part)) + start for part in parts)
+def costs_of(lengths, parts, *, start):
+    return sum(len(part) * max(lengths[row] for row in part) + start for part in parts)
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=7), st.integers(0, 20), st.integers(1, 60))
-def test_parts_of_like_length_hold_every_row_once_and_cost_least(lengths, fixed, start):
-    parts = by_length(lengths, fixed=fixed, start=start)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=7), st.integers(0, 60))
+def test_parts_of_like_length_hold_every_row_once_and_cost_least(lengths, start):
+    parts = by_length(lengths, start=start)
     assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
     ordered = sorted(range(len(lengths)), key=lengths.__getitem__)
     every = []  # every way to cut the ordered rows
     for choice in range(2 ** (len(lengths) - 1)):
         cuts = [0, *(i + 1 for i in range(len(lengths) - 1) if choice >> i & 1), len(lengths)]
         every.append([ordered[a:b] for a, b in pairwise(cuts)])
-    assert costs_of(lengths, parts, fixed=fixed, start=start) == min(
-        costs_of(lengths, one, fixed=fixed, start=start) for one in every
-    )
+    assert costs_of(lengths, parts, start=start) == min(costs_of(lengths, one, start=start) for one in every)
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=9))
+def test_parts_that_cost_nothing_to_start_are_the_rows_of_each_length(lengths):
+    parts = by_length(lengths, start=0)
+    assert [{lengths[row] for row in part} for part in parts] == [{length} for length in sorted(set(lengths))]
 
 
 def test_rows_passed_in_parts_have_the_nll_and_the_gradient_of_one_pass(target, monkeypatch):
@@ -84,11 +88,11 @@ def test_rows_passed_in_parts_have_the_nll_and_the_gradient_of_one_pass(target, 
     answers = [around.answer(TEXTS[row % 3] * (1 + row)) for row in (5, 0, 3, 1, 4, 2)]
 
     def nll(start: int) -> tuple[torch.Tensor, torch.Tensor]:
-        monkeypatch.setattr(lms, "PASS", start)
+        monkeypatch.setattr(frozen, "PASS", start)
         found = target.answer_nll([target.soft_piece(soft), target.text_piece([around.after] * 6)], answers)
         return found, torch.autograd.grad(found.sum(), soft)[0]
 
-    assert len(by_length([len(row) for row in answers], fixed=8, start=1)) == 6
+    assert len(by_length([len(row) for row in answers], start=1)) == 6
     for apart, together in zip(nll(1), nll(10**9), strict=True):
         torch.testing.assert_close(apart, together, rtol=1e-4, atol=1e-4)
 
@@ -186,12 +190,21 @@ def test_hub_ids_can_be_mapped_to_directories(monkeypatch, source):
         names.check("a/b")
 
 
-def test_join_keeps_the_order_of_pieces():
-    a = Piece(embeds_BTD=torch.zeros(1, 2, 3), mask_BT=torch.ones(1, 2).bool())
-    b = Piece(embeds_BTD=torch.ones(1, 1, 3), mask_BT=torch.zeros(1, 1).bool())
-    joined = join([a, b])
-    assert joined.embeds_BTD[0, :, 0].tolist() == [0, 0, 1]
-    assert joined.mask_BT.tolist() == [[True, True, False]]
+@given(st.lists(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=2, max_size=2), min_size=1, max_size=3))
+def test_joined_rows_begin_in_the_first_column_in_order_and_without_pads_between(masks):
+    values = torch.arange(1.0, 6 * len(masks) + 1).view(len(masks), 2, 3, 1)
+    pieces = [
+        Piece(embeds_BTD=embeds, mask_BT=torch.tensor(mask), injected={1: -embeds} if number == 0 else {})
+        for number, (mask, embeds) in enumerate(zip(masks, values, strict=True))
+    ]
+    joined = join(pieces)
+    for row in range(2):
+        real = [piece.embeds_BTD[row, piece.mask_BT[row], 0] for piece in pieces]
+        length = sum(map(len, real))
+        assert joined.lengths[row] == length
+        assert joined.mask_BT[row].tolist() == [True] * length + [False] * (max(joined.lengths) - length)
+        assert joined.embeds_BTD[row, :length, 0].tolist() == torch.cat(real).tolist()
+        assert joined.injected[1][row, :length, 0].tolist() == torch.cat([-real[0], *(0 * one for one in real[1:])]).tolist()
 
 
 def test_logits_made_in_chunks_and_made_again_change_neither_value_nor_gradient(target, monkeypatch):
@@ -200,7 +213,7 @@ def test_logits_made_in_chunks_and_made_again_change_neither_value_nor_gradient(
     answers = [around.answer(text) for text in TEXTS]
     seen = []
     for chunk in (4096, 5):
-        monkeypatch.setattr(lms, "CHUNK", chunk)
+        monkeypatch.setattr(frozen, "CHUNK", chunk)
         soft = torch.randn(3, 4, target.width, generator=torch.Generator().manual_seed(1)).requires_grad_()
         nll = target.answer_nll([target.soft_piece(soft), target.text_piece([around.after] * 3)], answers)
         nll.sum().backward()

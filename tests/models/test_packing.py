@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Gemma3TextConfig
 
-from raybridge.models import lm, packing
+from raybridge.models import frozen, packing
 from raybridge.models.lm import FrozenLM
 from raybridge.models.packing import Packing, within_window
 from raybridge.models.pieces import Piece
@@ -100,7 +100,7 @@ def test_the_trap_a_kernel_that_attends_elsewhere_is_found_out(target, monkeypat
         parts = (x.transpose(0, 1) for x in (q_NHE, k_NHE, v_NHE))
         return F.scaled_dot_product_attention(*parts, scale=scale).transpose(0, 1)
 
-    monkeypatch.setattr(lm, "can_pack", lambda model: True)
+    monkeypatch.setattr(frozen, "can_pack", lambda model: True)
     monkeypatch.setattr(packing, "attend", forwards_too)
     assert not FrozenLM(target.name, target.model, target.tokenizer).packs
     assert "packed passes give other states than padded ones" in caplog.text

@@ -1,0 +1,79 @@
+"""The tokenizer and the weights of a model as its files hold them: read whole, or refused in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from raybridge.models import gguf
+
+FILES = {
+    "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.*", "spiece.model", "tokenizer_config.json"),
+    "weight file": ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json"),
+}
+
+
+def read(name: str, where: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Tokenizer and model from a directory, a GGUF file or the hub. ValueError says what cannot be read, or is missing."""
+    place, options = gguf.place_and_options(where)
+    if options:
+        gguf.check_is_one(name, where)
+    tokenizer = _read(name, "tokenizer", where, lambda: AutoTokenizer.from_pretrained(place, **options))
+    if not len(tokenizer):
+        raise ValueError(f"model {name!r}: there is no tokenizer in {where}")
+    if options and not gguf.begins_with_bos(tokenizer):
+        gguf.check_asks_for_no_bos(name, tokenizer, where)
+    with _quiet():
+        model, seen = _read(
+            name,
+            "weights",
+            where,
+            lambda: AutoModelForCausalLM.from_pretrained(
+                place, dtype=dtype, output_loading_info=True, **options, **gguf.unpacked(options)
+            ),
+        )
+    missing = sorted([*seen["missing_keys"], *(key for key, *_ in seen["mismatched_keys"])])
+    if missing:
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ValueError(
+            f"model {name!r}: {missing[0]}{others} is not in the weights of {where}, and would be random at every load"
+        )
+    return tokenizer, model
+
+
+def check_complete(name: str, where: str) -> None:
+    """Refuse a directory without weights or without a tokenizer, before anything of it is loaded."""
+    folder = Path(where)
+    if not folder.is_dir():
+        return
+    for what, patterns in FILES.items():
+        if not any(path for pattern in patterns for path in folder.glob(pattern)):
+            raise ValueError(f"model {name!r}: there is no {what} in {where} (valid: {', '.join(patterns)})")
+
+
+def _read(name: str, what: str, where: str, read: Callable[[], Any]) -> Any:
+    """What `read` returns. Each reader of files has errors of its own; all become one sentence."""
+    try:
+        return read()
+    except ImportError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"model {name!r}: its {what} cannot be read from {where}: {reason}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers' report of missing weights is an error here, raised by `read`."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)

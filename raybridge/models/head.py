@@ -1,0 +1,74 @@
+"""The end of a causal LM: logits from its last hidden states, exactly as the model makes them.
+
+Models scale their logits (Granite, Cohere, Falcon-H1), bound them (Gemma) or add a bias (GPT-J). So what is run is the model's
+own forward pass with its body left out.
+
+Shapes: N rows or (B, T) positions, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.utils import ModelOutput
+
+
+def body_of(model: Any) -> Any:
+    """The part of a causal LM that makes its hidden states."""
+    return next(body for body in (model.base_model, model.get_decoder(), model.model) if body is not model)
+
+
+@dataclass
+class _States(ModelOutput):
+    """What a body that was left out hands on: the states, and nothing else that a model may ask for."""
+
+    last_hidden_state: Tensor | None = None
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+class _Given(nn.Module):
+    """Stands in the body's place, and in that of a decoder within it, and returns the embeddings that it is given."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self._own = (body,)  # in a tuple it is no child: what is run is not the body
+
+    def __getattr__(self, name: str) -> Any:
+        return self if name == "decoder" else getattr(self._own[0], name)
+
+    def forward(self, *_: object, inputs_embeds: Tensor, **__: object) -> _States:
+        return _States(last_hidden_state=inputs_embeds)
+
+
+class Head:
+    """Logits (..., V) from last hidden states (N, D) or (B, T, D)."""
+
+    def __init__(self, model: Any, body: Any) -> None:
+        self._model = copy.copy(model)  # the same modules and weights
+        self._model._modules = {name: _Given(body) if child is body else child for name, child in model._modules.items()}
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """As the model makes them."""
+        states_BTD = hidden if hidden.dim() == 3 else hidden.unsqueeze(0)
+        logits_BTV: Tensor = self._model(inputs_embeds=states_BTD, use_cache=False).logits
+        return logits_BTV if hidden.dim() == 3 else logits_BTV.squeeze(0)
+
+
+def in_chunks(function: Callable[..., Tensor], *rows: Tensor, size: int) -> Tensor:
+    """A function of rows (N), `size` of them at a time; each chunk is computed again in the backward pass.
+
+    Logits over a vocabulary of 100,000 are the largest tensor of a step: they are made a chunk at a time and never kept.
+    """
+    if len(rows[0]) <= size:
+        return function(*rows)
+    chunks = zip(*(tensor.split(size) for tensor in rows), strict=True)
+    return torch.cat([checkpoint(function, *chunk, use_reentrant=False) for chunk in chunks])

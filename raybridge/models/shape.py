@@ -1,0 +1,31 @@
+"""What a transformers config says of a model's shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import DynamicCache, PreTrainedConfig
+from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
+
+ATTENTION = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)  # the caches of attention; others keep a recurrence
+POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")  # what configs call the number of positions
+
+
+def positions_of(config: PreTrainedConfig) -> int | None:
+    """How many positions a model has; None where there is no end to them."""
+    text = config.get_text_config()
+    limit = next((getattr(text, name) for name in POSITIONS if getattr(text, name, None)), None)
+    rope = getattr(text, "rope_parameters", None) or {}
+    return int(limit * rope.get("factor", 1)) if limit and rope.get("rope_type") in ("linear", "dynamic") else limit
+
+
+def attends_only(config: PreTrainedConfig) -> bool:
+    """Whether every layer is attention. Others carry a state from column to column, and a pad would be a step of it."""
+    return all(type(layer) in ATTENTION for layer in DynamicCache(config=config).layers)
+
+
+def head_sizes(config: Any) -> list[int]:
+    """The sizes of the heads of each layer's attention."""
+    text = config.get_text_config()
+    layers = getattr(text, "per_layer_config", None) or [text] * text.num_hidden_layers
+    return [getattr(layer, "head_dim", None) or layer.hidden_size // layer.num_attention_heads for layer in layers]
