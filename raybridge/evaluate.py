@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from raybridge.analysis import samples
 from raybridge.analysis.compare import Asked, band_of, compare_readings, default_arm, findings, sentence
 from raybridge.console import guarded, print_table, progress_of
 from raybridge.errors import unknown
@@ -204,19 +205,20 @@ def summarize(
 ) -> None:
     """Count valid, invalid, truncated and correct completions, and show some."""
     with guarded(console, debug=debug):
-        from raybridge.evaluation import benchmarks
+        from raybridge.evaluation.benchmarks import check_benchmark
+        from raybridge.evaluation.kept import evaluations_at
 
-        benchmarks.check_benchmark(on)
-        evaluations = [one for path in paths for one in benchmarks.evaluations_at(path, on)]
-        rows = [row for where, samples in evaluations for row in benchmarks.summarise_samples(samples, where)]
-        examples_ = benchmarks.examples_of(evaluations[-1][1], examples)
+        check_benchmark(on)
+        evaluations = [one for path in paths for one in evaluations_at(path, on)]
+        rows = [row for where, kept in evaluations for row in samples.counted(kept, where)]
+        examples_ = samples.examples_of(evaluations[-1][1], examples)
         if as_json:
             typer.echo(json.dumps({"rows": rows, "examples": examples_}, ensure_ascii=False))
             return
-        print_table(console, benchmarks.table_of(rows, ""))
+        print_table(console, samples.table_of(rows, ""))
         for one in examples_:
             console.print(f"[bold]{one['kind']}[/bold] {one['arm']} {one['problem']}: {one['answer']!r}", highlight=False)
-            console.print(benchmarks.shorten(one["completion"]), markup=False, highlight=False, style="dim")
+            console.print(samples.shorten(one["completion"]), markup=False, highlight=False, style="dim")
 
 
 @app.command("import-runs")
@@ -228,19 +230,19 @@ def import_runs(
 ) -> None:
     """Take earlier runs (eval_samples_step_*.jsonl, train.log) into the results and say what the statistics say of them."""
     with guarded(console, debug=debug):
-        from raybridge.evaluation import benchmarks
+        from raybridge.evaluation.benchmarks import load_evaluator, questions_of
         from raybridge.evaluation.earlier.records import find_runs, read_run
         from raybridge.evaluation.earlier.write import write_run
 
-        evaluator = benchmarks.load_evaluator(on)
-        official = benchmarks.questions_of(evaluator)
+        evaluator = load_evaluator(on)
+        official = questions_of(evaluator)
         recorded = [read_run(folder, evaluator, official=official) for folder in find_runs(folders)]
         for one in recorded:  # only now, when all of them are read and whole
             run = write_run(one, Results(results), evaluator)
-            rows = [row for part in one.evaluations for row in benchmarks.summarise_samples(part.samples, {"step": part.label})]
+            rows = [row for part in one.evaluations for row in samples.counted(part.samples, {"step": part.label})]
             first, last = evaluator.readings[0], rows[-1]["step"]
             told = [row for row in rows if row["reading"] == first and (row["arm"] == one.bridge or row["step"] == last)]
-            print_table(console, benchmarks.table_of(told, f"{run.path.name} (imported), {on} test, {first} reading"))
+            print_table(console, samples.table_of(told, f"{run.path.name} (imported), {on} test, {first} reading"))
             for note in one.notes:
                 console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
             told_of = findings(run, on, one.bridge)

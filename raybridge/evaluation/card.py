@@ -55,11 +55,13 @@ def _can(arm: Arm, setting: Setting, trained: Trained | None, results: Results) 
 def lender(arm: Arm, setting: Setting, results: Results) -> TrialRun | None:
     """The complete trial whose rows stand for an arm, that of the same benchmark and number of soft tokens first."""
     assert arm.of_translator is not None, f"{arm.name} borrows from no translator"
+    evaluator = resolve(setting.evaluator)
+    assert isinstance(evaluator, dict)
     return trial_of_translator(
         results,
         arm.of_translator,
         target=setting.target,
-        evaluator=resolve(setting.evaluator),
+        evaluator=evaluator,
         soft_tokens=setting.soft_tokens,
         but=setting.trial,
     )

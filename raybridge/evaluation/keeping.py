@@ -162,9 +162,7 @@ class Keeper:
             table = stacked(*others[:at], mine, *others[at:])
         run.write_samples(setting.evaluator.name, setting.split, step, mine if table is None else table)
         evaluator = setting.evaluator
-        run.add_evals(
-            summarised(mine, step=step, split=setting.split, evaluator=evaluator.name, readings=evaluator.readings)
-        )
+        run.add_evals(summarised(mine, step=step, split=setting.split, evaluator=evaluator.name, readings=evaluator.readings))
 
     def _with_costs(self, arm: Arm, rows: pd.DataFrame) -> pd.DataFrame:
         """The same rows with what the arm costs on some of them; kept as well."""

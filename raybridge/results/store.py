@@ -139,3 +139,10 @@ class Results:
 def _open(path: Path) -> TrialRun:
     told = read_json(path / "trial.json", needs=("name", "fingerprint", "config"))
     return TrialRun(path, told["name"], told["fingerprint"])
+
+
+def trials_at(path: Path) -> list[TrialRun]:
+    """The trial whose directory this is, or those in a folder or below its `trials/`; none where there is none."""
+    if (path / "trial.json").is_file():
+        return [_open(path)]
+    return [_open(file.parent) for file in sorted([*path.glob("*/trial.json"), *path.glob("trials/*/trial.json")])]

@@ -81,7 +81,7 @@ def read_run(folder: Path, evaluator: Evaluator, *, official: Mapping[str, str] 
     for label, step in steps:
         samples, said = _read_file(files[label], label, grader)
         evaluations.append(Evaluation(label=label, step=step, samples=samples))
-        notes += said + _disagreements(files[label], label, samples, evaluator.readings[0], log)
+        notes += said + _disagreements(files[label], label, samples, grader, log)
     if evaluations[-1].step not in numbered and numbered:
         notes.append(f"the final evaluation stands at step {evaluations[-1].step}, after the last step of training")
     notes += _running_on(evaluations, evaluator)
@@ -130,6 +130,10 @@ class _Grader:
     soft_tokens: int | None
     official: Mapping[str, str]  # question of each problem id, where the benchmark is at hand
 
+    def arm(self, called: str) -> str:
+        """The arm that the run called so."""
+        return self.bridge if called == "bridged" else called
+
     def samples(self, row: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
         """A sample row for each arm."""
         problem, agrees = self._problem(row, where)
@@ -138,7 +142,7 @@ class _Grader:
             found, scores = self.evaluator.read(completion), self.evaluator.grade(problem, completion)
             yield {
                 "problem": problem.id,
-                "arm": self.bridge if arm == "bridged" else arm,
+                "arm": self.arm(arm),
                 "prompt_hash": _digest(problem.question),
                 "completion": completion,
                 **dict.fromkeys(MISSING),
@@ -225,12 +229,12 @@ def _running_on(evaluations: Sequence[Evaluation], evaluator: Evaluator) -> list
     ]
 
 
-def _disagreements(path: Path, label: str, samples: pd.DataFrame, reading: str, log: RunLog) -> list[str]:
+def _disagreements(path: Path, label: str, samples: pd.DataFrame, grader: _Grader, log: RunLog) -> list[str]:
     """Notes on logged accuracies that are not those of the completions."""
     notes = []
     for arm, logged in log.accuracies.get(label, {}).items():
-        part = samples[samples["arm"].str.startswith(arm)]
-        graded = part[f"score_{reading}"].mean()
+        part = samples[samples["arm"] == grader.arm(arm)]
+        graded = part[f"score_{grader.evaluator.readings[0]}"].mean()
         if abs(graded - logged) > 0.00051:  # the log has three digits
             notes.append(f"{path.name}: train.log says {logged:.3f} for {arm}, its completions say {graded:.3f}")
     return notes

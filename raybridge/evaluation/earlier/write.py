@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from raybridge.analysis.measures import summarised
 from raybridge.config import fingerprint, resolve
 from raybridge.data import Evaluator
-from raybridge.evaluation.earlier.records import MISSING, Evaluation, Recorded, runs_on
+from raybridge.evaluation.earlier.records import Evaluation, Recorded, runs_on
 from raybridge.results import Results, TrialRun
-from raybridge.statistics import wilson
 
 
 def write_run(recorded: Recorded, results: Results, evaluator: Evaluator) -> TrialRun:
@@ -44,29 +43,10 @@ def write_run(recorded: Recorded, results: Results, evaluator: Evaluator) -> Tri
 
 def eval_rows(one: Evaluation, evaluator: Evaluator) -> Iterator[dict[str, Any]]:
     """Rows of evals.parquet; ran_on counts the completions in which decoding as we do it would have stopped."""
-    for arm, part in one.samples.groupby("arm", sort=False):
-        ran_on = sum(runs_on(completion, evaluator) for completion in part["completion"])
-        for reading in evaluator.readings:
-            n, score = len(part), float(part[f"score_{reading}"].sum())
-            low, high = wilson(round(score), n)
-            yield {
-                "step": one.step,
-                "evaluator": evaluator.name,
-                "split": "test",
-                "arm": arm,
-                "reading": reading,
-                "n": n,
-                "correct": score,
-                "accuracy": score / n,
-                "low": low,
-                "high": high,
-                "invalid": int(part[f"answer_{reading}"].isna().sum()),
-                **dict.fromkeys((*MISSING, "seconds"), math.nan),
-                "soft_tokens": part["soft_tokens"].iloc[0],
-                "ran_on": ran_on,
-                "recorded_as": one.label,
-                "imported": True,
-            }
+    told = summarised(one.samples, step=one.step, split="test", evaluator=evaluator.name, readings=evaluator.readings)
+    ran_on = one.samples.groupby("arm")["completion"].agg(lambda part: sum(runs_on(text, evaluator) for text in part))
+    for row in told:
+        yield {**row, "ran_on": int(ran_on[row["arm"]]), "recorded_as": one.label, "imported": True}
 
 
 def _result(recorded: Recorded, run: TrialRun, readings: Sequence[str]) -> dict[str, Any]:
