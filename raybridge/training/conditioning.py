@@ -7,19 +7,37 @@ Shapes: B questions, K soft tokens, D target width, V vocabulary, T source posit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raybridge.evaluation.setting import problems_of
+from raybridge.results import TrialRun
 from raybridge.results.schema import ATTENTION_BINS
+from raybridge.training.step import Trainer
 from raybridge.translators import TranslatorModule
 from raybridge.translators.parts import Attention
 
 COMPONENTS = 64  # singular values kept
+LOOKED_AT = 64  # dev problems whose soft tokens are looked at
 AT_ONCE = 1024  # vectors in memory while they are compared or decomposed
+
+
+@torch.no_grad()
+def look_inside(trainer: Trainer, run: TrialRun, weights: Mapping[str, Tensor]) -> None:
+    """Write where the translator of these weights looks and what its soft tokens resemble, on dev problems."""
+    trial, module = trainer.trial, trainer.module.eval()
+    module.load_state_dict(dict(weights))
+    batch = trainer.batches.tokens(problems_of(trial, "dev")[:LOOKED_AT])
+    states, mask = trainer.batches.states(batch)
+    embeddings = trainer.batches.target.lm.model.get_input_embeddings().weight
+    rows = conditioning_of(module(states, mask), embeddings, attention_of(module, states, mask), mask)
+    run.write_conditioning(trial.evaluator.name, pd.DataFrame(rows))
 
 
 def conditioning_of(

@@ -20,12 +20,11 @@ from torch import Tensor
 from raybridge.data import Split
 from raybridge.evaluation.answering import summarise
 from raybridge.evaluation.evaluations import Evaluations
-from raybridge.evaluation.setting import problems_of
 from raybridge.models.lm import FrozenLM
 from raybridge.results import TrialRun
 from raybridge.stopping import Decision, Score, best, decide, peak
 from raybridge.training import checkpoint
-from raybridge.training.conditioning import attention_of, conditioning_of
+from raybridge.training.conditioning import look_inside
 from raybridge.training.fitting import fit
 from raybridge.training.meter import Meter, flops_per_token, soft_token_rank, soft_token_rms
 from raybridge.training.step import Step, Trainer, build_trainer
@@ -35,7 +34,6 @@ from raybridge.world import World
 
 COMPILED_FROM = 500  # steps: compiling takes as long as it saves over about 300
 LOG_EVERY = 10  # steps between two lines of metrics.jsonl
-LOOKED_AT = 64  # dev problems whose soft tokens are looked at from inside
 
 log = logging.getLogger(__name__)
 
@@ -219,18 +217,6 @@ def finish(trainer: Trainer, run: TrialRun, judge: Judge, ended: Decision | None
             "eval_wait_seconds": judge.waited,
         }
     )
-
-
-@torch.no_grad()
-def look_inside(trainer: Trainer, run: TrialRun, weights: Mapping[str, Tensor]) -> None:
-    """Write where the translator of these weights looks and what its soft tokens resemble, on dev problems."""
-    trial, module = trainer.trial, trainer.module.eval()
-    module.load_state_dict(dict(weights))
-    batch = trainer.batches.tokens(problems_of(trial, "dev")[:LOOKED_AT])
-    states, mask = trainer.batches.states(batch)
-    embeddings = trainer.batches.target.lm.model.get_input_embeddings().weight
-    rows = conditioning_of(module(states, mask), embeddings, attention_of(module, states, mask), mask)
-    run.write_conditioning(trial.evaluator.name, pd.DataFrame(rows))
 
 
 def metrics_row(step: int, done: Step, rate: float, mfu: float | None, seconds: float) -> dict[str, Any]:

@@ -22,8 +22,7 @@ from raybridge.results import Results
 from raybridge.results.files import write_frame
 from raybridge.results.schema import ATTENTION_BINS, CONDITIONING
 from raybridge.training import conditioning
-from raybridge.training.conditioning import attention_of, binned, conditioning_of, nearest, singular_values
-from raybridge.training.loop import look_inside
+from raybridge.training.conditioning import attention_of, binned, conditioning_of, look_inside, nearest, singular_values
 from raybridge.training.step import build_trainer
 from raybridge.translators.attention_pooling import AttentionPooling
 from raybridge.translators.bottlenecked import Bottlenecked

@@ -21,8 +21,9 @@ from raybridge.models import lm
 from raybridge.models.prompts import frame
 from raybridge.results import Results
 from raybridge.stopping import Stopping
+from raybridge.training.conditioning import LOOKED_AT
 from raybridge.training.fitting import fit
-from raybridge.training.loop import LOOKED_AT, points, train
+from raybridge.training.loop import points, train
 from raybridge.training.step import build_trainer, check_finite, learning_rate_share
 from raybridge.translators.weights import read_weights
 from raybridge.world import World
