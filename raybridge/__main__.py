@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "any trained translator on any benchmark with every arm; compare, summarize, import-runs",
     "plots": "every figure and table that the results support",
 }
+MODULES = {"sweep": "raybridge.sweep", "evaluate": "raybridge.evaluate", "plots": "raybridge.plots.__main__"}
 HELP = "\n".join(
     [
         "Usage: raybridge COMMAND ... (raybridge COMMAND --help says more)",
@@ -45,7 +46,7 @@ def main() -> None:
 
 def app_of(command: str) -> typer.Typer:
     """What a command's module offers. Imported when it is called: torch takes seconds, and drawing needs none."""
-    module = import_module(f"raybridge.{command}")
+    module = import_module(MODULES[command])
     if hasattr(module, "app"):
         return module.app
     app = typer.Typer(add_completion=False)
