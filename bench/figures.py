@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 HOUSE = Path(__file__).parents[1]
-sys.path.insert(0, str(HOUSE / "tests"))
+sys.path.insert(0, str(HOUSE / "tests" / "helpers"))
 
 import synthetic  # noqa: E402
 

@@ -16,7 +16,8 @@ SHORT = 0.5  # seconds, below which the axis has milliseconds
 
 
 def table(runs: Runs) -> pd.DataFrame:
-    return costs(runs, [arm.name for arm in arms.every() if kinds.costed(arm)])
+    rows = costs(runs, [arm.name for arm in arms.every() if kinds.costed(arm)])
+    return rows if rows.empty else rows[rows["arm"].map(kinds.is_plain)].reset_index(drop=True)
 
 
 def shown(rows: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from statsmodels.stats.proportion import proportion_confint
 from raybridge import statistics
 from raybridge.statistics import (
     aa_band,
+    against_control,
     compare,
     corrected,
     holm,
@@ -290,3 +291,12 @@ def test_two_trials_of_1319_problems_compare_in_well_under_two_seconds():
     started = time.process_time()
     compare(a, b)
     assert time.process_time() - started < 2
+
+
+@given(binary)
+def test_an_arm_against_its_control_is_better_where_it_scores_higher_or_costs_less(pairs):
+    control, own = halves(pairs)
+    assert against_control(control, own) == compare(control, own)
+    costs = [[-float(score) for score in scores] for scores in (control, own)]
+    told, cheaper = compare(control, own), against_control(*costs, lower_is_better=True)
+    assert (cheaper.wins, cheaper.losses, cheaper.difference) == (told.wins, told.losses, told.difference)

@@ -14,7 +14,8 @@ from raybridge.analysis.kinds import are, is_a, is_plain, trained
 from raybridge.analysis.labels import flattened, labels_of, name_of, short
 from raybridge.analysis.measures import gaps_recovered, of_first_reading, stacked
 from raybridge.analysis.replicates import group_of
-from raybridge.analysis.shared import Borrowed, FrozenArms
+from raybridge.analysis.shared import Borrowed, Borrower, FrozenArms
+from raybridge.arms import parse
 from raybridge.config import fingerprint as fingerprint_of
 from raybridge.errors import unknown
 from raybridge.results import Results, TrialRun
@@ -175,14 +176,17 @@ class Runs:
         return evals.drop_duplicates(["fingerprint", "evaluator", "arm", "reading"], keep="last").reset_index(drop=True)
 
     def _borrowed_on_test(self) -> dict[str, pd.DataFrame]:
-        """Rows of other trials that stand for an arm of a trial, on the benchmarks that it was tested on."""
-        found: dict[str, pd.DataFrame] = {}
+        """Rows of other trials that stand for arms of a trial, on the benchmarks that it was tested on."""
+        tested: dict[str, list[pd.DataFrame]] = {}
         for fingerprint, evaluator, split in self._last_evaluated:
             if split == "test":
-                lent = self._borrowed.of(fingerprint, self.config(fingerprint))
-                tables = [self._borrowed.evals(arm, run, evaluator, split) for arm, run in lent]
-                found[fingerprint] = stacked(found.get(fingerprint, pd.DataFrame()), *tables)
-        return found
+                rows = self._borrowed.evals(self._borrower(fingerprint), evaluator, split)
+                tested.setdefault(fingerprint, []).append(rows)
+        return {fingerprint: stacked(*tables) for fingerprint, tables in tested.items()}
+
+    def _borrower(self, fingerprint: str) -> Borrower:
+        hardenings = self._hardenings.get(fingerprint, {""})
+        return Borrower(fingerprint=fingerprint, config=self.config(fingerprint), hardenings=hardenings)
 
     def frozen(self, split: str) -> pd.DataFrame:
         """Rows like those of `evals`, at step 0, of every trial's arms that need no translator."""
@@ -212,7 +216,14 @@ class Runs:
                 self._problems[asked] = list(dict.fromkeys(samples["problem"]))
         if step is None or asked not in self._problems:
             return {}
-        return self._frozen.keys(config, evaluator, split, self._problems[asked])
+        keys = self._frozen.keys(config, evaluator, split, self._problems[asked])
+        return {label: key for label, key in keys.items() if parse(label).hardening in self._hardenings[fingerprint]}
+
+    @cached_property
+    def _hardenings(self) -> dict[str, set[str]]:
+        """How decoding was hardened in the evaluations of each trial; plain among them."""
+        labels = self.evals.groupby("fingerprint")["arm"].unique()
+        return {str(one): {"", *(parse(label).hardening for label in found)} for one, found in labels.items()}
 
     @cached_property
     def _last_evaluated(self) -> dict[tuple[Any, ...], tuple[int, int]]:
@@ -250,10 +261,8 @@ class Runs:
                 parts.append(samples[~ours].assign(step=step))
         if not parts:
             return pd.DataFrame(columns=["problem", "arm", "step"])
-        for arm, lender in self._borrowed.of(fingerprint, self.config(fingerprint)):
-            lent = self._borrowed.samples(arm, lender, evaluator, split, text=text)
-            parts += [] if lent is None else [lent]
-        rows = pd.concat(parts, ignore_index=True)
+        lent = self._borrowed.samples(self._borrower(fingerprint), evaluator, split, text=text)
+        rows = stacked(*parts, lent)
         return rows.drop_duplicates(["problem", "arm"], keep="last").reset_index(drop=True)
 
     def best_on_dev(self, evals: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from raybridge.analysis.kinds import in_place, is_plain
-from raybridge.analysis.measures import summarised
+from raybridge.analysis.measures import stacked, summarised
 from raybridge.arms import Arm, every, parse
 from raybridge.results import Results, TrialRun
 from raybridge.results.baselines import digest, identity_in, key_of
@@ -103,6 +103,15 @@ class FrozenArms:
         return rows
 
 
+@dataclass(frozen=True, kw_only=True)
+class Borrower:
+    """A trial as one that borrows. hardenings: how decoding was hardened in its evaluations, plain among them."""
+
+    fingerprint: str
+    config: Mapping[str, Any]
+    hardenings: Collection[str]
+
+
 @dataclass(frozen=True)
 class Borrowed:
     """Rows of complete trials that stand for arms of others. trials: all on disk."""
@@ -117,32 +126,42 @@ class Borrowed:
     def _evals(self) -> Callable[[TrialRun], pd.DataFrame]:
         return cache(TrialRun.evals)
 
-    def of(self, fingerprint: str, config: Mapping[str, Any]) -> list[tuple[Arm, TrialRun]]:
-        """Each arm of a resolved trial that is borrowed, and the trial of the same target and benchmark that lends it."""
-        if not config.get("evaluator") or config.get("imported"):
-            return []
-        asked = {"target": config["target"], "evaluator": config["evaluator"], "but": fingerprint}
-        soft_tokens = config["translator"]["soft_tokens"]
-        found = {arm: nearest(among, soft_tokens=soft_tokens, **asked) for arm, among in self._lenders.items()}
-        return [(arm, one.run) for arm, one in found.items() if one and one.evaluator == config["evaluator"]["class"]]
+    def evals(self, borrower: Borrower, evaluator: str, split: str) -> pd.DataFrame:
+        """Rows of evals.parquet that stand for arms of a trial."""
+        tables = []
+        for arm, run in self._lent_to(borrower):
+            rows = self._evals(run)
+            tables.append(_as(arm, run, rows[(rows["evaluator"] == evaluator) & (rows["split"] == split)], borrower))
+        return stacked(pd.DataFrame(), *tables)
 
-    def evals(self, arm: Arm, run: TrialRun, evaluator: str, split: str) -> pd.DataFrame:
-        """Rows of evals.parquet that stand for an arm."""
-        rows = self._evals(run)
-        return self._lent(arm, run, rows[(rows["evaluator"] == evaluator) & (rows["split"] == split)])
+    def samples(self, borrower: Borrower, evaluator: str, split: str, *, text: bool) -> pd.DataFrame:
+        """Sample rows that stand for them, where the lenders were evaluated."""
+        tables = []
+        for arm, run in self._lent_to(borrower):
+            step = _best_step(run)
+            rows = run.samples(evaluator, split, step, text=text)
+            tables += [] if rows is None else [_as(arm, run, rows.assign(step=step), borrower)]
+        return stacked(pd.DataFrame(), *tables)
 
-    def samples(self, arm: Arm, run: TrialRun, evaluator: str, split: str, *, text: bool) -> pd.DataFrame | None:
-        """Sample rows that stand for an arm, if the lender was evaluated there."""
-        step = _best_step(run)
-        rows = run.samples(evaluator, split, step, text=text)
-        return None if rows is None else self._lent(arm, run, rows.assign(step=step))
+    def _lent_to(self, borrower: Borrower) -> Iterator[tuple[Arm, TrialRun]]:
+        """Each arm that is borrowed, and the trial of the same target and benchmark that lends it."""
+        config = borrower.config
+        if "evaluator" not in config or config.get("imported"):
+            return
+        asked = {"target": config["target"], "evaluator": config["evaluator"], "but": borrower.fingerprint}
+        for arm, among in self._lenders.items():
+            found = nearest(among, soft_tokens=config["translator"]["soft_tokens"], **asked)
+            if found is not None and found.evaluator == config["evaluator"]["class"]:
+                yield arm, found.run
 
-    def _lent(self, arm: Arm, run: TrialRun, rows: pd.DataFrame) -> pd.DataFrame:
-        """The rows of the arm that is lent, at the lender's best step, under the name of the one that borrows."""
-        told = {label: parse(label) for label in rows["arm"].unique()}
-        lent = [label for label, one in told.items() if one.arm == arm.borrows and not one.at]
-        mine = rows[rows["arm"].isin(lent) & (rows["step"] == _best_step(run))]
-        return mine.assign(arm=mine["arm"].map({label: in_place(label, arm.name) for label in lent}))
+
+def _as(arm: Arm, run: TrialRun, rows: pd.DataFrame, borrower: Borrower) -> pd.DataFrame:
+    """The rows of the arm that is lent, at the lender's best step, under the name of the one that borrows."""
+    told = {label: parse(label) for label in rows["arm"].unique()}
+    lent = [label for label, one in told.items() if one.arm == arm.borrows and not one.at]
+    lent = [label for label in lent if told[label].hardening in borrower.hardenings]
+    mine = rows[rows["arm"].isin(lent) & (rows["step"] == _best_step(run))]
+    return mine.assign(arm=mine["arm"].map({label: in_place(label, arm.name) for label in lent}))
 
 
 def _best_step(run: TrialRun) -> int:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from raybridge.arms import find
 from raybridge.results import Results, TrialRun
-from raybridge.results.baselines import identity_in, key_of
+from raybridge.results.baselines import digest, identity_in, key_of
 from raybridge.statistics import wilson
 
 READINGS = ("strict", "flexible")
@@ -197,6 +197,24 @@ def trial(
         }
     )
     return run
+
+
+def harden(run: TrialRun, hardening: str, decoding: dict, trained: tuple[str, ...], frozen: tuple[str, ...], **changes) -> None:
+    """What `evaluate` leaves of arms with hardened decoding, on half of the test problems."""
+    step, results = run.result()["best_step"], Results(run.root)
+    samples = run.samples("pocket", "test", step)
+    problems = samples["problem"].drop_duplicates().tolist()
+    half = problems[: len(problems) // 2]
+    rows = samples[samples["arm"].isin(trained) & samples["problem"].isin(half)]
+    rows = rows.assign(arm=rows["arm"] + hardening, **changes)
+    run.write_samples("pocket", "test", step, pd.concat([samples, rows], ignore_index=True))
+    run.add_evals(rows_of(rows, step=step, split="test"))
+    for arm in frozen:
+        plain = results.baseline(baseline_key(arm, run.config, "test", problems))
+        identity = {**identity_in(find(arm), run.config), "decoding": decoding}
+        rows = plain[plain["problem"].isin(half)].assign(arm=arm + hardening, identity=digest(identity))
+        results.write_baseline(key_of(identity, "pocket", "test", half), rows)
+    results.note_evaluation({"trial": run.fingerprint, "decoding": decoding})
 
 
 def baseline_key(arm: str, plain: dict, split: str, problems: list[str]) -> str:
