@@ -5,6 +5,7 @@ It hands out HOUSE, and `evaluators` can be imported wherever raybridge has been
 
 import sys
 from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from pkgutil import extend_path
@@ -17,7 +18,7 @@ if not HOUSE.is_dir():
     HOUSE = Path(__file__).parents[1]
 
 
-class Evaluators(PathFinder):
+class Evaluators(MetaPathFinder):
     """Finds `evaluators` as one package: the folders of that name on sys.path, and behind them the house's.
 
     A user's own folder comes first, as on any path, and hides none of ours, whose names (`evaluators.gsm8k:GSM8K`) stand in
@@ -25,19 +26,21 @@ class Evaluators(PathFinder):
     without. Ray's workers import raybridge before they read a config, so it holds there too.
     """
 
-    @classmethod
-    def find_spec(cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """The package, for this name alone."""
         if fullname != "evaluators":
             return None
-        spec = super().find_spec(fullname, [*sys.path, str(HOUSE)], target)
+        spec = PathFinder.find_spec(fullname, [*sys.path, str(HOUSE)], target)
         assert spec is not None, f"{HOUSE} has no evaluators/"
         spec.submodule_search_locations = list(dict.fromkeys([*extend_path([], fullname), str(HOUSE / fullname)]))
         return spec
 
 
-sys.meta_path.insert(0, Evaluators)
+EVALUATORS = Evaluators()
+sys.meta_path.insert(0, EVALUATORS)
 if early := sys.modules.get("evaluators"):  # imported before raybridge, as by a script whose imports are sorted
-    early.__spec__ = Evaluators.find_spec("evaluators")
+    early.__spec__ = EVALUATORS.find_spec("evaluators")
     assert early.__spec__ is not None
     early.__path__ = early.__spec__.submodule_search_locations or []

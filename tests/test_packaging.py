@@ -130,3 +130,9 @@ def test_a_users_evaluators_and_ours_are_one_package(request, elsewhere, where, 
         (folder / file).write_text(MINE if file == "mine.py" else "")
     at = HOUSE if where == "clone" else request.getfixturevalue("installed")
     assert python("-c", USED.format(first=first, second=second), at=at, cwd=elsewhere) == "42 gsm8k\n"
+
+
+def test_distributions_are_found_once():
+    """A finder that inherits Python's own would list what is installed a second time."""
+    code = "from importlib.metadata import distributions as found; before = len([*found()])\nimport raybridge\n"
+    assert ran(sys.executable, "-c", f"{code}print(len([*found()]) - before)", cwd=HOUSE) == "0\n"
