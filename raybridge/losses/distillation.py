@@ -17,7 +17,7 @@ from torch import Tensor
 
 from raybridge.losses import Loss, Read, check_positive, check_shared
 from raybridge.losses.bridge import Batch, Bridge
-from raybridge.models.lm import FrozenLM, in_chunks
+from raybridge.models.frozen import FrozenLM, in_chunks
 
 CHUNK = 1024  # answer positions whose logits exist at one time, for teacher and student
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from raybridge.data import Split
 from raybridge.evaluation.answering import summarise
 from raybridge.evaluation.evaluations import Evaluations
-from raybridge.models.lm import FrozenLM
+from raybridge.models.frozen import FrozenLM
 from raybridge.results import TrialRun
 from raybridge.stopping import Decision, Score, best, decide, peak
 from raybridge.training import checkpoint

@@ -7,7 +7,7 @@ import time
 import torch
 from torch import Tensor
 
-from raybridge.models.lm import FrozenLM
+from raybridge.models.frozen import FrozenLM
 
 # Dense bf16 peak of one device, in FLOP/s, by the vendor's data sheet.
 PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}

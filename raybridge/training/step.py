@@ -18,7 +18,7 @@ from raybridge.losses import Loss, active, read_together
 from raybridge.losses.bridge import Batch, Bridge
 from raybridge.losses.other_target import check_other_targets
 from raybridge.models import lm
-from raybridge.models.lm import FrozenLM
+from raybridge.models.frozen import FrozenLM
 from raybridge.training.batches import Batches, tokens_of
 from raybridge.translators import TranslatorModule
 from raybridge.trial import Trial

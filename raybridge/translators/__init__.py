@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from raybridge.models.lm import FrozenLM
+from raybridge.models.frozen import FrozenLM
 from raybridge.models.pieces import Piece
 from raybridge.translators.parts import Attention
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raybridge.models.lm import FrozenLM
+from raybridge.models.frozen import FrozenLM
 from raybridge.models.pieces import Piece
 from raybridge.translators import Translator, TranslatorModule
 from raybridge.translators.parts import zero_linear
