@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from raybridge.statistics import against_control, mcnemar_exact
@@ -53,7 +54,7 @@ class Score:
         """The same with another problem's soft tokens."""
         return sum(self.shuffled) / len(self.shuffled)
 
-    @property
+    @cached_property
     def beats_shuffled(self) -> bool:
         """Whether it is better than its control by the exact paired test: an accuracy that is not says nothing."""
         return against_control(self.shuffled, self.correct).verdict == "better"

@@ -19,9 +19,7 @@ from raybridge.arms import parse
 from raybridge.config import fingerprint as fingerprint_of
 from raybridge.errors import unknown
 from raybridge.results import Results, TrialRun
-from raybridge.results.schema import ATTENTION_BINS, CONDITIONING, EVAL_COLUMNS
-
-__all__ = ["ATTENTION_BINS", "CONDITIONING", "Runs"]
+from raybridge.results.schema import CONDITIONING, EVAL_COLUMNS
 
 OF_THE_TRIAL = ["trial", "fingerprint", "label", "group", "seed", "pair", "K"]  # K: soft tokens of its translator
 

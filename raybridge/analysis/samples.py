@@ -10,9 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from raybridge.analysis.measures import readings_of, score_columns, summarised
-
-__all__ = ["counted", "examples_of", "score_columns", "shorten", "table_of"]
+from raybridge.analysis.measures import readings_of, summarised
 
 
 def counted(samples: pd.DataFrame, where: Mapping[str, Any]) -> list[dict[str, Any]]:

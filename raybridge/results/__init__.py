@@ -3,7 +3,8 @@
 Everything is written to a temporary name and renamed: whatever ends a process, a file is the old one or the new one.
 """
 
+from raybridge.results.schema import CONDITIONING, EVAL_COLUMNS, EVAL_KEYS
 from raybridge.results.store import Results
-from raybridge.results.trial_run import CONDITIONING, EVAL_COLUMNS, EVAL_KEYS, TrialRun
+from raybridge.results.trial_run import TrialRun
 
 __all__ = ["CONDITIONING", "EVAL_COLUMNS", "EVAL_KEYS", "Results", "TrialRun"]
