@@ -17,7 +17,7 @@ from raybridge.results.baselines import digest, identity_in, key_of
 from raybridge.results.baselines import parse as parse_key
 from raybridge.results.find import Lender, decodings, lenders, nearest
 
-Kept = tuple[str, str, str, str | None]  # arm, evaluator, split, digest of the identity
+Kept = tuple[str, str, str, str]  # arm, evaluator, split, digest of the identity
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class FrozenArms:
             if isinstance(self._kept.get(key), pd.DataFrame):
                 found[arm.name] = key
             for decoding in self._decodings:
-                alike = self._hardened.get((arm.name, evaluator, split, digest({**identity, "decoding": decoding})), {})
-                found |= alike
+                hardened = digest({**identity, "decoding": decoding})
+                found |= self._hardened.get((arm.name, evaluator, split, hardened), {})
         return found
 
     @cached_property
-    def _decodings(self) -> list[Any]:
+    def _decodings(self) -> list[dict[str, Any]]:
         """Decodings other than plain greedy that evaluations asked for."""
         return decodings(self.results)
 

@@ -96,3 +96,15 @@ def test_what_trains_no_translator_is_no_obstacle(tmp_path, one):
     assert set(runs.trials["trial"]) == {"t", "line"}
     assert set(runs.test["trial"]) == {"t"}
     assert "line" not in set(cautions(runs)["trial"])
+
+
+def test_an_arm_before_another_target_stands_beside_its_own_and_closes_no_gap(tmp_path):
+    run = synthetic.trial(tmp_path, "t", points=2, n=60)
+    synthetic.harden(run, "@other", {}, ("bridged", "shuffled"), ())
+    runs = Runs(Results(tmp_path))
+    rows = standings(runs).set_index("arm")
+    assert rows.index[rows.index.get_loc("bridged") + 1] == "bridged@other"
+    assert pd.isna(rows.loc["bridged@other", "gap"])
+    assert pd.notna(rows.loc["bridged", "gap"])
+    assert "test bridged@other" in outcomes(runs, runs.trials)
+    assert "no control" not in set(cautions(runs)["kind"])
