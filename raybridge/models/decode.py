@@ -20,7 +20,6 @@ from raybridge.models.hardening import PLAIN, Hardening
 from raybridge.models.lm import FrozenLM
 from raybridge.models.pieces import Piece, by_length, join, joined_injections
 from raybridge.models.prefill import prefilled
-from raybridge.models.shape import attends_only
 
 BLOCK = 8  # tokens between two looks of the host
 
@@ -67,7 +66,7 @@ def greedy(
     lm.check_target()
     prompt = join(pieces)
     names = names or [""] * len(prompt.lengths)
-    if attends_only(lm.model.config):
+    if lm.attends_only:
         parts = [list(range(len(names)))]
     else:  # a pad would be a step of a recurrence, and what it keeps of a prompt cannot be read on by every model
         prompt, shared = join([lm.text_piece([shared] * len(names)), prompt]), ()

@@ -35,14 +35,19 @@ def read(name: str, where: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
             "weights",
             where,
             lambda: AutoModelForCausalLM.from_pretrained(
-                place, dtype=dtype, output_loading_info=True, **options, **gguf.unpacked(options)
+                place,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below
+                **options,
+                **gguf.unpacked(options),
             ),
         )
     missing = sorted([*seen["missing_keys"], *(key for key, *_ in seen["mismatched_keys"])])
     if missing:
         others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(
-            f"model {name!r}: {missing[0]}{others} is not in the weights of {where}, and would be random at every load"
+            f"model {name!r}: {missing[0]}{others} is not in the weights of {where} in its shape, and would be random at every load"
         )
     return tokenizer, model
 

@@ -27,7 +27,7 @@ from raybridge.models.head import Head, body_of, in_chunks
 from raybridge.models.injection import injecting
 from raybridge.models.packing import Packing, UnpackableError, can_pack, packed_attention, within_window
 from raybridge.models.pieces import Piece, by_length, join, pad, positions, taken
-from raybridge.models.shape import positions_of
+from raybridge.models.shape import attends_only, positions_of
 
 log = logging.getLogger(__name__)
 CHUNK = 4096  # answer tokens whose logits exist at one time
@@ -260,12 +260,18 @@ class FrozenLM:
         """
         arguments: dict[str, Any] = {}
         if mask_BT is not None:
-            arguments["attention_mask"] = mask_BT
+            if self.attends_only:  # recurrences are read without pads, and some take a mask for one of the new tokens alone
+                arguments["attention_mask"] = mask_BT
             if "position_ids" in self._arguments:
                 arguments["position_ids"] = positions(mask_BT)[:, -embeds_BTD.shape[1] :]
         output = self.body(inputs_embeds=embeds_BTD, use_cache=True, **{self.cache_argument: cache}, **arguments)
         states_BTD: Tensor = output.last_hidden_state
         return states_BTD
+
+    @cached_property
+    def attends_only(self) -> bool:
+        """Whether every layer is attention; where one carries a state from token to token, a pad would be a step of it."""
+        return attends_only(self.model.config)
 
     @property
     def cache_argument(self) -> str:

@@ -21,7 +21,11 @@ from transformers.utils import ModelOutput
 
 def body_of(model: Any) -> Any:
     """The part of a causal LM that makes its hidden states."""
-    return next(body for body in (model.base_model, model.get_decoder(), model.model) if body is not model)
+    bodies = (model.base_model, model.get_decoder(), getattr(model, "model", model))
+    found = next((body for body in bodies if body is not model), None)
+    if found is None:
+        raise ValueError(f"{type(model).__name__} has no part that makes hidden states apart from its head")
+    return found
 
 
 @dataclass

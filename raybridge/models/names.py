@@ -9,7 +9,7 @@ from transformers import AutoConfig
 
 import raybridge
 from raybridge.errors import unknown
-from raybridge.models import byte_lm, gguf
+from raybridge.models import byte_lm, files, gguf
 
 POCKET = Path(raybridge.__file__).parent / "pocket"
 POCKET_MODELS = ("pocket:source", "pocket:target")
@@ -22,7 +22,7 @@ def place(name: str) -> str:
             raise unknown("pocket model", name, POCKET_MODELS)
         return str(POCKET / name.removeprefix("pocket:"))
     mapped = dict(_mapped_models()).get(name, name)
-    looks_local = mapped != name or mapped.endswith(".gguf") or mapped.startswith((".", "/", "~"))
+    looks_local = mapped != name or gguf.is_named(mapped) or mapped.startswith((".", "/", "~"))
     path = Path(mapped).expanduser()
     if path.exists():
         return str(path)
@@ -50,7 +50,9 @@ def check(name: str) -> None:
     if name == byte_lm.NAME:
         return
     where = place(name)
-    if not where.endswith(".gguf"):
+    if gguf.is_named(where):
+        gguf.check_is_one(name, where)
+    else:
         try:
             AutoConfig.from_pretrained(where)
         except (OSError, ValueError) as error:
@@ -59,6 +61,7 @@ def check(name: str) -> None:
                 "(valid: a hub id that is reachable or cached, a directory, a .gguf file, pocket:source, pocket:target; "
                 "RAYBRIDGE_MODELS=id=directory maps a hub id to a directory)"
             ) from error
+        files.check_complete(name, where)
 
 
 def width_of(name: str) -> int:

@@ -7,16 +7,28 @@ tied and not, logits scaled and bounded, rotary embeddings of a part of a head.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from tokenizers import Tokenizer, processors
+from tokenizers.models import BPE
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+)
 
-from raybridge.models import byte_lm
 from raybridge.models.lm import FrozenLM
 
+TOKENS = 258
 VOCABULARY = 264  # six rows more than the tokenizer has tokens
+BOS, EOS = "<s>", "</s>"
+FIRST = 0x4E00  # the character of token 0
 WINDOW = 8
 PLAIN = dict(
     vocab_size=VOCABULARY,
@@ -34,7 +46,14 @@ UNEVEN = GROUPED | dict(head_dim=12)
 GPT = dict(vocab_size=VOCABULARY, n_embd=32, n_layer=3, n_head=4, n_positions=128, bos_token_id=0, eos_token_id=1)
 WINDOWED = ["sliding_attention", "full_attention", "sliding_attention"]
 EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24)
-LATENT = dict(kv_lora_rank=16, q_lora_rank=12, qk_rope_head_dim=4, qk_nope_head_dim=8, v_head_dim=12)
+LATENT = dict(kv_lora_rank=16, q_lora_rank=12, qk_rope_head_dim=4, qk_nope_head_dim=8, v_head_dim=10)
+LINEAR = dict(
+    layer_types=["linear_attention", "full_attention", "linear_attention"],
+    linear_num_value_heads=4,
+    linear_num_key_heads=2,
+    linear_key_head_dim=8,
+    linear_value_head_dim=8,
+)
 ROUTED = dict(n_routed_experts=4, n_shared_experts=1, num_experts_per_tok=2, n_group=2, topk_group=1, moe_intermediate_size=24)
 
 # name of the model here -> (its type in transformers, what its config is told)
@@ -154,19 +173,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         UNEVEN | dict(num_local_experts=4, num_experts_per_tok=2, sliding_window=WINDOW, layer_types=WINDOWED),
     ),
     "lfm2": ("lfm2", GROUPED | dict(layer_types=["conv", "full_attention", "conv"], block_multiple_of=8, block_ff_dim=40)),
-    "qwen3_next": (
-        "qwen3_next",
-        UNEVEN
-        | EXPERTS
-        | dict(
-            layer_types=["linear_attention", "full_attention", "linear_attention"],
-            linear_num_value_heads=4,
-            linear_num_key_heads=2,
-            linear_key_head_dim=8,
-            linear_value_head_dim=8,
-            shared_expert_intermediate_size=24,
-        ),
-    ),
+    "qwen3_next": ("qwen3_next", UNEVEN | EXPERTS | LINEAR | dict(shared_expert_intermediate_size=24)),
     "falcon_h1": (
         "falcon_h1",
         GROUPED
@@ -252,21 +259,106 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "nanochat": ("nanochat", GROUPED),
     "vaultgemma": ("vaultgemma", UNEVEN | dict(sliding_window=WINDOW, layer_types=WINDOWED, query_pre_attn_scalar=20)),
-    "dbrx": (
-        "dbrx",
-        dict(
-            vocab_size=VOCABULARY,
-            d_model=32,
-            n_heads=4,
-            n_layers=3,
-            max_seq_len=128,
-            attn_config=dict(kv_n_heads=2, clip_qkv=8.0),
-            ffn_config=dict(ffn_hidden_size=24, moe_num_experts=4, moe_top_k=2, hidden_size=32),
+    "openai-gpt": ("openai-gpt", GPT),
+    "bert": ("bert", PLAIN),
+    "bert, decoder": ("bert", PLAIN | dict(is_decoder=True)),
+    "qwen3_5": ("qwen3_5_text", UNEVEN | LINEAR),
+    "qwen3_5_moe": ("qwen3_5_moe_text", UNEVEN | EXPERTS | LINEAR | dict(shared_expert_intermediate_size=24)),
+    "lfm2_moe": (
+        "lfm2_moe",
+        GROUPED
+        | dict(
+            layer_types=["conv", "full_attention", "conv"],
+            num_experts=4,
+            num_experts_per_tok=2,
+            moe_intermediate_size=24,
+            num_dense_layers=1,
         ),
     ),
-    "openai-gpt": ("openai-gpt", GPT),
+    "zamba2": (
+        "zamba2",
+        GROUPED
+        | dict(
+            layers_block_type=["mamba", "hybrid", "mamba"],
+            hybrid_layer_ids=[1],
+            mamba_d_state=8,
+            mamba_headdim=8,
+            n_mamba_heads=8,
+            mamba_ngroups=1,
+            chunk_size=8,
+            num_mem_blocks=1,
+        ),
+    ),
+    "nemotron_h": (
+        "nemotron_h",
+        GROUPED
+        | dict(
+            layers_block_type=["mamba", "attention", "mlp"],
+            mamba_num_heads=4,
+            mamba_head_dim=8,
+            ssm_state_size=8,
+            n_groups=1,
+            chunk_size=8,
+        ),
+    ),
+    "olmo_hybrid": ("olmo_hybrid", GROUPED | LINEAR),
+    "minimax_m2": ("minimax_m2", UNEVEN | dict(num_local_experts=4, num_experts_per_tok=2)),
+    "ernie4_5_moe": ("ernie4_5_moe", UNEVEN | dict(moe_num_experts=4, moe_k=2, moe_intermediate_size=24)),
+    "exaone_moe": ("exaone_moe", UNEVEN | EXPERTS | dict(sliding_window=WINDOW, layer_types=WINDOWED)),
+    "deepseek_v32": (
+        "deepseek_v32",
+        GROUPED
+        | LATENT
+        | ROUTED
+        | dict(first_k_dense_replace=1, num_key_value_heads=4, index_n_heads=2, index_head_dim=8, index_topk=64),
+    ),
     "ctrl": ("ctrl", dict(vocab_size=VOCABULARY, n_embd=32, n_layer=3, n_head=4, n_positions=128, dff=40)),
 }
+
+
+# What is not supported, and what the sentence says that tells so. All others are sources and targets.
+SOURCE_ALONE = {
+    "gemma4, per-layer inputs": "it takes no embeddings but those of its tokens",
+    "minimax": "it does not decode from a cache as without one",
+    "rwkv": "it does not decode from a cache as without one",
+    "openai-gpt": "it does not decode from a cache as without one",
+}
+REFUSED = {
+    "gemma3n": "a state of shape (4, 1, 16, 32)",
+    "opt, narrow embeddings": "a state of shape (1, 16, 32) where 3 layers give 4 states of shape (1, 16, 20)",
+    "bert": "its states depend on the tokens that follow",
+}
+TARGETS = [name for name in CONFIGS if name not in SOURCE_ALONE.keys() | REFUSED.keys()]
+
+
+class Characters(PreTrainedTokenizerFast):
+    """A token a character, special ones included, so that a completion's text tells its tokens."""
+
+    def decode(self, ids: Sequence[int], **_: object) -> str:
+        """A character a token."""
+        return "".join(chr(FIRST + number) for number in ids)
+
+
+def tokenizer() -> Characters:
+    """As many tokens as a tiny model has embeddings, but six."""
+    return Characters(tokenizer_object=_characters(), bos_token=BOS, eos_token=EOS)
+
+
+def plain_tokenizer() -> PreTrainedTokenizerFast:
+    """The same tokens as a tokenizer that can be saved and loaded."""
+    return PreTrainedTokenizerFast(tokenizer_object=_characters(), bos_token=BOS, eos_token=EOS)
+
+
+def _characters() -> Tokenizer:
+    names = [BOS, EOS, *(chr(FIRST + number) for number in range(2, TOKENS))]
+    tok = Tokenizer(BPE(vocab={name: number for number, name in enumerate(names)}, merges=[]))
+    tok.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])
+    return tok
+
+
+def tokens(text: str) -> list[int]:
+    """The tokens of a text that such a tokenizer has written."""
+    return [ord(character) - FIRST for character in text]
 
 
 def config(name: str) -> PreTrainedConfig:
@@ -295,5 +387,14 @@ def made(config: PreTrainedConfig, seed: int = 0) -> Any:
 
 @cache
 def tiny(name: str) -> FrozenLM:
-    """A tiny model of an architecture, with the byte tokenizer. Made once a process."""
-    return FrozenLM(name, made(config(name)), byte_lm.tokenizer())
+    """A tiny model of an architecture, as it is before it is seen what it does. Made once a process."""
+    return FrozenLM(name, made(config(name)), tokenizer())
+
+
+def spoken(folder: str, *, seed: int = 0) -> FrozenLM:
+    """A tiny model with the tokenizer of a real one, out of a directory: 16 wide, an embedding for every token."""
+    real = AutoTokenizer.from_pretrained(folder)
+    rows = max(real.get_vocab().values()) + 1
+    told = dict(vocab_size=rows, hidden_size=16, num_hidden_layers=1, max_position_embeddings=8192)
+    ends = dict(bos_token_id=real.bos_token_id, eos_token_id=real.eos_token_id)
+    return FrozenLM(folder, made(LlamaConfig(**PLAIN | told | ends), seed), real)

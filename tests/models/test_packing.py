@@ -1,6 +1,7 @@
 """Packed rows: the same states, losses and gradients as padded batches."""
 
 import pytest
+import tiny_lms
 import torch
 import torch.nn.functional as F
 from hypothesis import given
@@ -12,6 +13,7 @@ from raybridge.models.lm import FrozenLM
 from raybridge.models.packing import Packing, within_window
 from raybridge.models.pieces import Piece
 from raybridge.models.prompts import frame
+from raybridge.models.shape import attends_only
 from raybridge.scales import POCKET
 
 TEXTS = ["Mia has 3 pens.", "Tom buys 12 red cups and 4 blue cups and loses 5.", "How many?"]
@@ -106,6 +108,21 @@ def test_the_trap_a_kernel_that_attends_elsewhere_is_found_out(target, monkeypat
     assert "packed passes give other states than padded ones" in caplog.text
     monkeypatch.setattr(packing, "attend", sequence_by_sequence)
     assert FrozenLM(target.name, target.model, target.tokenizer).packs
+
+
+@pytest.mark.parametrize(("name", "packable"), [("llama", True), ("gemma2", False), ("gpt_oss", False), ("deepseek_v3", False)])
+def test_attention_that_packed_rows_do_not_have_is_padded(monkeypatch, name, packable):
+    """Bounded scores, sinks, and values of another size than keys."""
+    monkeypatch.setattr(frozen, "can_pack", lambda model: True)
+    monkeypatch.setattr(packing, "attend", sequence_by_sequence)
+    monkeypatch.setattr(frozen, "within_window", lambda model, rows: True)
+    tiny = tiny_lms.tiny(name)
+    assert FrozenLM(name, tiny.model, tiny.tokenizer).packs == packable
+
+
+@pytest.mark.parametrize(("name", "attends"), [("llama", True), ("gemma4", True), ("lfm2", False), ("falcon_h1", False)])
+def test_a_recurrence_is_no_attention(name, attends):
+    assert attends_only(tiny_lms.config(name)) == attends
 
 
 def test_a_sequence_longer_than_a_sliding_window_is_padded(target, monkeypatch):
