@@ -36,7 +36,7 @@ from raybridge.losses.contrastive import PromptContrast
 from raybridge.losses.flow import Flow
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
 from raybridge.models.decode import greedy
-from raybridge.models.prompts import REPEAT_CUE, frame
+from raybridge.models.prompts import REPEAT_CUE, Behind
 from raybridge.scales import SCALES
 from raybridge.training.batches import Batches
 from raybridge.training.fitting import fit
@@ -123,11 +123,12 @@ class WithTexts(Batches):
         count = len(problems.answers)
         new = round(self.share * count)
         texts = draw.sample(self.texts, count - new) + [self.mixed(draw) for _ in range(new)]
-        questions, as_target, repeats = zip(*self.rows(texts), strict=True)
+        questions, as_target, behind, repeats = zip(*self.rows(texts), strict=True)
         return replace(
             problems,
             source_questions=[*problems.source_questions, *questions],
             target_questions=[*problems.target_questions, *as_target],
+            target_texts=[*problems.target_texts, *behind],
             answers=[*problems.answers, *([] for _ in texts)],
             answer_pieces=[*problems.answer_pieces, *([] for _ in texts)],
             repeats=[*problems.repeats, *repeats],
@@ -138,9 +139,10 @@ class WithTexts(Batches):
         sentences = [draw.choice(SENTENCE.split(draw.choice(self.problems).question)) for _ in range(draw.randint(2, 4))]
         return renumbered(" ".join(sentences), draw)
 
-    def rows(self, texts: Sequence[str]) -> list[tuple[list[int], list[int], list[int]]]:
-        """Texts as questions for the source, for the target, and as what the target repeats."""
-        return list(zip(self.source.questions(texts), self.target.questions(texts), self.repeat.answers(texts), strict=True))
+    def rows(self, texts: Sequence[str]) -> list[tuple[list[int], list[int], Behind, list[int]]]:
+        """Texts as questions for the source, for the target, in the target's prompt, and as what the target repeats."""
+        as_target = self.target.questions(texts), self.target.behind(texts), self.repeat.answers(texts)
+        return list(zip(self.source.questions(texts), *as_target, strict=True))
 
 
 def train(trial: Trial, models: Models, seconds: float, *, share: float) -> Trainer:
@@ -171,9 +173,11 @@ def train(trial: Trial, models: Models, seconds: float, *, share: float) -> Trai
     return trainer
 
 
-def prompt_by(arm: arms.Arm, request: Request, models: Models, weights: dict[str, torch.Tensor]) -> Prompt:
-    """A batch as an arm puts it to its model, without exemplars."""
-    return prompt_of(request, models, arm, models.written(request, weights), shots=False, weights=weights)
+def prompt_by(
+    arm: arms.Arm, request: Request, models: Models, weights: dict[str, torch.Tensor], cue: str | None = None
+) -> Prompt:
+    """A batch as an arm puts it to its model, without exemplars; `cue` replaces the benchmark's own."""
+    return prompt_of(request, models, arm, models.written(request, weights), shots=False, cue=cue, weights=weights)
 
 
 @torch.no_grad()
@@ -182,12 +186,11 @@ def nll_of(arm: arms.Arm, requests: Sequence[Request], models: Models, weights: 
     sums = [0.0, 0.0]
     counts = [0, 0]
     for request in requests:
-        prompt = prompt_by(arm, request, models, weights)
-        repeat = frame(prompt.lm, request.setting.evaluator, after=REPEAT_CUE)
-        answers = [prompt.around.answer(problem.rationale) for problem in request.problems]
-        questions = [repeat.answer(problem.question) for problem in request.problems]
-        for number, (around, rows) in enumerate([(prompt.around, answers), (repeat, questions)]):
-            sums[number] += sum(continuation_nll(prompt, around, rows)[0])
+        texts = [problem.rationale for problem in request.problems], [problem.question for problem in request.problems]
+        for number, cue in enumerate((None, REPEAT_CUE)):
+            prompt = prompt_by(arm, request, models, weights, cue)
+            rows = prompt.around.answers(texts[number])
+            sums[number] += sum(continuation_nll(prompt, rows)[0])
             counts[number] += sum(map(len, rows))
     return sums[0] / counts[0], sums[1] / counts[1]
 
@@ -198,9 +201,8 @@ def numbers_found(arm: arms.Arm, request: Request, models: Models, weights: dict
 
     A translator that recites 1 to 30 finds many: only the difference to `shuffled` counts.
     """
-    prompt = prompt_by(arm, request, models, weights)
-    repeat = frame(prompt.lm, request.setting.evaluator, after=REPEAT_CUE)
-    completions = greedy(prompt.lm, prompt.pieces(repeat.after), max_new_tokens=128, shared=prompt.shared)
+    prompt = prompt_by(arm, request, models, weights, REPEAT_CUE)
+    completions = greedy(prompt.lm, prompt.pieces, max_new_tokens=128, shared=prompt.shared)
     found = there = 0
     for problem, completion in zip(request.problems, completions, strict=True):
         wanted, written = (Counter(NUMBER.findall(text)) for text in (problem.question, completion.text))

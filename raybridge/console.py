@@ -6,7 +6,7 @@ import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 from rich.console import Console
@@ -15,6 +15,9 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
+
+from raybridge.errors import unknown
 
 USAGE, FAILURE = 2, 1
 EVERY = 60.0  # seconds between two lines on an arm that is not done, in a log file
@@ -41,6 +44,37 @@ def sentence(error: Exception) -> str:
         what = full if error.errno == errno.ENOSPC else error.strerror or type(error).__name__
         return f"{what}: {error.filename}" if error.filename else what
     return str(error)
+
+
+class OneUnnamed(TyperGroup):
+    """Commands, of which one may be left unnamed: it takes one word, so a word behind that tells a mistyped command."""
+
+    unnamed: ClassVar[str]
+    console: ClassVar[Console]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Name the command where the first word is none."""
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            with guarded(self.console, debug=False):
+                if len(_bare(args, self.commands[self.unnamed].params)) > 1 and not args[0].startswith("-"):
+                    raise unknown("command", args[0], [*self.commands, f"one {self.unnamed} alone"])
+            args = [self.unnamed, *args]
+        return super().parse_args(ctx, args)
+
+
+def _bare(args: Sequence[str], params: Sequence[Any]) -> list[str]:
+    """The words that belong to no option, up to an option that is none of these."""
+    flags = {name: getattr(one, "is_flag", True) for one in params for name in (*one.opts, *one.secondary_opts)}
+    words, rest = [], iter(args)
+    for word in rest:
+        name, given, _ = word.partition("=")
+        if not word.startswith("-"):
+            words.append(word)
+        elif name not in flags:
+            break
+        elif not given and not flags[name]:
+            next(rest, None)
+    return words
 
 
 def print_table(console: Console, table: Table) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,12 +16,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
 
 from raybridge.analysis import samples
 from raybridge.analysis.compare import Asked, band_of, compare_readings, default_arm, findings, sentence
-from raybridge.console import guarded, print_table, progress_of
-from raybridge.errors import unknown
+from raybridge.console import OneUnnamed, guarded, print_table, progress_of
 from raybridge.results import Results
 from raybridge.results.find import find_trial
 from raybridge.statistics import minimum_detectable_effect
@@ -30,32 +28,11 @@ console = Console(width=None if sys.stdout.isatty() else 160)  # a log file has 
 # torch, transformers and the benchmarks take seconds to import: the commands that need them import them.
 
 
-class Commands(TyperGroup):
+class Commands(OneUnnamed):
     """Commands, of which `trial` may be left unnamed."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Name the command where the first word is none; a trial stands alone, so a word behind it tells a mistyped command."""
-        if args and args[0] not in self.commands and args[0] != "--help":
-            with guarded(console, debug=False):
-                if len(_bare(args, self.commands["trial"].params)) > 1 and not args[0].startswith("-"):
-                    raise unknown("command", args[0], [*self.commands, "one trial alone"])
-            args = ["trial", *args]
-        return super().parse_args(ctx, args)
-
-
-def _bare(args: Sequence[str], params: Sequence[Any]) -> list[str]:
-    """The words that belong to no option, up to an option that is none of these."""
-    flags = {name: getattr(one, "is_flag", True) for one in params for name in (*one.opts, *one.secondary_opts)}
-    words, rest = [], iter(args)
-    for word in rest:
-        name, given, _ = word.partition("=")
-        if not word.startswith("-"):
-            words.append(word)
-        elif name not in flags:
-            break
-        elif not given and not flags[name]:
-            next(rest, None)
-    return words
+    unnamed = "trial"
+    console = console
 
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, cls=Commands)

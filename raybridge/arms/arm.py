@@ -59,7 +59,8 @@ class Arm:
     of_k: its rows depend on the number of soft tokens. reads_text: it reads text alone, with the exemplars; no soft tokens.
     cut_to_k: its text is cut to as many tokens as there are soft tokens. of_batch: its rows depend on the batch's other
     problems. passes_on: arms whose answers it is handed. chooses: its answer is one of those, by `choose`. wire: the format its
-    soft tokens travel in. packed: they really do. borrows: the arm of another trial, one of the translator `of_translator`, whose rows stand for it.
+    soft tokens travel in. packed: they really do. borrows: the arm of another trial, one of the translator `of_translator`,
+    whose rows stand for it.
     control: it should fail. against: the arm that it must beat. look: of matplotlib. order: its place in tables and figures.
     """
 

@@ -23,7 +23,7 @@ from raybridge.evaluation.scoring import continuation_nll, readings
 from raybridge.evaluation.setting import Request
 from raybridge.models.decode import Completion, greedy, stack
 from raybridge.models.kv_cache import kv_bytes
-from raybridge.models.prompts import REPEAT_CUE, frame, prompt_hash, template_hash
+from raybridge.models.prompts import REPEAT_CUE, prompt_hash, template_hash
 from raybridge.translators.soft_tokens import SoftTokens
 from raybridge.translators.wire import FORMATS
 
@@ -52,7 +52,7 @@ def complete(request: Request, prompts: Sequence[Prompt]) -> tuple[list[list[Com
     first, setting = prompts[0], request.setting
     completions = greedy(
         first.lm,
-        [stack([one.pieces(one.around.after) for one in prompts])],
+        [stack([one.pieces for one in prompts])],
         max_new_tokens=setting.evaluator.max_new_tokens,
         stop=setting.evaluator.stop,
         shared=first.shared,
@@ -91,11 +91,11 @@ def _rows(
     """One arm's sample rows. NLL is measured without exemplars."""
     setting = request.setting
     bare = prompt_of(request, models, arm, written, shots=False, weights=weights)
-    answers = [bare.around.answer(problem.rationale) for problem in request.problems]
-    nll, first_correct = continuation_nll(bare, bare.around, answers)
-    repeat = frame(bare.lm, setting.evaluator, after=REPEAT_CUE).anchored(setting.hardening.anchor)
-    questions = [repeat.answer(problem.question) for problem in request.problems]
-    reconstruction_nll, _ = continuation_nll(bare, repeat, questions)
+    answers = bare.around.answers([problem.rationale for problem in request.problems])
+    nll, first_correct = continuation_nll(bare, answers)
+    repeat = prompt_of(request, models, arm, written, shots=False, cue=REPEAT_CUE, weights=weights)
+    questions = repeat.around.answers([problem.question for problem in request.problems])
+    reconstruction_nll, _ = continuation_nll(repeat, questions)
     template = template_hash(prompt.around)
     return [
         {
@@ -172,8 +172,8 @@ def _likelihoods(request: Request, prompt: Prompt) -> dict[str, list[float]]:
     """By arm, the mean log-likelihood a token of each answer that the request hands on, to a prompt's model."""
     found = {}
     for handed, texts in request.answers.items():
-        rows = [prompt.around.answer(text.strip()) for text in texts]
-        nll, _ = continuation_nll(prompt, prompt.around, rows)
+        rows = prompt.around.answers([text.strip() for text in texts])
+        nll, _ = continuation_nll(prompt, rows)
         found[handed] = [-total / len(row) for total, row in zip(nll, rows, strict=True)]
     return found
 

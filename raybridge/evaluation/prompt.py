@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -24,21 +24,17 @@ from raybridge.translators.soft_tokens import SoftTokens
 class Prompt:
     """The prompts of a batch: the tokens that all rows share, and the pieces that differ.
 
-    place: what stands in the question's place. texts: what stands there as text. rows: token ids of each row's whole text,
-    for hashes and lengths. soft: what of the translator's stands there; None for nothing.
+    texts: what stands in the question's place as text. rows: token ids of each row's whole text, for hashes and lengths. soft:
+    what of the translator's stands there; None for nothing.
     """
 
     lm: FrozenLM
     shared: tuple[int, ...]
-    place: tuple[Piece, ...]
+    pieces: tuple[Piece, ...]
     around: Frame
     texts: tuple[str, ...]
     rows: list[list[int]]
     soft: SoftTokens | None
-
-    def pieces(self, after: Sequence[int]) -> list[Piece]:
-        """All that follows the shared tokens."""
-        return [*self.place, self.lm.text_piece([after] * len(self.rows))]
 
     @property
     def soft_tokens(self) -> int:
@@ -47,8 +43,7 @@ class Prompt:
 
     def bytes(self, row: int) -> int:
         """UTF-8 bytes of a row's prompt, soft tokens not counted."""
-        between = f" {self.texts[row]}" if self.texts[row] else ""
-        return len(f"{self.around.before_text}{between}{self.around.after_text}".encode())
+        return len(self.around.whole(self.texts[row]).encode())
 
 
 def prompt_of(
@@ -58,59 +53,65 @@ def prompt_of(
     written: SoftTokens | None,
     *,
     shots: bool,
+    cue: str | None = None,
     weights: Mapping[str, Tensor] | None = None,
 ) -> Prompt:
     """One arm's prompts. Exemplars are text: only arms that read text get them, and never when NLL is measured.
 
-    written: the translator's soft tokens; None where the arms of the request need none. weights: the translator's.
+    Text is tokenized whole. written: the translator's soft tokens; None where the arms of the request need none. cue: another
+    than the benchmark's own. weights: the translator's.
     """
     setting = request.setting
     lm = models.load(setting.source if arm.answered_by == "source" else setting.target)
     exemplars = exemplars_of(setting.evaluator) if shots and arm.reads_text else ()
-    around = frame(lm, setting.evaluator, exemplars=exemplars).anchored(setting.hardening.anchor)
+    around = frame(lm, setting.evaluator, exemplars=exemplars, after=cue).anchored(setting.hardening.anchor)
     given = Texts(questions=[problem.question for problem in request.problems], answers=request.answers)
-    texts = list(arm.texts(given))
-    rows = [around.question(text) if text else [] for text in texts]
+    texts = [text.strip() for text in arm.texts(given)]
     if arm.cut_to_k:
-        rows = [row[: setting.soft_tokens] for row in rows]
-        texts = [lm.text(row).strip() for row in rows]
+        texts = [lm.text(row[: setting.soft_tokens]).strip() for row in around.questions(texts)]
     blank = SoftTokens(target=lm, names=tuple(setting.ids), size=setting.soft_tokens)
     soft = None if arm.reads_text else arm.soft(blank if written is None else written, seed=setting.seed)
-    return Prompt(
-        lm=lm,
-        shared=around.before,
-        place=tuple(_place(request, models, lm, soft, rows, weights)),
-        around=around,
-        texts=tuple(texts),
-        rows=[[*around.before, *row, *around.after] for row in rows],
-        soft=soft,
-    )
+    if soft is None:
+        rows = around.prompts(texts)
+        shared = common_beginning(rows)
+        pieces = [lm.text_piece([row[len(shared) :] for row in rows])]
+    else:
+        shared, behind = around.before, around.behind(texts)
+        rows = [[*shared, *row.question, *row.after] for row in behind]
+        text = lm.text_piece([row.question for row in behind]) if any(texts) else None
+        place = _place(request, models, lm, soft, text, weights)
+        pieces = [*place, lm.text_piece([row.after for row in behind])]
+    return Prompt(lm=lm, shared=shared, pieces=tuple(pieces), around=around, texts=tuple(texts), rows=rows, soft=soft)
 
 
 def _place(
     request: Request,
     models: Models,
     lm: FrozenLM,
-    soft: SoftTokens | None,
-    rows: list[list[int]],
+    soft: SoftTokens,
+    text: Piece | None,
     weights: Mapping[str, Tensor] | None,
-) -> Iterator[Piece]:
+) -> list[Piece]:
     """What stands in the question's place: soft tokens and text as the translator places them, as trained."""
-    text = lm.text_piece(rows) if any(rows) else None
-    if soft is None:
-        yield from [text] if text is not None else []
-        return
     if text is not None and weights is not None:
         with torch.no_grad():
-            pieces = models.module(request.setting, weights).place(lm, text, soft.values_BKD)
+            pieces = models.module(request.setting, weights).place(lm, text, soft.values)
     else:
         pieces = [soft.piece(), *([text] if text is not None else [])]
     apart = text is None or len(pieces) > 1  # a translator that adds onto the text leaves no place between them
     if request.setting.hardening.bos and apart:
         if lm.tokenizer.bos_token_id is None:
             raise ValueError(f"model {lm.name!r} has no BOS to put behind the soft tokens")
-        pieces.insert(1, lm.text_piece([[lm.tokenizer.bos_token_id]] * len(rows)))
-    yield from pieces
+        pieces.insert(1, lm.text_piece([[lm.tokenizer.bos_token_id]] * len(soft)))
+    return pieces
+
+
+def common_beginning(rows: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The tokens that all rows begin with, the last one of the shortest left out: every row keeps one of its own."""
+    shortest = min(len(row) for row in rows) - 1
+    first = rows[0]
+    count = next((i for i in range(shortest) if any(row[i] != first[i] for row in rows)), shortest)
+    return tuple(first[:count])
 
 
 @cache

@@ -10,7 +10,6 @@ import torch
 from raybridge.data import Evaluator, Problem
 from raybridge.evaluation.prompt import Prompt
 from raybridge.models.decode import greedy
-from raybridge.models.prompts import Frame
 
 SLACK = {torch.float32: 0.01, torch.bfloat16: 0.5, torch.float16: 0.1}  # logits by which two ways to compute one may differ
 
@@ -24,11 +23,11 @@ def readings(evaluator: Evaluator, problem: Problem, completion: str) -> dict[st
 
 
 @torch.no_grad()
-def continuation_nll(prompt: Prompt, around: Frame, rows: Sequence[Sequence[int]]) -> tuple[list[float], list[bool]]:
-    """Summed NLL of each row's continuation behind a frame, and whether its first token is the likeliest."""
+def continuation_nll(prompt: Prompt, rows: Sequence[Sequence[int]]) -> tuple[list[float], list[bool]]:
+    """Summed NLL of each row's continuation behind its prompt, and whether its first token is the likeliest."""
     before = prompt.lm.text_piece([prompt.shared] * len(rows))
-    hidden_BAD, ids_BA, mask_BA = prompt.lm.continuation_states([before, *prompt.pieces(around.after)], rows)
-    likeliest_B = prompt.lm.model.get_output_embeddings()(hidden_BAD[:, 0]).argmax(dim=-1)
+    hidden_BAD, ids_BA, mask_BA = prompt.lm.continuation_states([before, *prompt.pieces], rows)
+    likeliest_B = prompt.lm.logits(hidden_BAD[:, 0]).argmax(dim=-1)
     nll_BA = prompt.lm.states_nll(hidden_BAD, ids_BA, mask_BA)
     return nll_BA.sum(1).tolist(), (likeliest_B == ids_BA[:, 0]).tolist()
 
@@ -36,11 +35,11 @@ def continuation_nll(prompt: Prompt, around: Frame, rows: Sequence[Sequence[int]
 @torch.no_grad()
 def check_alignment(prompt: Prompt) -> None:
     """Assert that the first token of an answer is predicted from the same place in training and in decoding."""
-    lm, pieces = prompt.lm, prompt.pieces(prompt.around.after)
+    lm, pieces = prompt.lm, prompt.pieces
     decoded = [one.first for one in greedy(lm, pieces, max_new_tokens=1, shared=prompt.shared)]
     before = lm.text_piece([prompt.shared] * len(decoded))
     hidden_BAD, ids_BA, _ = lm.continuation_states([before, *pieces], [[token] for token in decoded])
-    logits_BV = lm.model.get_output_embeddings()(hidden_BAD[:, 0]).float()
+    logits_BV = lm.logits(hidden_BAD[:, 0])
     behind_B = logits_BV.max(dim=-1).values - logits_BV.gather(1, ids_BA[:, :1])[:, 0]
     assert behind_B.max().item() <= SLACK[lm.model.dtype], (
         "training and decoding do not read the first answer token from the same position: the token that decoding chose is "

@@ -13,8 +13,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from raybridge.models.lm import FrozenLM
+from raybridge.models.frozen import FrozenLM
 from raybridge.models.pieces import Piece
+from raybridge.models.prompts import Behind
 from raybridge.translators import TranslatorModule
 from raybridge.world import World
 
@@ -27,6 +28,7 @@ class Batch:
 
     source_questions: Sequence[Sequence[int]]
     target_questions: Sequence[Sequence[int]]
+    target_texts: Sequence[Behind]  # the questions as text in the target's prompt, and what follows each
     answers: Sequence[Sequence[int]]
     answer_pieces: Sequence[Sequence[str]]  # the answers' tokens as the tokenizer writes them
     repeats: Sequence[Sequence[int]]  # the question as an answer to the repeat cue, with its end token
@@ -38,6 +40,7 @@ class Batch:
         return Batch(
             source_questions=[self.source_questions[row] for row in rows],
             target_questions=[self.target_questions[row] for row in rows],
+            target_texts=[self.target_texts[row] for row in rows],
             answers=[self.answers[row] for row in rows],
             answer_pieces=[self.answer_pieces[row] for row in rows],
             repeats=[self.repeats[row] for row in rows],
@@ -94,6 +97,11 @@ class Bridge:
         B = len(self.soft_BKD)
         return [self.target.text_piece([self.before] * B), *place, self.target.text_piece([after] * B)]
 
+    def text_prompt(self, *place: Piece) -> list[Piece]:
+        """The target's prompt with these pieces in the question's place, which end as the question does as text."""
+        before = self.target.text_piece([self.before] * len(self.soft_BKD))
+        return [before, *place, self.target.text_piece([text.after for text in self.batch.target_texts])]
+
     def read(self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]]) -> Continuation:
         """The target reads rows of tokens after the pieces."""
         hidden_BAD, ids_BA, mask_BA = self.target.continuation_states(pieces, rows)
@@ -123,7 +131,7 @@ class Bridge:
     @cached_property
     def question(self) -> Piece:
         """The question as text, as a piece of the target's prompt."""
-        return self.target.text_piece(self.batch.target_questions)
+        return self.target.text_piece([text.question for text in self.batch.target_texts])
 
     @cached_property
     def student(self) -> Continuation:
@@ -155,7 +163,7 @@ class Bridge:
     def teacher(self) -> Continuation:
         """The answers (first SHARED_TOKENS of each) after the question as text. No gradient."""
         with torch.no_grad():
-            return self.read(self.prompt(self.question, after=self.after), cut(self.batch.answers, SHARED_TOKENS))
+            return self.read(self.text_prompt(self.question), cut(self.batch.answers, SHARED_TOKENS))
 
 
 def cut(rows: Sequence[Sequence[int]], length: int) -> list[Sequence[int]]:

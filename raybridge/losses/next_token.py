@@ -161,8 +161,9 @@ class FadingText(Loss):
         """Summed NLL."""
         if bridge.step >= self.steps:
             return answer_nll(bridge, SHARED_TOKENS).sum()
-        text = bridge.target.text_piece(self.kept(bridge.batch.target_questions, bridge.step))
-        pieces = bridge.prompt(bridge.soft, text, after=bridge.after)
+        questions = [text.question for text in bridge.batch.target_texts]
+        text = bridge.target.text_piece(self.kept(questions, bridge.step))
+        pieces = bridge.text_prompt(bridge.soft, text)
         return bridge.read(pieces, cut(bridge.batch.answers, SHARED_TOKENS)).nll.sum()
 
 
@@ -186,5 +187,5 @@ class ResidualAnswer(Loss):
             raise ValueError(
                 f"loss residual_answer needs the translator Residual or Injection, not {type(bridge.module).__name__}"
             )
-        pieces = bridge.prompt(*bridge.module.place(bridge.target, bridge.question, bridge.soft_BKD), after=bridge.after)
+        pieces = bridge.text_prompt(*bridge.module.place(bridge.target, bridge.question, bridge.soft_BKD))
         return bridge.read(pieces, cut(bridge.batch.answers, SHARED_TOKENS)).nll.sum()

@@ -27,7 +27,7 @@ def decoded(bridge: Bridge, tokens: int) -> list[list[int]]:
     ended = [False] * len(rows)
     for _ in range(tokens):
         hidden_BAD, _, _ = target.continuation_states(pieces, [[*row, 0] for row in rows])  # the last id is never read
-        for i, token in enumerate(target.model.get_output_embeddings()(hidden_BAD[:, -1]).argmax(-1).tolist()):
+        for i, token in enumerate(target.logits(hidden_BAD[:, -1]).argmax(-1).tolist()):
             rows[i].append(token)
             ended[i] |= token in target.end_ids
         if all(ended):
@@ -74,7 +74,7 @@ class DecodeAware(Loss):
         written = decoded(few, self.tokens)
         student = few.read_after_soft(few.after, written)
         with torch.no_grad():
-            teacher = few.read(few.prompt(few.question, after=few.after), written)
+            teacher = few.read(few.text_prompt(few.question), written)
         mask_BA = student.mask_BA
         kl_N = states_kl(few.target, teacher.hidden_BAD[mask_BA], student.hidden_BAD[mask_BA], temperature=1.0)
         share_BA = mask_BA / mask_BA.sum(1, keepdim=True)

@@ -1,93 +1,199 @@
-"""How a question is put to a model: the same instruction in every arm, and the model's chat template where it has one."""
+"""How a question is put to a model: the same instruction in every arm, and the model's chat template where it has one.
+
+    without a chat template   instruction, exemplars, `before` + question + `after`, answer
+    with one                  user: instruction, `before` + question; assistant: answer. Exemplars are earlier turns.
+
+In a chat the assistant's turn is itself the cue to answer; another cue, such as the one to repeat, opens that turn. So the
+question is the last thing of the user's turn and a special token follows it: soft tokens have a clean place. Text is tokenized
+whole, as a user's prompt would be; `before` and `after` are the fixed sequences between which soft tokens stand.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 from raybridge.data import Evaluator, Problem
-from raybridge.models.lm import FrozenLM
+from raybridge.models.frozen import FrozenLM
 
 REPEAT_CUE = "\nRepeat:"  # what asks the target to write its question again
 PLACE = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for the question while a chat template is rendered
+LETTER = "x"  # stands there while the seams are looked at: a letter merges with no line break and no special token
+TODAY = date(2024, 7, 26)  # for templates that print it: a prompt is the same on every day
+
+
+class Behind(NamedTuple):
+    """What follows `before` in a prompt: the question's tokens and those after it.
+
+    A token that holds the question's last character and the line break behind it is the question's.
+    """
+
+    question: list[int]
+    after: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
     """Everything around a question, for one model: what stands before it and after it, as text and as tokens.
 
-    The question's place may be taken by text, by soft tokens, by both or by nothing.
+    The question's place may be taken by text, by soft tokens, by both or by nothing. chat: a template made the texts, which
+    then hold their special tokens themselves.
     """
 
     lm: FrozenLM
     before_text: str
     after_text: str
+    chat: bool
+    answer_gap: str  # what separates the prompt from the answer: a space after a cue, nothing in a turn of its own
     before: tuple[int, ...]
     after: tuple[int, ...]
-    answer_gap: str  # what separates the prompt from the answer: a space after "Answer:", nothing in a chat
 
-    def question(self, text: str) -> list[int]:
-        """Tokens of a question in its place."""
-        return self.questions([text])[0]
+    def whole(self, text: str) -> str:
+        """The prompt with a text in the question's place; an empty one leaves nothing there."""
+        return f"{self.before_text}{_spaced(text)}{self.after_text}"
+
+    def prompts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of whole prompts, as the tokenizer makes them of the whole text."""
+        return [ids for ids, _ in self._tokens([self.whole(text) for text in texts])]
+
+    def prompt(self, text: str) -> list[int]:
+        """Token ids of a whole prompt."""
+        return self.prompts([text])[0]
+
+    def behind(self, texts: Sequence[str]) -> list[Behind]:
+        """Whole prompts without `before`, cut where each question ends."""
+        found = []
+        for text, (ids, starts) in zip(texts, self._tokens([self.whole(text) for text in texts]), strict=True):
+            rest = self._behind_before(ids)
+            end = len(self.before_text) + len(_spaced(text))
+            count = sum(start < end for start in starts[len(self.before) :])
+            found.append(Behind(rest[:count], rest[count:]))
+        return found
 
     def questions(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of several questions, tokenized together: that takes a tenth of the time."""
-        return _continued(self.lm, self.before_text, [" " + text for text in texts])
+        """Tokens of several questions in their place, with nothing behind them."""
+        return [self._behind_before(ids) for ids, _ in self._tokens([self.before_text + _spaced(text) for text in texts])]
+
+    def question(self, text: str) -> list[int]:
+        """Tokens of a question in its place, with nothing behind it."""
+        return self.questions([text])[0]
 
     def question_ends(self, text: str) -> list[int]:
         """For each token of a question, the offset in the text at which it ends."""
-        left = "." + self.before_text
-        offsets = self.lm.tokenizer(left + " " + text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
-        return [end - len(left) for _, end in offsets[-len(self.question(text)) :]]
-
-    def answer(self, text: str) -> list[int]:
-        """Tokens of an answer after the prompt, with the end token that teaches the model to stop."""
-        return self.answers([text])[0]
+        left = len(self.before_text) + 1
+        ends = self.lm.tokenizer(
+            self.before_text + _spaced(text), add_special_tokens=not self.chat, return_offsets_mapping=True
+        ).offset_mapping
+        return [end - left for _, end in ends[-len(self.question(text)) :]]
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of several answers, tokenized together."""
-        rows = _continued(self.lm, self.after_text, [self.answer_gap + text for text in texts])
-        return [[*row, self.lm.tokenizer.eos_token_id] for row in rows]
+        """Tokens of several answers after the prompt, with the end token that teaches the model to stop."""
+        if not texts:
+            return []
+        prompt = LETTER + self.after_text
+        head = self.lm.tokenize(prompt)
+        rows = self.lm.tokenizer([prompt + self.answer_gap + text for text in texts], add_special_tokens=False).input_ids
+        if any(row[: len(head)] != head for row in rows):
+            raise self._merged(self.after_text)
+        return [[*row[len(head) :], self.lm.tokenizer.eos_token_id] for row in rows]
+
+    def answer(self, text: str) -> list[int]:
+        """Tokens of an answer after the prompt, with the end token."""
+        return self.answers([text])[0]
 
     def anchored(self, anchor: str) -> Frame:
         """The frame of answers that all begin with `anchor`, which stands at the end of the prompt."""
         if not anchor:
             return self
-        after_text = self.after_text + self.answer_gap + anchor
-        return replace(self, after_text=after_text, after=tuple(_continue(self.lm, "", after_text)), answer_gap=" ")
+        return _framed(self.lm, self.before_text, self.after_text + self.answer_gap + anchor, gap=" ", chat=self.chat)
 
-    def prompt(self, question: str | None) -> list[int]:
-        """Tokens of the whole prompt with the question as text; None leaves it out."""
-        return [*self.before, *(self.question(question) if question is not None else ()), *self.after]
+    def _tokens(self, texts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """(token ids, offsets at which each token starts) of texts that begin as the prompt does."""
+        if not texts:
+            return []
+        told = self.lm.tokenizer(list(texts), add_special_tokens=not self.chat, return_offsets_mapping=True)
+        return [(ids, [start for start, _ in pairs]) for ids, pairs in zip(told.input_ids, told.offset_mapping, strict=True)]
+
+    def _behind_before(self, ids: list[int]) -> list[int]:
+        if tuple(ids[: len(self.before)]) != self.before:
+            raise self._merged(self.before_text)
+        return ids[len(self.before) :]
+
+    def _merged(self, text: str) -> ValueError:
+        return ValueError(
+            f"model {self.lm.name!r}: its tokenizer merges across the end of {text[-20:]!r}; soft tokens have no clean place "
+            "there"
+        )
 
 
 def frame(lm: FrozenLM, evaluator: Evaluator, *, exemplars: Sequence[Problem] = (), after: str | None = None) -> Frame:
     """The frame of an evaluator's questions for a model; `after` replaces the evaluator's own cue."""
-    cue = evaluator.after if after is None else after
-    ask = evaluator.before.rstrip() + PLACE + cue
     opening = evaluator.instruction + "\n\n" if evaluator.instruction else ""
-    if getattr(lm.tokenizer, "chat_template", None):
-        turns = [turn for shot in exemplars for turn in _turns(ask.replace(PLACE, " " + shot.question), shot.rationale)]
-        turns.append({"role": "user", "content": ask})
-        turns[0] = {"role": "user", "content": opening + turns[0]["content"]}
-        whole = lm.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        gap = ""
-    else:
-        shots = "".join(f"{ask.replace(PLACE, ' ' + shot.question)} {shot.rationale}\n\n" for shot in exemplars)
-        whole = opening + shots + ask
-        gap = " "
-    before_text, _, after_text = whole.partition(PLACE)
-    bos = [lm.tokenizer.bos_token_id] if lm.adds_bos and not before_text.startswith(lm.tokenizer.bos_token) else []
-    return Frame(
-        lm=lm,
-        before_text=before_text,
-        after_text=after_text,
-        before=(*bos, *lm.tokenize(before_text)),
-        after=tuple(_continue(lm, "", after_text)),
-        answer_gap=gap,
-    )
+    ask = evaluator.before.rstrip()
+    if not getattr(lm.tokenizer, "chat_template", None):
+        shots = "".join(f"{ask} {shot.question.strip()}{evaluator.after} {shot.rationale}\n\n" for shot in exemplars)
+        return _framed(lm, opening + shots + ask, evaluator.after if after is None else after, gap=" ", chat=False)
+    turns = []
+    for shot in exemplars:
+        turns += [_turn("user", f"{ask} {shot.question.strip()}"), _turn("assistant", shot.rationale)]
+    turns.append(_turn("user", ask + PLACE))
+    turns[0] = _turn("user", opening + turns[0]["content"])
+    before, _, behind = rendered(lm, turns).partition(PLACE)
+    cue = (after or "").strip()
+    return _framed(lm, before, behind + cue, gap=" " if cue else "", chat=True)
+
+
+def _framed(lm: FrozenLM, before_text: str, after_text: str, *, gap: str, chat: bool) -> Frame:
+    before, after = _seams(lm, before_text, after_text, chat)
+    return Frame(lm=lm, before_text=before_text, after_text=after_text, chat=chat, answer_gap=gap, before=before, after=after)
+
+
+@lru_cache(maxsize=64)
+def _seams(lm: FrozenLM, before_text: str, after_text: str, chat: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The tokens before and after a question's place, as they are where a letter stands in it."""
+    text = f"{before_text} {LETTER}{after_text}"
+    told = lm.tokenizer(text, add_special_tokens=not chat, return_offsets_mapping=True)
+    start, end = len(before_text), len(before_text) + 1 + len(LETTER)
+    before = [token for token, (_, last) in zip(told.input_ids, told.offset_mapping, strict=True) if last <= start]
+    after = [token for token, (first, _) in zip(told.input_ids, told.offset_mapping, strict=True) if first >= end]
+    letter = told.input_ids[len(before) : len(told.input_ids) - len(after)]
+    if [*before, *letter, *after] != told.input_ids or lm.text(letter).strip() != LETTER:
+        raise ValueError(
+            f"model {lm.name!r}: its tokenizer leaves no clean place between {before_text[-20:]!r} and {after_text[:20]!r}; "
+            f"a letter in it becomes {lm.tokenizer.convert_ids_to_tokens(letter)}"
+        )
+    return tuple(before), tuple(after)
+
+
+def rendered(lm: FrozenLM, turns: Sequence[dict[str, Any]]) -> str:
+    """A chat as the model's template writes it, up to where the assistant's answer begins.
+
+    The date of a template that prints one is fixed, and thinking is off. Content is given as text, or as a list of parts where
+    the template wants that.
+    """
+    parts = [turn | {"content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
+    said = []
+    for form in (list(turns), parts):
+        try:
+            text = lm.tokenizer.apply_chat_template(form, tokenize=False, add_generation_prompt=True, **FIXED)
+        except Exception as error:  # a template is a program of the model's author: it may raise anything
+            said.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
+            continue
+        if text.count(PLACE) == 1 and all(turn["content"].strip() in text for turn in turns):
+            return text
+        said.append("it does not write the question where it was put")
+    raise ValueError(f"model {lm.name!r}: its chat template cannot be used: {said[0]}")
+
+
+FIXED: dict[str, Any] = {
+    "enable_thinking": False,
+    "date_string": TODAY.strftime("%d %b %Y"),
+    "strftime_now": TODAY.strftime,
+}
 
 
 def template_hash(around: Frame) -> str:
@@ -100,30 +206,10 @@ def prompt_hash(ids: Sequence[int]) -> str:
     return hashlib.sha256(" ".join(map(str, ids)).encode()).hexdigest()[:16]
 
 
-def _turns(question: str, answer: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+def _turn(role: str, content: str) -> dict[str, Any]:
+    return {"role": role, "content": content}
 
 
-def _continue(lm: FrozenLM, left: str, right: str) -> list[int]:
-    """Tokens of `right` where it follows `left`. The seam must lie between two tokens."""
-    return _continued(lm, left, [right])[0]
-
-
-def _continued(lm: FrozenLM, left: str, rights: Sequence[str]) -> list[list[int]]:
-    """Tokens of each of `rights` where it follows `left`."""
-    if not rights:
-        return []
-    anchored = "." + left  # some tokenizers put a space in front of what they take for the start of a text
-    head = _tokens(lm, anchored)
-    wholes = lm.tokenizer([anchored + right for right in rights], add_special_tokens=False).input_ids
-    if any(tuple(whole[: len(head)]) != head for whole in wholes):
-        raise ValueError(
-            f"model {lm.name!r}: its tokenizer merges across the end of {left[-20:]!r}; soft tokens have no clean place there"
-        )
-    return [whole[len(head) :] for whole in wholes]
-
-
-@lru_cache(maxsize=64)
-def _tokens(lm: FrozenLM, text: str) -> tuple[int, ...]:
-    """Tokens of what stands around every question: asked for at each of them."""
-    return tuple(lm.tokenize(text))
+def _spaced(text: str) -> str:
+    """A question as it stands behind the word that announces it; nothing for none."""
+    return f" {text.strip()}" if text.strip() else ""

@@ -147,8 +147,8 @@ def graded(lm: lms.FrozenLM, *, batch: int = 200) -> list[bool]:
     right: list[bool] = []
     for start in range(0, len(problems), batch):
         part = problems[start : start + batch]
-        pieces = [lm.text_piece([around.question(p.question) for p in part]), lm.text_piece([around.after] * len(part))]
-        done = greedy(lm, pieces, max_new_tokens=evaluator.max_new_tokens, stop=evaluator.stop, shared=around.before)
+        pieces = [lm.text_piece(around.prompts([problem.question for problem in part]))]
+        done = greedy(lm, pieces, max_new_tokens=evaluator.max_new_tokens, stop=evaluator.stop)
         right += [bool(evaluator.grade(p, c.text)["strict"]) for p, c in zip(part, done, strict=True)]
     return right
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from raybridge.data import Problem
 from raybridge.losses.bridge import Batch
-from raybridge.models.lm import FrozenLM
-from raybridge.models.prompts import REPEAT_CUE, frame
+from raybridge.models.frozen import FrozenLM
+from raybridge.models.prompts import REPEAT_CUE, Behind, frame
 from raybridge.trial import Trial
 from raybridge.world import World
 
@@ -32,7 +32,7 @@ class Batches:
         self.target = frame(target, trial.evaluator)
         self.repeat = frame(target, trial.evaluator, after=REPEAT_CUE)
         self.others = {name: Batches(trial, source, other) for name, other in (others or {}).items()}
-        self._rows: dict[str, tuple[list[int], list[int], list[int], list[str], list[int]]] = {}
+        self._rows: dict[str, tuple[list[int], list[int], Behind, list[int], list[str], list[int]]] = {}
 
     def at(self, step: int, world: World) -> Batch:
         """This worker's share of the batch of a step (from 0)."""
@@ -46,10 +46,11 @@ class Batches:
     def tokens(self, problems: Sequence[Problem], *, offset: int = 0) -> Batch:
         """Problems as token rows; each problem is tokenized once. offset: place of the first in the global batch."""
         self._tokenize([problem for problem in problems if problem.id not in self._rows])
-        questions, as_target, answers, answer_pieces, repeats = zip(*(self._rows[p.id] for p in problems), strict=True)
+        questions, as_target, texts, answers, answer_pieces, repeats = zip(*(self._rows[p.id] for p in problems), strict=True)
         return Batch(
             source_questions=questions,
             target_questions=as_target,
+            target_texts=texts,
             answers=answers,
             answer_pieces=answer_pieces,
             repeats=repeats,
@@ -66,13 +67,14 @@ class Batches:
         rows = zip(
             self.source.questions(questions),
             self.target.questions(questions),
+            self.target.behind(questions),
             self.target.answers(rationales),
             self.repeat.answers(questions),
             strict=True,
         )
-        for problem, (question, as_target, answer, repeat) in zip(problems, rows, strict=True):
+        for problem, (question, as_target, text, answer, repeat) in zip(problems, rows, strict=True):
             pieces = self.target.lm.tokenizer.convert_ids_to_tokens(answer)
-            self._rows[problem.id] = (question, as_target, answer, pieces, repeat)
+            self._rows[problem.id] = (question, as_target, text, answer, pieces, repeat)
 
 
 def tokens_of(batch: Batch) -> int:

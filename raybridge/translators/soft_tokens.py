@@ -32,44 +32,44 @@ class SoftTokens:
         return len(self.names)
 
     @property
-    def values_BKD(self) -> Tensor:
-        """What was written."""
+    def values(self) -> Tensor:
+        """What was written (B, K, D)."""
         assert self.written_BKD is not None, "no translator wrote these soft tokens"
         return self.written_BKD
 
     @property
-    def _shape_KD(self) -> tuple[int, int]:
+    def _shape(self) -> tuple[int, int]:
         return self.size, self.target.width
 
     def zero(self) -> SoftTokens:
         """Zeros."""
-        return replace(self, written_BKD=torch.zeros(len(self), *self._shape_KD, device=self.target.device))
+        return replace(self, written_BKD=torch.zeros(len(self), *self._shape, device=self.target.device))
 
     def noise(self) -> SoftTokens:
         """Normal noise at the target's embedding RMS, seeded by each problem's id."""
-        drawn_BKD = torch.stack([noise(name, self._shape_KD) for name in self.names]).to(self.target.device)
+        drawn_BKD = torch.stack([noise(name, self._shape) for name in self.names]).to(self.target.device)
         return replace(self, written_BKD=drawn_BKD * self.target.embedding_rms)
 
     def rows(self, order: Sequence[int]) -> SoftTokens:
         """For problem i what was written for problem order[i]."""
-        return replace(self, written_BKD=self.values_BKD[list(order)])
+        return replace(self, written_BKD=self.values[list(order)])
 
     def mean_of_others(self) -> SoftTokens:
         """For each problem the mean of what was written for all others."""
-        own_BKD = self.values_BKD
+        own_BKD = self.values
         return replace(self, written_BKD=(own_BKD.sum(0, keepdim=True) - own_BKD) / (len(self) - 1))
 
     def through_wire(self, form: str) -> SoftTokens:
         """As they arrive at the other end in a format of `wire.FORMATS`."""
-        return replace(self, written_BKD=through_wire(self.values_BKD, FORMATS[form]))
+        return replace(self, written_BKD=through_wire(self.values, FORMATS[form]))
 
     def piece(self) -> Piece:
         """Their piece of the target's prompt."""
-        return self.target.soft_piece(self.values_BKD)
+        return self.target.soft_piece(self.values)
 
     def bytes(self, form: str) -> int:
         """Bytes of one problem's message in a format, scales and header counted."""
-        return wire_bytes(self._shape_KD, FORMATS[form])
+        return wire_bytes(self._shape, FORMATS[form])
 
 
 def noise(name: str, shape: tuple[int, ...]) -> Tensor:

@@ -110,7 +110,7 @@ def test_decoding_sees_an_injected_prompt_as_training_does(models, injected):
     soft = soft_of(models, request, weights)
     asked = {arm: ask(request, models, arm, weights) for arm in ("bridged", "bridged_with_text")}
     check_alignment(asked["bridged_with_text"])
-    lm, pieces = asked["bridged"].lm, {arm: one.pieces(one.around.after) for arm, one in asked.items()}
+    lm, pieces = asked["bridged"].lm, {arm: list(one.pieces) for arm, one in asked.items()}
     together = greedy(lm, [stack(list(pieces.values()))], max_new_tokens=12, shared=asked["bridged"].shared)
     alone = [one for part in pieces.values() for one in greedy(lm, part, max_new_tokens=12, shared=asked["bridged"].shared)]
     assert together == alone  # what is injected into one arm does not reach the other
@@ -139,7 +139,7 @@ def test_shuffled_does_not_depend_on_the_arms_beside_it(models, weights, request
     for arms in (("shuffled",), ("bridged", "mean", "shuffled")):
         for seed in (0, 7):
             asked = with_arms(request_, *arms, seed=seed)
-            placed = ask(asked, models, "shuffled", weights).place[0].embeds_BTD
+            placed = ask(asked, models, "shuffled", weights).pieces[0].embeds_BTD
             assert torch.equal(placed, soft[partners(len(soft), seed)])
 
 
@@ -151,7 +151,7 @@ def test_every_request_with_shuffled_has_the_seed_of_its_trial(trial):
 
 def test_mean_is_that_of_the_other_problems(models, weights, request_):
     soft = soft_of(models, request_, weights)
-    placed = ask(request_, models, "mean", weights).place[0].embeds_BTD
+    placed = ask(request_, models, "mean", weights).pieces[0].embeds_BTD
     for i in range(len(soft)):
         others = torch.cat([soft[:i], soft[i + 1 :]]).mean(0)
         torch.testing.assert_close(placed[i], others, rtol=1e-4, atol=1e-6)
@@ -159,11 +159,11 @@ def test_mean_is_that_of_the_other_problems(models, weights, request_):
 
 def test_random_has_the_targets_scale_and_a_seed_a_problem(models, request_):
     target = models.load(request_.setting.target)
-    placed = ask(request_, models, "random").place[0].embeds_BTD
+    placed = ask(request_, models, "random").pieces[0].embeds_BTD
     assert placed.pow(2).mean().sqrt().item() == pytest.approx(target.embedding_rms, rel=0.05)
     assert not torch.allclose(placed[0], placed[1])
     reversed_ = with_arms(request_, "random", problems=request_.problems[::-1])
-    turned = ask(reversed_, models, "random").place[0].embeds_BTD
+    turned = ask(reversed_, models, "random").pieces[0].embeds_BTD
     assert torch.equal(turned.flip(0), placed)
     assert torch.equal(noise("a", (2, 3)), noise("a", (2, 3)))
 
@@ -173,7 +173,7 @@ def test_quantised_arms_answer_with_what_came_over_the_wire(models, weights, req
     form = FORMATS[arm.removeprefix("bridged_")]
     soft = soft_of(models, request_, weights)
     asked = ask(request_, models, arm, weights)
-    assert torch.equal(asked.place[0].embeds_BTD, through_wire(soft, form))
+    assert torch.equal(asked.pieces[0].embeds_BTD, through_wire(soft, form))
     row = answer(with_arms(request_, arm), models, weights)[0]
     assert row["wire_bytes"] == row[f"wire_bytes_{arm.removeprefix('bridged_')}"] == wire_bytes(soft.shape[1:], form)
 
@@ -205,7 +205,7 @@ def test_joint_takes_the_answer_that_both_find_likelier(models, request_):
     scores = []
     for one in member:  # by hand: one problem at a time, log-likelihood a token, summed over the two models
         tokens = [one.around.answer(text) for text in right]
-        nll, _ = continuation_nll(one, one.around, tokens)
+        nll, _ = continuation_nll(one, tokens)
         scores.append([-n / len(row) for n, row in zip(nll, tokens, strict=True)])
     assert [row["joint_target"] for row in rows] == pytest.approx([a + b for a, b in zip(*scores, strict=True)])
 
@@ -260,9 +260,9 @@ def test_hardening_is_told_in_the_rows_and_in_the_keys(trial, models, weights, r
     around = frame(models.load(trial.target), trial.evaluator)
     asked = ask(with_arms(request_, "bridged", hardening=on), models, "bridged", weights)
     assert asked.around.after_text == around.after_text + " So:"
-    assert asked.place[-1].mask_BT.shape[1] == 1
+    assert asked.pieces[1].mask_BT.shape[1] == 1
     bos = models.load(trial.target).tokenizer.bos_token_id
-    assert torch.equal(asked.place[-1].embeds_BTD[0, 0], models.load(trial.target).embed(torch.tensor(bos)))
+    assert torch.equal(asked.pieces[1].embeds_BTD[0, 0], models.load(trial.target).embed(torch.tensor(bos)))
     assert {row["arm"] for row in answer(with_arms(request_, "bridged", hardening=on), models, weights)} == {
         "bridged+anchor(So:)+bos"
     }
@@ -279,7 +279,7 @@ def test_an_anchor_stands_in_front_of_the_answer_that_is_scored(trial, models, r
     prompt = f"{on.around.before_text} {problem.question}\nAnswer: So:"
     ids = [target.tokenizer.bos_token_id, *target.tokenize(prompt)]
     by_hand = target.answer_nll([target.text_piece([ids])], [on.around.answer(problem.rationale)]).sum().item()
-    nll, _ = continuation_nll(on, on.around, [on.around.answer(p.rationale) for p in request_.problems])
+    nll, _ = continuation_nll(on, [on.around.answer(p.rationale) for p in request_.problems])
     assert nll[0] == pytest.approx(by_hand, rel=1e-4)
 
 
