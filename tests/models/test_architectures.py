@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import tiny_lms
 import torch
@@ -32,21 +34,27 @@ ANSWERS = drawn(5, 3, 8, 4, 6, 2, 7, 5, 3, 6, 4, 5, 8, 2, 5, 4, seed=2)
 BATCHES = {1: 2, 2: 4, 16: 16}  # batch size -> how many of the questions are read in such batches
 
 
-@torch.no_grad()
-def one_row(lm: FrozenLM, prompt: list[int] | Tensor, ids: list[int]) -> tuple[Tensor, Tensor]:
-    """transformers alone: every layer's states of a prompt and the tokens after it, at unit RMS, and the logits of these.
+@cache
+def seen(name: str) -> FrozenLM:
+    return probe.seen(tiny_lms.tiny(name))
 
-    The prompt is tokens, or embeddings (T, D).
-    """
+
+@torch.no_grad()
+def states_of(lm: FrozenLM, ids: list[int]) -> Tensor:
+    """What transformers makes of one row: every layer's states (T, L, D), at unit RMS."""
+    output = lm.body(input_ids=torch.tensor([ids]), output_hidden_states=True, use_cache=False)
+    states_TLD = torch.stack([*output.hidden_states[: lm.depth], output.last_hidden_state], dim=2)[0]
+    return F.rms_norm(states_TLD.float(), states_TLD.shape[-1:])
+
+
+@torch.no_grad()
+def logits_of(lm: FrozenLM, prompt: list[int] | Tensor, ids: list[int]) -> Tensor:
+    """What transformers makes of one row: the logits of the tokens after a prompt of tokens, or of embeddings (T, D)."""
     if isinstance(prompt, list):
         given = {"input_ids": torch.tensor([prompt + ids])}
     else:
         given = {"inputs_embeds": torch.cat([prompt, lm.embed(torch.tensor(ids))]).unsqueeze(0)}
-    copied = {name: values.clone() for name, values in given.items()}  # CTRL writes into its embeddings
-    output = lm.body(**copied, output_hidden_states=True, use_cache=False)
-    states_TLD = torch.stack([*output.hidden_states[: lm.depth], output.last_hidden_state], dim=2)[0]
-    logits_TV = lm.model(**given, use_cache=False).logits[0]
-    return F.rms_norm(states_TLD.float(), states_TLD.shape[-1:]), logits_TV[len(prompt) - 1 : -1].float()
+    return lm.model(**given, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
 
 
 def nll_of(logits_AV: Tensor, ids: list[int]) -> Tensor:
@@ -65,7 +73,7 @@ def batches(count: int, size: int) -> list[slice]:
 
 @pytest.fixture
 def lm(request) -> FrozenLM:
-    return probe.seen(tiny_lms.tiny(request.param))
+    return seen(request.param)
 
 
 every_target = pytest.mark.parametrize("lm", tiny_lms.TARGETS, indirect=True)
@@ -74,7 +82,7 @@ every_source = pytest.mark.parametrize("lm", [*tiny_lms.TARGETS, *tiny_lms.SOURC
 
 @every_source
 def test_states_are_those_of_one_row(lm):
-    rows = [one_row(lm, BEFORE, question)[0][len(BEFORE) :] for question in QUESTIONS]
+    rows = [states_of(lm, BEFORE + question)[len(BEFORE) :] for question in QUESTIONS]
     for size, count in BATCHES.items():
         for part in batches(count, size):
             states, mask = lm.hidden_states(BEFORE, QUESTIONS[part], range(lm.depth + 1))
@@ -92,7 +100,7 @@ def test_answers_have_the_nll_and_completions_the_tokens_of_one_row(lm):
         "both": [embedded(lm, one, question) for one, question in zip(soft, QUESTIONS, strict=True)],
     }
     wanted = {
-        place: [nll_of(one_row(lm, prompt, ids)[1], ids) for prompt, ids in zip(rows, ANSWERS, strict=True)]
+        place: [nll_of(logits_of(lm, prompt, ids), ids) for prompt, ids in zip(rows, ANSWERS, strict=True)]
         for place, rows in prompts.items()
     }
     for size, count in BATCHES.items():
@@ -109,12 +117,12 @@ def test_answers_have_the_nll_and_completions_the_tokens_of_one_row(lm):
             for prompt, one in zip(prompts["text"][part] + prompts["soft"][part], done, strict=True):
                 written = tiny_lms.tokens(one.text) + [1] * one.ended
                 assert len(written) == one.tokens == NEW or one.ended
-                assert one_row(lm, prompt, written)[1].argmax(-1).tolist() == written
+                assert logits_of(lm, prompt, written).argmax(-1).tolist() == written
 
 
 @pytest.mark.parametrize(("name", "reason"), tiny_lms.SOURCE_ALONE.items())
 def test_a_model_that_passes_as_a_source_alone_says_so(name, reason):
-    lm = probe.seen(tiny_lms.tiny(name))
+    lm = seen(name)
     assert lm.source_alone.startswith(reason)
     with pytest.raises(ValueError, match=rf"model '{name}' can be a source and no target: {reason}"):
         lm.soft_piece(torch.zeros(1, 2, lm.width))
