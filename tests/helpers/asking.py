@@ -24,7 +24,7 @@ def with_arms(request: Request, *arms: str, **setting: object) -> Request:
 
 def soft_of(models, request: Request, weights) -> Tensor:
     """The soft tokens (B, K, D) that the translator writes for a request."""
-    return models.written(with_arms(request, "bridged"), weights).values_BKD
+    return models.written(with_arms(request, "bridged"), weights).values
 
 
 def ask(request: Request, models, arm: str, weights=None) -> Prompt:
