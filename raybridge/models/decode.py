@@ -19,7 +19,7 @@ from torch import Tensor
 from raybridge.models.hardening import PLAIN, Hardening
 from raybridge.models.lm import FrozenLM
 from raybridge.models.pieces import Piece, by_length, join, joined_injections
-from raybridge.models.prefill import prefilled
+from raybridge.models.prefill import prefilled, read_on
 
 BLOCK = 8  # tokens between two looks of the host
 
@@ -93,7 +93,7 @@ def _complete(
         for _ in range(min(BLOCK, max_new_tokens - len(written[running[0]]))):
             if token_B is not None:
                 mask_BT = F.pad(mask_BT, (0, 1), value=True)
-                states_BD = lm.read_on(cache, lm.embed(token_B[:, None]), mask_BT)[:, -1]
+                states_BD = read_on(lm, cache, lm.embed(token_B[:, None]), mask_BT)[:, -1]
             token_B = choose.tokens(lm.logits(states_BD))
             block.append(token_B)
         for row, tokens in zip(running, torch.stack(block, dim=1).tolist(), strict=True):

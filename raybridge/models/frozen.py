@@ -8,18 +8,15 @@ and a causal model never sees the pads behind them: windows and recurrences coun
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import DynamicCache
 
 from raybridge.models.embedding import Embedding
 from raybridge.models.gguf import begins_with_bos
@@ -99,9 +96,9 @@ class FrozenLM:
     def _packing_error(self) -> float:
         """How far, relative to their norm, the last states of packed sequences are from those of padded ones."""
         spread = [(7919 * i) % self.embedding.rows for i in range(96)]
-        whole = self.text_piece([spread[:64], spread[64:]])
+        ids, mask = pad([spread[:64], spread[64:]], pad_id=self.tokenizer.pad_token_id, side="right", device=self.device)
         padded, packed = (
-            self._states(whole, [self.depth], packed=packed)[0][whole.mask_BT].float() for packed in (False, True)
+            self._passed({"input_ids": ids}, mask, [self.depth], packed=packed)[0][mask].float() for packed in (False, True)
         )
         return ((packed - padded).norm() / padded.norm()).item()
 
@@ -217,17 +214,15 @@ class FrozenLM:
             longest = max(len(rows[row]) for row in part)
             piece = Piece(embeds_BTD=self.embed(ids_BA[part, :longest]), mask_BT=mask_BA[part, :longest])
             whole = join([before.rows(part), piece])
-            (states_CTD,) = self._states(whole, [self.depth], packed=self.packs)
+            (states_CTD,) = self._passed(
+                {"inputs_embeds": whole.embeds_BTD}, whole.mask_BT, [self.depth], packed=self.packs, injected=whole.injected
+            )
             first_C1 = torch.tensor([[fronts[row] - 1] for row in part], device=self.device)
             place_CA = (first_C1 + torch.arange(longest, device=self.device)).clamp(max=states_CTD.shape[1] - 1)
             hidden.append(F.pad(taken(states_CTD, place_CA), (0, 0, 0, ids_BA.shape[1] - longest)))
         order = torch.tensor([row for part in parts for row in part], device=self.device)
         states_CAD = torch.cat(hidden)
         return states_CAD.new_zeros(*ids_BA.shape, self.width).index_copy(0, order, states_CAD), ids_BA, mask_BA
-
-    def _states(self, whole: Piece, layers: Sequence[int], *, packed: bool) -> list[Tensor]:
-        """Hidden states (B, T, D) of these numbers of sequences that begin in the first column."""
-        return self._passed({"inputs_embeds": whole.embeds_BTD}, whole.mask_BT, layers, packed=packed, injected=whole.injected)
 
     def _passed(
         self,
@@ -236,7 +231,7 @@ class FrozenLM:
         layers: Sequence[int],
         *,
         packed: bool,
-        injected: Mapping[int, Tensor] = MappingProxyType({}),
+        injected: Mapping[int, Tensor] | None = None,
     ) -> list[Tensor]:
         """Hidden states (B, T, D) of one pass over ids or embeddings; behind a row's end they say nothing."""
         self.check_length(mask_BT.shape[1])
@@ -245,45 +240,17 @@ class FrozenLM:
             packing = None
         if packing is not None:
             given = {name: packing.pack(values) for name, values in given.items()}
-            injected = {layer: packing.pack(addend) for layer, addend in injected.items()}
+            injected = {layer: packing.pack(addend) for layer, addend in (injected or {}).items()}
             given |= {"position_ids": packing.pack(positions(mask_BT)), **packing.arguments}
-        with self.injecting(injected), packed_attention(self.model) if packing else nullcontext():
+        with self.injecting(injected or {}), packed_attention(self.model) if packing else nullcontext():
             output = self.body(**given, output_hidden_states=list(layers) != [self.depth], use_cache=False)
         states = [output.last_hidden_state if layer == self.depth else output.hidden_states[layer] for layer in layers]
         return [packing.unpack(row) for row in states] if packing else states
-
-    @torch.no_grad()
-    def read_on(self, cache: DynamicCache, embeds_BTD: Tensor, mask_BT: Tensor | None = None) -> Tensor:
-        """Last hidden states (B, T, D) of what follows the tokens in a cache, which then holds them too.
-
-        mask_BT: which of the columns of cache and embeddings are real, where pads stand before a row.
-        """
-        arguments: dict[str, Any] = {}
-        if mask_BT is not None:
-            if self.attends_only:  # recurrences are read without pads, and some take a mask for one of the new tokens alone
-                arguments["attention_mask"] = mask_BT
-            if "position_ids" in self._arguments:
-                arguments["position_ids"] = positions(mask_BT)[:, -embeds_BTD.shape[1] :]
-        output = self.body(inputs_embeds=embeds_BTD, use_cache=True, **{self.cache_argument: cache}, **arguments)
-        states_BTD: Tensor = output.last_hidden_state
-        return states_BTD
 
     @cached_property
     def attends_only(self) -> bool:
         """Whether every layer is attention; where one carries a state from token to token, a pad would be a step of it."""
         return attends_only(self.model.config)
-
-    @property
-    def cache_argument(self) -> str:
-        """What its passes call their cache. ValueError where they keep none that can be given to them."""
-        for name in ("past_key_values", "cache_params"):
-            if name in self._arguments:
-                return name
-        raise ValueError(f"model {self.name!r}: {type(self.model).__name__} takes no cache, so it cannot decode")
-
-    @cached_property
-    def _arguments(self) -> frozenset[str]:
-        return frozenset(inspect.signature(self.body.forward).parameters)
 
     def injecting(self, injected: Mapping[int, Tensor]) -> AbstractContextManager[None]:
         """A pass within it adds these to the hidden states that enter the layers; the model itself stays as it is."""

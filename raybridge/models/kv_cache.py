@@ -87,6 +87,8 @@ def kv_bytes(config: Any, tokens: int, *, value_bytes: int = 2) -> int:
     text = config.get_text_config()
     if getattr(text, "kv_lora_rank", None):
         raise ValueError(f"{text.model_type} keeps a compressed KV cache (latent attention); its bytes are not counted here")
+    if not head_sizes(text):
+        raise ValueError(f"{text.model_type} has no attention; only attention layers' KV cache is counted")
     if getattr(text, "multi_query", False) and not getattr(text, "new_decoder_architecture", False):
         heads = 1
     else:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.pieces import Piece
-from raybridge.models.prefill import prefilled
+from raybridge.models.prefill import prefilled, read_on
 
 TOKENS = 16
 SLACK = {torch.float32: 1e-3}  # relative error of states that are the same; half precision makes a hundredth
@@ -128,7 +128,7 @@ def _decodes(lm: FrozenLM, ids: Tensor, last_1TD: Tensor) -> bool:
     cache, mask_BT, first_BD = prefilled(lm, prompts, row[:shared])
     ends = [shared + length for length in lengths]
     token_B1 = ids[0, ends].unsqueeze(1)
-    second_BD = lm.read_on(cache, lm.embed(token_B1), torch.nn.functional.pad(mask_BT, (0, 1), value=True))[:, -1]
+    second_BD = read_on(lm, cache, lm.embed(token_B1), torch.nn.functional.pad(mask_BT, (0, 1), value=True))[:, -1]
     before = [end - 1 for end in ends]
     return _alike(lm, first_BD, last_1TD[0, before]) and _alike(lm, second_BD, last_1TD[0, ends])
 

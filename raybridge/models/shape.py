@@ -25,7 +25,9 @@ def attends_only(config: PreTrainedConfig) -> bool:
 
 
 def head_sizes(config: Any) -> list[int]:
-    """The sizes of the heads of each layer's attention."""
+    """The sizes of the heads of each layer's attention; none where a model has no such heads."""
     text = config.get_text_config()
+    if not hasattr(text, "num_attention_heads"):
+        return []
     layers = getattr(text, "per_layer_config", None) or [text] * text.num_hidden_layers
     return [getattr(layer, "head_dim", None) or layer.hidden_size // layer.num_attention_heads for layer in layers]

@@ -1,12 +1,16 @@
 """The cache that is written in place holds what transformers' own holds, whatever happens to its rows."""
 
+import pytest
+import tiny_lms
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import DynamicCache
 
-from raybridge.models.kv_cache import SPARE, GrowingLayer, growing_cache
+from raybridge.models.kv_cache import SPARE, GrowingLayer, growing_cache, kv_bytes
+from raybridge.models.prefill import read_on
 
+UNCOUNTED = {"deepseek_v2", "deepseek_v3", "deepseek_v32", "llama4_text"}  # latent attention, attention in chunks
 WORDS = st.one_of(
     st.tuples(st.just("write"), st.integers(1, SPARE + 7)),
     st.tuples(st.just("repeat"), st.integers(1, 3)),
@@ -34,6 +38,31 @@ def test_it_holds_what_transformers_cache_holds(rows, words):
             for cache in (ours, theirs):
                 cache.reorder_cache(kept)
     assert ours.get_seq_length() == theirs.get_seq_length()
+
+
+@pytest.mark.parametrize("name", tiny_lms.TARGETS)
+def test_kv_bytes_are_those_of_the_architectures_own_cache_or_are_not_counted(name):
+    lm = tiny_lms.tiny(name)
+    try:
+        told = kv_bytes(lm.model.config, 6, value_bytes=4)
+    except ValueError:
+        assert not lm.attends_only or lm.model.config.model_type in UNCOUNTED
+        return
+    cache = growing_cache(lm.model.config)
+    read_on(lm, cache, lm.embed(torch.tensor([[2, 3, 4, 5, 6, 7]])))
+    assert told == sum(cache.layers[i].keys.nbytes + cache.layers[i].values.nbytes for i in range(lm.depth))
+
+
+def test_rows_are_moved_to_the_right_and_written_on_behind():
+    layer, draw = GrowingLayer(), torch.Generator().manual_seed(0)
+    keys, values, more = (torch.randn(3, 2, 5, 4, generator=draw) for _ in range(3))
+    layer.update(keys, values)
+    layer.move_right(torch.tensor([0, 2, 5]))
+    layer.update(more, more)
+    assert torch.equal(layer.keys[0, :, :5], keys[0])
+    assert torch.equal(layer.values[1, :, 2:5], values[1, :, :3])
+    assert torch.equal(layer.keys[:, :, 5:], more)
+    assert layer.get_seq_length() == 10
 
 
 def test_a_token_is_written_in_place(target):
