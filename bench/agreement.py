@@ -2,8 +2,7 @@
 
 python bench/agreement.py [--model pocket:target] [--on pocket] [--problems 40] [--batch 16]
 
-The prompts are written out here, by the chat template where there is one, and answered by transformers' `generate` a row at a
-time. Where the completions differ, the first token that does is looked at: the two best logits of a pass over that one row are
+The prompts are written out here, by the chat template where there is one, and answered by transformers' `generate`. Where the completions differ, the first token that does is looked at: the two best logits of a pass over that one row are
 closer than their rounding where the argmax was a tie, and only there.
 """
 
@@ -24,6 +23,7 @@ from raybridge.evaluation.answering import answer
 from raybridge.evaluation.benchmarks import load_evaluator
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.trained import of_models
+from raybridge.models.pieces import pad
 from raybridge.models.prompts import FIXED
 from raybridge.results.files import write_json
 
@@ -53,22 +53,20 @@ def written_out(tokenizer: Any, evaluator: Evaluator, question: str) -> list[int
         return tokenizer(f"{opening}{before}{ask} {question.strip()}{evaluator.after}").input_ids
     turns = []
     for shot in shots:
-        turns += [
-            {"role": "user", "content": f"{ask} {shot.question.strip()}"},
-            {"role": "assistant", "content": shot.rationale},
-        ]
+        turns.append({"role": "user", "content": f"{ask} {shot.question.strip()}"})
+        turns.append({"role": "assistant", "content": shot.rationale})
     turns.append({"role": "user", "content": f"{ask} {question.strip()}"})
     turns[0] = {"role": "user", "content": opening + turns[0]["content"]}
     return tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False, **FIXED)
 
 
 @torch.no_grad()
-def generated(lm: Any, prompt: list[int], evaluator: Evaluator) -> list[int]:
-    """What transformers generates greedily, without its end token."""
-    ids = torch.tensor([prompt], device=lm.device)
+def generated(lm: Any, prompts: list[list[int]], evaluator: Evaluator) -> list[list[int]]:
+    """What transformers generates greedily behind each prompt, without its end token."""
+    ids, mask = pad(prompts, pad_id=lm.tokenizer.pad_token_id, side="left", device=lm.device)
     out: Tensor = lm.model.generate(
         ids,
-        attention_mask=torch.ones_like(ids),
+        attention_mask=mask.long(),
         max_new_tokens=evaluator.max_new_tokens,
         do_sample=False,
         temperature=None,
@@ -78,8 +76,8 @@ def generated(lm: Any, prompt: list[int], evaluator: Evaluator) -> list[int]:
         eos_token_id=sorted(lm.end_ids),
         pad_token_id=lm.tokenizer.pad_token_id,
     )
-    row = out[0, len(prompt) :].tolist()
-    return row[: next((i for i, token in enumerate(row) if token in lm.end_ids), len(row))]
+    rows = out[:, ids.shape[1] :].tolist()
+    return [row[: next((i for i, token in enumerate(row) if token in lm.end_ids), len(row))] for row in rows]
 
 
 def cut(text: str, evaluator: Evaluator) -> str:
@@ -121,9 +119,11 @@ def main(
     started = time.perf_counter()
     parted = []
     right = {"ours": 0, "generate": 0}
-    for problem in setting.problems:
-        prompt = written_out(lm.tokenizer, evaluator, problem.question)
-        theirs = generated(lm, prompt, evaluator)
+    prompts = [written_out(lm.tokenizer, evaluator, problem.question) for problem in setting.problems]
+    parts = [prompts[start : start + batch] for start in range(0, problems, batch)]
+    generations = [row for part in parts for row in generated(lm, part, evaluator)]
+    theirs_seconds = time.perf_counter() - started
+    for problem, prompt, theirs in zip(setting.problems, prompts, generations, strict=True):
         told = completions[problem.id]
         right["ours"] += bool(told[f"score_{evaluator.readings[0]}"])
         right["generate"] += bool(evaluator.grade(problem, cut(lm.text(theirs), evaluator))[evaluator.readings[0]])
@@ -142,7 +142,7 @@ def main(
         "right, ours": right["ours"] / problems,
         "right, generate": right["generate"] / problems,
         "seconds, ours": ours_seconds,
-        "seconds, generate": time.perf_counter() - started,
+        "seconds, generate": theirs_seconds,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "precision": str(lm.model.dtype).removeprefix("torch."),
     }
