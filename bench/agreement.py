@@ -2,8 +2,9 @@
 
 python bench/agreement.py [--model pocket:target] [--on pocket] [--problems 40] [--batch 16]
 
-The prompts are written out here, by the chat template where there is one, and answered by transformers' `generate`. Where the completions differ, the first token that does is looked at: the two best logits of a pass over that one row are
-closer than their rounding where the argmax was a tie, and only there.
+The prompts are written out here, by the chat template where there is one, and answered by transformers' `generate`. Where the
+completions differ, the first token that does is looked at: the two best logits of a pass over that one row are closer than
+their rounding where the argmax was a tie, and only there.
 """
 
 from __future__ import annotations
