@@ -8,16 +8,132 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import json
 import math
+import types
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any
+from dataclasses import MISSING, fields, is_dataclass
+from numbers import Integral, Real
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 # Only the classes of these packages may be named by a config that is read back from disk.
 CONFIG_PACKAGES = ("raybridge", "evaluators")
+SEEDS = 2**32  # seeds lie below it: every generator that is seeded takes these
+
+
+def typed(config: Any) -> None:
+    """Hold the fields of a frozen config, and of the configs in it, to their annotations: first in every `__post_init__`.
+
+    A whole number that is written as a float becomes an int, an int where a float is asked for a float, and a list a tuple,
+    so that equal values are one identity. A default is as its author wrote it. ValueError names field, value and what is valid.
+    """
+    annotations = get_type_hints(type(config))
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.default is not MISSING and value is field.default:
+            continue
+        try:
+            fitting = _fitting(value, annotations[field.name])
+        except _Misfit as misfit:
+            raise ValueError(f"{type(config).__name__}: {field.name} must be {misfit}, not {_shown(value)}") from None
+        if fitting is not value:
+            object.__setattr__(config, field.name, fitting)
+
+
+def check_seed(where: str, seed: int) -> None:
+    """Refuse a seed that some generator would not take."""
+    if not 0 <= seed < SEEDS:
+        raise ValueError(f"{where} must lie in 0..{SEEDS - 1} (2^32 - 1), not {seed}")
+
+
+class _Misfit(Exception):  # noqa: N818 (it says what a value would have to be)
+    """A value is not of its annotation; what is valid, in words."""
+
+
+def _fitting(value: Any, kind: Any) -> Any:
+    """The value as its annotation has it."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return _one_of(value, parts)
+    if origin is Literal:
+        if value in parts and type(value) is type(parts[parts.index(value)]):
+            return value
+        raise _Misfit(f"one of {', '.join(map(repr, parts))}")
+    if origin is tuple and len(parts) == 2 and parts[1] is Ellipsis:
+        if not isinstance(value, tuple | list):
+            raise _Misfit(f"a tuple, each item {_called(parts[0])}")
+        try:
+            return tuple(_fitting(item, parts[0]) for item in value)
+        except _Misfit as misfit:
+            raise _Misfit(f"a tuple, each item {misfit}") from None
+    if kind in PLAIN:
+        return _plain(value, kind)
+    if kind is types.NoneType:
+        if value is not None:
+            raise _Misfit("None")
+    elif isinstance(kind, type) and kind is not object:
+        _check_instance(value, kind)
+    return value
+
+
+def _one_of(value: Any, kinds: Sequence[Any]) -> Any:
+    """The value as the first of these that it fits."""
+    valid = []
+    for kind in kinds:
+        try:
+            return _fitting(value, kind)
+        except _Misfit as misfit:
+            valid.append(str(misfit))
+    raise _Misfit(" or ".join(valid))
+
+
+PLAIN = {int: "a whole number", float: "a finite number", bool: "True or False", str: "text"}
+
+
+def _plain(value: Any, kind: type) -> Any:
+    if kind in (bool, str) and isinstance(value, kind):
+        return value
+    number = not isinstance(value, bool)
+    if kind is int and number and (isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())):
+        return value if type(value) is int else int(value)
+    if kind is float and number and isinstance(value, Real) and math.isfinite(value):
+        return value if type(value) is float else float(value)
+    raise _Misfit(PLAIN[kind])
+
+
+def _check_instance(value: Any, kind: type) -> None:
+    """Refuse what is no instance of a class, or lacks what a protocol asks for; hold a config in it to its own annotations."""
+    is_protocol = getattr(kind, "_is_protocol", False)
+    missing = isinstance(value, type) or (lacking(value, kind) if is_protocol else not isinstance(value, kind))
+    if missing:
+        without = f" (it has no {', '.join(missing)})" if isinstance(missing, list) and is_dataclass(value) else ""
+        raise _Misfit(_called(kind) + without)
+    if is_dataclass(value):
+        typed(value)
+
+
+def _called(kind: Any) -> str:
+    """What a value of a kind is called in a sentence."""
+    if kind in PLAIN:
+        return PLAIN[kind]
+    name = str(getattr(kind, "__name__", kind))
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__} itself (write {value.__name__}(...))"
+    return repr(value)
+
+
+def lacking(candidate: Any, protocol: type) -> list[str]:
+    """What a candidate would have to define to be what a protocol asks for, in the protocol's order."""
+    asked = dict.fromkeys([*protocol.__annotations__, *(name for name in vars(protocol) if not name.startswith("_"))])
+    nothing = object()
+    return [name for name in asked if inspect.getattr_static(candidate, name, nothing) is nothing]
 
 
 def resolve(config: Any) -> Json:

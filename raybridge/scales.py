@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from evaluators.gsm8k import GSM8K
 from evaluators.pocket import Pocket
+from raybridge.config import typed
 from raybridge.losses.contrastive import InfoNCE
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
 from raybridge.stopping import Stopping
@@ -34,6 +35,7 @@ class Resources:
     threads: int
 
     def __post_init__(self) -> None:
+        typed(self)
         if self.workers < 1 or self.replicas < 1 or self.concurrent_trials < 1 or self.threads < 1:
             raise ValueError("workers, replicas, concurrent trials and threads must each be at least 1")
         if self.gpus_per_worker not in (0, 1):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from raybridge.config import typed
 from raybridge.statistics import against_control, mcnemar_exact
 
 
@@ -24,6 +25,7 @@ class Stopping:
     significance: float = 0.05
 
     def __post_init__(self) -> None:
+        typed(self)
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"stopping patience must be at least 1 evaluation or None, not {self.patience}")
         if self.degradation is not None and not 0 <= self.degradation <= 1:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from raybridge.config import packages_of, rebuild
+from raybridge.config import lacking, packages_of, rebuild
 from raybridge.errors import unknown
 from raybridge.results import Results
 from raybridge.scales import Scale
-from raybridge.trial import Workload, lacking
+from raybridge.trial import Workload
 
 OWN = "sweeps"  # the package of sweep files, which workers never import
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self
 
-from raybridge.config import Json, identity, resolve
+from raybridge.config import Json, check_seed, identity, resolve, typed
 from raybridge.data import Evaluator
 from raybridge.losses import Loss
 from raybridge.results.headline import Headline
@@ -62,13 +61,6 @@ class Workload(Protocol):
         """The same cut to a few steps: it shows that everything runs, and nothing else."""
 
 
-def lacking(candidate: Any, protocol: type) -> list[str]:
-    """What a candidate would have to define to be what a protocol asks for, in the protocol's order."""
-    asked = dict.fromkeys([*protocol.__annotations__, *(name for name in vars(protocol) if not name.startswith("_"))])
-    nothing = object()
-    return [name for name in asked if inspect.getattr_static(candidate, name, nothing) is nothing]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """One experiment: what is trained, on what, for how long, and how it is judged.
@@ -99,6 +91,7 @@ class Trial:
     stopping: Stopping = Stopping()
 
     def __post_init__(self) -> None:
+        typed(self)
         if not NAME.fullmatch(self.name):
             raise ValueError(f"trial name {self.name!r} must be letters, digits, '_', '.' and '-'")
         for field in ("steps", "batch", "eval_every"):
@@ -111,6 +104,10 @@ class Trial:
             raise ValueError(f"trial {self.name}: warmup must lie in 0..{self.steps - 1} (steps - 1), not {self.warmup}")
         if not self.learning_rate > 0 or not self.clip > 0 or self.weight_decay < 0:
             raise ValueError(f"trial {self.name}: learning_rate and clip must be above 0, weight_decay at least 0")
+        check_seed(f"trial {self.name}: seed", self.seed)
+        for field in ("source", "target"):
+            if not getattr(self, field).strip():
+                raise ValueError(f"trial {self.name}: {field} must name a model, not {getattr(self, field)!r}")
         if not self.losses:
             raise ValueError(f"trial {self.name} has no losses: nothing would move the translator")
         names = [loss.name for loss in self.losses]

@@ -1,8 +1,11 @@
 from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
+import numpy as np
 import pytest
 
-from raybridge.config import CONFIG_PACKAGES, fingerprint, identity, packages_of, rebuild, resolve
+from raybridge.config import CONFIG_PACKAGES, check_seed, fingerprint, identity, packages_of, rebuild, resolve, typed
+from raybridge.losses import Loss
 from raybridge.losses.next_token import AnswerNLL
 from raybridge.stopping import Stopping
 from raybridge.translators.bottlenecked import Bottlenecked
@@ -53,11 +56,16 @@ class Mine:
     parts: tuple[object, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Own(AnswerNLL):
+    pass
+
+
 def test_packages_are_those_of_the_classes_that_a_config_is_built_of(trial):
     own = Mine.__module__.partition(".")[0]
     assert packages_of(trial) == CONFIG_PACKAGES
     assert packages_of(Mine(name="a", parts=(trial, 1, "os"))) == (*CONFIG_PACKAGES, own)
-    assert packages_of(replace(trial, losses=(Mine(name="a"),))) == (*CONFIG_PACKAGES, own)
+    assert packages_of(replace(trial, losses=(Own(),))) == (*CONFIG_PACKAGES, own)
 
 
 def test_the_identity_of_an_experiment_is_all_of_it_but_its_name(trial):
@@ -70,3 +78,83 @@ def test_fields_that_are_not_shared_are_named():
     del plain["depth"]
     with pytest.raises(ValueError, match="depth"):
         rebuild(plain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Typed:
+    count: int = 1
+    rate: float = 0.5
+    on: bool = False
+    kind: Literal["even", "odd"] = "even"
+    layers: tuple[int, ...] = (0,)
+    patience: int | None = None
+    stopping: Stopping = Stopping()
+    late: int = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        typed(self)
+
+
+@pytest.mark.parametrize(
+    ("field", "written", "meant"),
+    [
+        ("count", 1e3, 1000),
+        ("count", np.int64(4), 4),
+        ("patience", 3.0, 3),
+        ("rate", 1, 1.0),
+        ("layers", [0, 2.0], (0, 2)),
+        ("late", None, None),
+    ],
+)
+def test_one_value_has_one_form(field, written, meant):
+    config = Typed(**{field: written})
+    assert (getattr(config, field), type(getattr(config, field))) == (meant, type(meant))
+    assert fingerprint(config) == fingerprint(Typed(**{field: meant}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("count", 4.5, "count must be a whole number, not 4.5"),
+        ("count", True, "count must be a whole number, not True"),
+        ("count", "abc", "count must be a whole number, not 'abc'"),
+        ("count", float("inf"), "count must be a whole number, not inf"),
+        ("count", None, "count must be a whole number, not None"),
+        ("rate", "fast", "rate must be a finite number, not 'fast'"),
+        ("rate", False, "rate must be a finite number, not False"),
+        ("rate", float("nan"), "rate must be a finite number, not nan"),
+        ("on", 1, "on must be True or False, not 1"),
+        ("kind", "evn", "kind must be one of 'even', 'odd', not 'evn'"),
+        ("layers", 3, "layers must be a tuple, each item a whole number, not 3"),
+        ("layers", "12", "layers must be a tuple, each item a whole number, not '12'"),
+        ("layers", (1, "a"), "layers must be a tuple, each item a whole number, not (1, 'a')"),
+        ("patience", "early", "patience must be a whole number or None, not 'early'"),
+        ("stopping", "early", "stopping must be a Stopping, not 'early'"),
+        ("stopping", Stopping, "stopping must be a Stopping, not the class Stopping itself (write Stopping(...))"),
+        ("late", "x", "late must be a whole number, not 'x'"),
+    ],
+)
+def test_a_field_holds_what_its_annotation_says(field, value, said):
+    with pytest.raises(ValueError, match=r".") as caught:
+        Typed(**{field: value})
+    assert str(caught.value) == f"Typed: {said}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unchecked(Loss):
+    name: ClassVar[str] = "unchecked"
+    weight: float = 1.0
+    tokens: int = 8
+
+
+def test_a_config_that_checks_nothing_is_held_to_its_annotations_where_it_is_put(trial):
+    with pytest.raises(ValueError, match=r"Unchecked: tokens must be a whole number, not 2\.5"):
+        replace(trial, losses=(Unchecked(tokens=2.5),))
+    assert replace(trial, losses=(Unchecked(tokens=2.0),)).losses[0].tokens == 2
+
+
+def test_a_seed_is_one_that_every_generator_takes():
+    check_seed("here", 2**32 - 1)
+    for seed in (-1, 2**32, 2**70):
+        with pytest.raises(ValueError, match=rf"here must lie in 0\.\.4294967295 \(2\^32 - 1\), not {seed}"):
+            check_seed("here", seed)

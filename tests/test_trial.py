@@ -2,9 +2,10 @@ from dataclasses import replace
 
 import pytest
 
+from raybridge.config import lacking
 from raybridge.losses.next_token import AnswerNLL
 from raybridge.scales import SCALES
-from raybridge.trial import Workload, lacking
+from raybridge.trial import Workload
 
 
 def test_every_scale_is_a_complete_trial():
@@ -57,3 +58,34 @@ def test_a_trial_is_a_workload_and_says_what_it_is(trial):
     assert trial.models == ("pocket:source", "pocket:target")
     assert replace(trial, target=trial.source).models == ("pocket:source",)
     assert trial.planned() == {"K": "8", "steps": "12", "losses": "1 answer, 1 reconstruction, 0.1 info_nce"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (dict(seed=True), "seed must be a whole number, not True"),
+        (dict(seed=2**70), "seed must lie in 0"),
+        (dict(seed="abc"), "seed must be a whole number, not 'abc'"),
+        (dict(steps=2.5), "steps must be a whole number, not 2.5"),
+        (dict(evaluator="gsm8k"), "evaluator must be an Evaluator, not 'gsm8k'"),
+        (dict(stopping="early"), "stopping must be a Stopping, not 'early'"),
+        (dict(translator=None), "translator must be a Translator, not None"),
+        (dict(source=""), "source must name a model, not ''"),
+        (dict(target=" "), "target must name a model, not ' '"),
+        (dict(losses=("answer",)), "losses must be a tuple, each item a Loss"),
+        (dict(dev_problems=8.5), "dev_problems must be a whole number or None, not 8.5"),
+    ],
+)
+def test_a_trial_of_wrong_types_is_refused_with_field_and_value(trial, change, said):
+    with pytest.raises(ValueError, match=r".") as caught:
+        replace(trial, **change)
+    assert said in str(caught.value)
+
+
+def test_a_whole_number_written_as_a_float_is_that_number(trial):
+    long = replace(trial, steps=1e3)
+    assert (long.steps, type(long.steps)) == (1000, int)
+    assert long.fingerprint == replace(trial, steps=1000).fingerprint
+    assert replace(trial, translator=replace(trial.translator, soft_tokens=8.0)).fingerprint == trial.fingerprint
+    with pytest.raises(ValueError, match=r"soft_tokens must be a whole number, not 4\.5"):
+        replace(trial, translator=replace(trial.translator, soft_tokens=4.5))

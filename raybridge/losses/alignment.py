@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raybridge.config import typed
 from raybridge.losses import Loss, check_positive
 from raybridge.losses.bridge import Batch, Bridge
 from raybridge.translators.anchor import picks
@@ -39,6 +40,7 @@ class PromptAlignment(Loss):
     weight: float = 0.1
 
     def __post_init__(self) -> None:
+        typed(self)
         check_positive(self, "weight")
 
     def count(self, batch: Batch) -> int:
@@ -77,6 +79,7 @@ class SourceProbe(Loss):
     weight: float = 0.1
 
     def __post_init__(self) -> None:
+        typed(self)
         check_positive(self, "weight")
 
     def count(self, batch: Batch) -> int:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raybridge.config import typed
 from raybridge.losses import Loss, Read, check_positive, check_shared
 from raybridge.losses.bridge import Batch, Bridge, cut
 from raybridge.losses.next_token import answer_nll
@@ -33,6 +34,7 @@ class InfoNCE(Loss):
     temperature: float = 0.07
 
     def __post_init__(self) -> None:
+        typed(self)
         if self.weight <= 0 or self.temperature <= 0:
             raise ValueError(f"loss info_nce: weight and temperature must be above 0, not {self.weight} and {self.temperature}")
 
@@ -73,6 +75,7 @@ class PromptContrast(Loss):
     max_tokens: int = 64
 
     def __post_init__(self) -> None:
+        typed(self)
         check_positive(self, "weight")
         check_shared(self, self.max_tokens)
 

@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
+from raybridge.config import typed
 from raybridge.losses import Loss, Read, check_positive, check_shared
 from raybridge.losses.bridge import Batch, Bridge
 from raybridge.models.frozen import FrozenLM, in_chunks
@@ -53,6 +54,7 @@ class TextKL(Loss):
     max_tokens: int = 256
 
     def __post_init__(self) -> None:
+        typed(self)
         check_positive(self, "weight", "temperature")
         check_shared(self, self.max_tokens)
 
@@ -78,6 +80,7 @@ class HiddenStates(Loss):
     tokens: int = 8
 
     def __post_init__(self) -> None:
+        typed(self)
         check_positive(self, "weight")
         check_shared(self, self.tokens)
 

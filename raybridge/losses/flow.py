@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raybridge.config import typed
 from raybridge.errors import unknown
 from raybridge.losses import Loss, check_positive
 from raybridge.losses.bridge import Batch, Bridge
@@ -42,6 +43,7 @@ class Flow(Loss):
     condition_dropout: float = 0.1
 
     def __post_init__(self) -> None:
+        typed(self)
         check_positive(self, "weight")
         if self.teacher not in get_args(Teacher):
             raise unknown("teacher", self.teacher, get_args(Teacher), where="loss flow")

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from raybridge.config import typed
 from raybridge.losses import Loss, Read, check_positive, check_shared
 from raybridge.losses.bridge import SHARED_TOKENS, Batch, Bridge, cut
 
@@ -36,6 +37,7 @@ class AnswerNLL(Loss):
     max_tokens: int = 256
 
     def __post_init__(self) -> None:
+        typed(self)
         _check(self.name, self.weight, self.max_tokens)
 
     def count(self, batch: Batch) -> int:
@@ -57,6 +59,7 @@ class Reconstruction(Loss):
     max_tokens: int = 256
 
     def __post_init__(self) -> None:
+        typed(self)
         _check(self.name, self.weight, self.max_tokens)
 
     def count(self, batch: Batch) -> int:
@@ -81,6 +84,7 @@ class FirstTokens(Loss):
     first_weight: float = 2.0
 
     def __post_init__(self) -> None:
+        typed(self)
         check_positive(self, "weight", "first_weight")
         check_shared(self, self.tokens)
 
@@ -107,6 +111,7 @@ class Format(Loss):
     mark: str = "####"
 
     def __post_init__(self) -> None:
+        typed(self)
         check_positive(self, "weight")
         if not self.mark or not self.mark.isascii() or any(character.isspace() for character in self.mark):
             raise ValueError(f"loss format: the mark must be ASCII without spaces, not {self.mark!r}")
@@ -147,6 +152,7 @@ class FadingText(Loss):
     steps: int
 
     def __post_init__(self) -> None:
+        typed(self)
         check_positive(self, "weight", "steps")
 
     def count(self, batch: Batch) -> int:
@@ -175,6 +181,7 @@ class ResidualAnswer(Loss):
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        typed(self)
         check_positive(self, "weight")
 
     def count(self, batch: Batch) -> int:

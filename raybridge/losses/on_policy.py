@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from raybridge.config import typed
 from raybridge.losses import Loss, check_positive
 from raybridge.losses.bridge import Batch, Bridge
 from raybridge.losses.distillation import states_kl
@@ -51,6 +52,7 @@ class DecodeAware(Loss):
     tokens: int = 48
 
     def __post_init__(self) -> None:
+        typed(self)
         check_positive(self, "weight", "every", "problems", "tokens")
 
     def starts(self, *, warmup: int) -> int:

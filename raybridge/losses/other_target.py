@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from raybridge.config import typed
 from raybridge.losses import Loss, check_positive
 from raybridge.losses.bridge import Batch, Bridge
 from raybridge.losses.next_token import AnswerNLL
@@ -24,6 +25,7 @@ class OtherTarget(Loss):
     loss: Loss = AnswerNLL()
 
     def __post_init__(self) -> None:
+        typed(self)
         check_positive(self, "weight")
 
     @property

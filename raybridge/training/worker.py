@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
+from raybridge.config import lacking
 from raybridge.evaluation.answerer import Answerer
 from raybridge.evaluation.setting import Setting
 from raybridge.results import TrialRun
-from raybridge.trial import Workload, lacking
+from raybridge.trial import Workload
 from raybridge.world import World
 
 Ended = Literal["complete", "interrupted"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from raybridge.config import typed
 from raybridge.translators import OneTarget, TranslatorModule
 from raybridge.translators.parts import Attention, Norm, Reader, at_rms, check, check_heads
 
@@ -26,6 +27,7 @@ class AttentionPooling(OneTarget):
     heads: int = 8
 
     def __post_init__(self) -> None:
+        typed(self)
         check(soft_tokens=self.soft_tokens, layers=self.layers)
         check_heads(width=self.width, heads=self.heads)
 

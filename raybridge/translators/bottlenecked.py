@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raybridge.config import typed
 from raybridge.errors import unknown
 from raybridge.translators import OneTarget, Translator, TranslatorModule
 from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, windows
@@ -45,6 +46,7 @@ class Bottlenecked(OneTarget):
     free_share: float = 0.0
 
     def __post_init__(self) -> None:
+        typed(self)
         check(soft_tokens=self.soft_tokens, layers=self.layers)
         check_heads(width=self.width, heads=self.heads)
         if self.depth < 1:

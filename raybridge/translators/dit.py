@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raybridge.config import typed
 from raybridge.errors import unknown
 from raybridge.translators import OneTarget, TranslatorModule
 from raybridge.translators.noise import NoiseField
@@ -47,6 +48,7 @@ class DiT(OneTarget):
     noise_seed: int = 0
 
     def __post_init__(self) -> None:
+        typed(self)
         check(soft_tokens=self.soft_tokens, layers=self.layers)
         check_heads(width=self.width, heads=self.heads)
         if self.pooling not in get_args(Pooling):

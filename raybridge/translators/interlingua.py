@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from raybridge.config import typed
 from raybridge.errors import unknown
 from raybridge.models import byte_lm, names
 from raybridge.translators import Translator, TranslatorModule
@@ -40,6 +41,7 @@ class Interlingua:
     also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        typed(self)
         check(soft_tokens=self.soft_tokens, layers=self.layers)
         check_heads(width=self.width, heads=self.heads)
         if self.depth < 1 or self.latent_width < 1:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from raybridge.config import typed
 from raybridge.errors import unknown
 from raybridge.translators import OneTarget, TranslatorModule
 from raybridge.translators.anchor import Anchor, one_hot, picks, windows
@@ -35,6 +36,7 @@ class Linear(OneTarget):
     pooling: Pooling = "picked"
 
     def __post_init__(self) -> None:
+        typed(self)
         check(soft_tokens=self.soft_tokens, layers=self.layers)
         if self.pooling not in get_args(Pooling):
             raise unknown("pooling", self.pooling, get_args(Pooling), where="translator Linear")

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raybridge.config import typed
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.pieces import Piece
 from raybridge.translators import Translator, TranslatorModule
@@ -29,6 +30,7 @@ class Option:
     soft_tokens: int = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        typed(self)
         if self.soft_tokens is None:
             object.__setattr__(self, "soft_tokens", self.translator.soft_tokens)
         elif self.soft_tokens != self.translator.soft_tokens:

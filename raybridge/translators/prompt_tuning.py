@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from raybridge.config import typed
 from raybridge.translators import OneTarget, TranslatorModule
 from raybridge.translators.parts import at_rms, check
 
@@ -25,6 +26,7 @@ class PromptTuning(OneTarget):
     layers: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
+        typed(self)
         check(soft_tokens=self.soft_tokens, layers=self.layers)
 
     def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> PromptTuningModule:

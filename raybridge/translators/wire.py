@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raybridge.config import typed
 from raybridge.errors import unknown
 
 HEADER = struct.Struct("<BBH")
@@ -32,6 +33,7 @@ class WireFormat:
     group: int = 32
 
     def __post_init__(self) -> None:
+        typed(self)
         if self.bits not in (4, 6, 8, 16):
             raise unknown("number of bits", self.bits, (4, 6, 8, 16), "wire format")
         if not 1 <= self.group < 2**16:
