@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import DynamicCache, PreTrainedConfig
-from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionCacheLayerMixin
 
-ATTENTION = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)  # the caches of attention; others keep a recurrence
+ATTENTION = (DynamicLayer, DynamicSlidingWindowLayer)  # the caches of plain attention; others keep a state besides, or alone
+CACHES = (CacheLayerMixin, LinearAttentionCacheLayerMixin)  # what keeps anything; the layers of models that share caches do not
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")  # what configs call the number of positions
 
 
@@ -21,7 +22,8 @@ def positions_of(config: PreTrainedConfig) -> int | None:
 
 def attends_only(config: PreTrainedConfig) -> bool:
     """Whether every layer is attention. Others carry a state from column to column, and a pad would be a step of it."""
-    return all(type(layer) in ATTENTION for layer in DynamicCache(config=config).layers)
+    kinds = [type(layer) for layer in DynamicCache(config=config).layers]
+    return all(kind in ATTENTION for kind in kinds if issubclass(kind, CACHES))
 
 
 def head_sizes(config: Any) -> list[int]:
