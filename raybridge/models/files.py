@@ -47,7 +47,7 @@ def read(name: str, where: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
     if missing:
         others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(
-            f"model {name!r}: {missing[0]}{others} is not in the weights of {where} in its shape, and would be random at every load"
+            f"model {name!r}: {missing[0]}{others} is not in the weights of {where} in its shape, and would be random"
         )
     return tokenizer, model
 
