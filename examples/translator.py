@@ -8,6 +8,7 @@ Shapes: B batch, T source positions, L source layers, S source width, K soft tok
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -18,6 +19,8 @@ from raybridge.translators.parts import at_rms, check
 @dataclass(frozen=True, kw_only=True)
 class MeanState(OneTarget):
     """A linear map of one vector a question: what a resampler carries beyond it lay in single positions."""
+
+    VERSION: ClassVar[int] = 1
 
     soft_tokens: int
     layers: tuple[int, ...]

@@ -12,8 +12,8 @@ import inspect
 import json
 import math
 import types
-from collections.abc import Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, field, fields, is_dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -21,6 +21,7 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 # Only the classes of these packages may be named by a config that is read back from disk.
 CONFIG_PACKAGES = ("raybridge", "evaluators")
+DEEPEST = 20  # levels of a config that is read back: no trial has half of them
 SEEDS = 2**32  # seeds lie below it: every generator that is seeded takes these
 
 
@@ -31,16 +32,16 @@ def typed(config: Any) -> None:
     so that equal values are one identity. A default is as its author wrote it. ValueError names field, value and what is valid.
     """
     annotations = get_type_hints(type(config))
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.default is not MISSING and value is field.default:
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if one.default is not MISSING and value is one.default:
             continue
         try:
-            fitting = _fitting(value, annotations[field.name])
+            fitting = _fitting(value, annotations[one.name])
         except _Misfit as misfit:
-            raise ValueError(f"{type(config).__name__}: {field.name} must be {misfit}, not {_shown(value)}") from None
+            raise ValueError(f"{type(config).__name__}: {one.name} must be {misfit}, not {_shown(value)}") from None
         if fitting is not value:
-            object.__setattr__(config, field.name, fitting)
+            object.__setattr__(config, one.name, fitting)
 
 
 def check_seed(where: str, seed: int) -> None:
@@ -136,18 +137,27 @@ def lacking(candidate: Any, protocol: type) -> list[str]:
     return [name for name in asked if inspect.getattr_static(candidate, name, nothing) is nothing]
 
 
-def resolve(config: Any) -> Json:
-    """Return `config` as plain JSON; dataclasses carry their class and, where they have one, their VERSION.
+def later(default: Any) -> Any:
+    """A field that a config got after results of it were kept; `default` is how it behaved before.
 
-    WRITTEN_AS of a class is where it was when its first rows were kept: where it is now changes no key.
+    At that value it stands in no identity and in no trial.json, so that what was computed before is the same trial still.
     """
+    return field(default=default, metadata={"later": True})
+
+
+def resolve(config: Any) -> Json:
+    """Return `config` as plain JSON: dataclasses carry class, VERSION and fields, but for `later` ones that are not used."""
     if is_dataclass(config) and not isinstance(config, type):
         cls = type(config)
-        resolved: dict[str, Json] = {"class": getattr(cls, "WRITTEN_AS", f"{cls.__module__}:{cls.__qualname__}")}
+        resolved: dict[str, Json] = {"class": f"{cls.__module__}:{cls.__qualname__}"}
+        if kind_of(cls) != cls.__name__:
+            resolved["KIND"] = kind_of(cls)
         if hasattr(cls, "VERSION"):
             resolved["VERSION"] = resolve(cls.VERSION)
-        for field in fields(config):
-            resolved[field.name] = resolve(getattr(config, field.name))
+        for one in fields(config):
+            value = getattr(config, one.name)
+            if not (one.metadata.get("later") and value == one.default):
+                resolved[one.name] = resolve(value)
         return resolved
     if config is None or isinstance(config, bool | int | str):
         return config
@@ -163,17 +173,50 @@ def resolve(config: Any) -> Json:
     )
 
 
+_kinds: dict[str, str] = {}  # where the class of each kind stands, as far as this process has met one
+
+
+def kind_of(cls: type) -> str:
+    """What identity knows a class by, wherever it stands: its name, or its KIND if that is another.
+
+    ValueError where two classes have one name: their configs would be the same experiment.
+    """
+    kind, place = str(vars(cls).get("KIND", cls.__name__)), f"{cls.__module__}:{cls.__qualname__}"
+    if (other := _kinds.setdefault(kind, place)) != place:
+        raise ValueError(
+            f"two configs are called {kind!r}, {other} and {place}; identity is by name: give one of them another KIND"
+        )
+    return kind
+
+
+def identified(plain: Json, *, without: Collection[str] = ()) -> Json:
+    """What `resolve` returned as identity knows it: the kind of each class, not its place. without: names that are left out."""
+    if isinstance(plain, list):
+        return [identified(item, without=without) for item in plain]
+    if not isinstance(plain, dict):
+        return plain
+    told = {
+        name: identified(value, without=without) for name, value in plain.items() if name not in ("class", "KIND", *without)
+    }
+    return {"kind": kind_in(plain), **told} if "class" in plain else told
+
+
+def kind_in(plain: Mapping[str, Any]) -> str:
+    """The kind of a resolved config's class; empty for one that has no class."""
+    return str(plain.get("KIND", str(plain.get("class", "")).rpartition(":")[2].rpartition(".")[2]))
+
+
 def fingerprint(config: Any) -> str:
-    """SHA-256 over the canonical JSON of a config, or of JSON that `resolve` returned."""
+    """SHA-256 over the canonical JSON of a config, or of JSON that `resolve` or `identified` returned."""
     plain = resolve(config) if is_dataclass(config) else config
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
 
 
-def identity(experiment: Any) -> str:
-    """Fingerprint of an experiment: of its config but for the name, which is a label."""
+def identity(experiment: Any, *, but: Collection[str] = ("name",)) -> str:
+    """Fingerprint of an experiment: of its config but for the name, which is a label, and where its classes stand."""
     plain = resolve(experiment)
     assert isinstance(plain, dict)
-    return fingerprint({key: value for key, value in plain.items() if key != "name"})
+    return fingerprint(identified({key: value for key, value in plain.items() if key not in but}))
 
 
 def packages_of(config: Any) -> tuple[str, ...]:
@@ -181,38 +224,60 @@ def packages_of(config: Any) -> tuple[str, ...]:
     if isinstance(config, tuple | list):
         found = [package for item in config for package in packages_of(item)]
     elif is_dataclass(config) and not isinstance(config, type):
-        parts = [getattr(config, field.name) for field in fields(config)]
+        parts = [getattr(config, one.name) for one in fields(config)]
         found = [type(config).__module__.partition(".")[0], *packages_of(parts)]
     else:
         found = []
     return tuple(dict.fromkeys([*CONFIG_PACKAGES, *found]))
 
 
-def rebuild(plain: Json, packages: Sequence[str] = CONFIG_PACKAGES) -> Any:
-    """Inverse of `resolve`. Refuses classes outside of these packages, and configs of another VERSION.
+def rebuild(plain: Json, packages: Sequence[str] = CONFIG_PACKAGES, *, deep: int = DEEPEST) -> Any:
+    """Inverse of `resolve`. Refuses what is no config, classes outside of these packages, and configs of another VERSION.
 
     packages: more than the usual may be named only by who built the config (`packages_of`), never by what is on disk.
     """
+    if deep < 0:
+        raise ValueError(f"a config is nested deeper than {DEEPEST} levels")
     if isinstance(plain, list):
-        return tuple(rebuild(item, packages) for item in plain)
+        return tuple(rebuild(item, packages, deep=deep - 1) for item in plain)
     if not isinstance(plain, dict):
         return plain
-    module, _, name = str(plain["class"]).partition(":")
-    if module.split(".")[0] not in packages:
-        raise ValueError(f"config of class {plain['class']!r} is not from {' or '.join(packages)}")
-    try:
-        cls = getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"config of class {plain['class']!r}: {error}") from error
-    if not isinstance(cls, type) or not is_dataclass(cls):
-        raise ValueError(f"config of class {plain['class']!r}: there is no such config in this version of raybridge")
+    cls = _class_of(plain, packages)
     version = plain.get("VERSION")
     if version != getattr(cls, "VERSION", None):
         raise ValueError(
-            f"{name} was recorded at version {version}, this raybridge has version {getattr(cls, 'VERSION', None)}"
+            f"{cls.__name__} was recorded at version {version}, this raybridge has version {getattr(cls, 'VERSION', None)}"
         )
-    values = {key: rebuild(value, packages) for key, value in plain.items() if key not in ("class", "VERSION")}
-    known = {field.name for field in fields(cls)}
-    if set(values) != known:
-        raise ValueError(f"{name} was recorded with fields {sorted(set(values) ^ known)} that this raybridge does not share")
-    return cls(**values)
+    given = {key: value for key, value in plain.items() if key not in ("class", "KIND", "VERSION")}
+    known = {one.name for one in fields(cls)}
+    unused = {one.name for one in fields(cls) if one.metadata.get("later")} - set(given)
+    if set(given) != known - unused:
+        odd = sorted(set(given) ^ (known - unused))
+        raise ValueError(f"{cls.__name__} was recorded with fields {odd} that this raybridge does not share")
+    return cls(**{key: rebuild(value, packages, deep=deep - 1) for key, value in given.items()})
+
+
+def _class_of(plain: Mapping[str, Any], packages: Sequence[str]) -> Any:
+    """The class that a resolved config names: a config of these packages."""
+    named = plain.get("class")
+    if not isinstance(named, str):
+        raise ValueError(f"a config names its class as 'module:Name', not {named!r}")
+    module, _, name = named.partition(":")
+    package = module.partition(".")[0]
+    if package not in packages:
+        raise ValueError(f"config of class {named!r} is not from {' or '.join(packages)}")
+    try:
+        cls = getattr(importlib.import_module(module), name, None)
+    except Exception as error:  # a module that is imported may raise anything
+        raise ValueError(f"config of class {named!r}: {str(error) or type(error).__name__}") from error
+    if not isinstance(cls, type) or cls.__module__ != module:
+        raise ValueError(f"config of class {named!r}: there is no such config in this version of raybridge")
+    says_its_version = package not in CONFIG_PACKAGES or hasattr(cls, "VERSION")
+    if not (is_dataclass(cls) and _frozen(cls) and says_its_version):
+        raise ValueError(f"config of class {named!r}: {name} is no config (a frozen keyword-only dataclass with a VERSION)")
+    return cls
+
+
+def _frozen(cls: Any) -> bool:
+    """Whether a dataclass is frozen and keyword-only."""
+    return bool(cls.__dataclass_params__.frozen) and all(one.kw_only for one in fields(cls))

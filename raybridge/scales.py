@@ -8,6 +8,7 @@ losses: it widens the difference to `shuffled`, mostly by making the wrong soft 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from evaluators.gsm8k import GSM8K
 from evaluators.pocket import Pocket
@@ -26,6 +27,8 @@ class Resources:
     workers: training workers a trial; gpus_per_worker: 0 or 1; replicas: frozen replicas that evaluate for all trials;
     threads: torch threads a process on CPU.
     """
+
+    VERSION: ClassVar[int] = 1
 
     workers: int
     gpus_per_worker: int

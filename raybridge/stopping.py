@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 from raybridge.config import typed
 from raybridge.statistics import against_control, mcnemar_exact
@@ -19,6 +19,8 @@ class Stopping:
     degradation: how far (in accuracy, 0..1) the dev score may fall below its best; None never stops for it.
     significance: the fall must also reach this level in the exact paired test on the same problems.
     """
+
+    VERSION: ClassVar[int] = 1
 
     patience: int | None = None
     degradation: float | None = 0.05

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self
 
-from raybridge.config import Json, check_seed, identity, resolve, typed
+from raybridge.config import Json, check_seed, identity, later, resolve, typed
 from raybridge.data import Evaluator
 from raybridge.losses import Loss
+from raybridge.results.contents import Contents
 from raybridge.results.headline import Headline
 from raybridge.stopping import Stopping
 from raybridge.translators import Translator
@@ -67,9 +68,11 @@ class Trial:
 
     batch: problems a step over all workers. warmup: steps. learning_rate: peak, reached after warm-up, linear to zero.
     eval_every: steps between dev evaluations. dev_problems, test_problems: how many are drawn by seed 0, None for all.
-    The name is a label: two trials with the same fingerprint are the same trial.
+    The name is a label: two trials with the same fingerprint are the same trial. contents: what the models, the data and the
+    prompts are, which whoever starts it has looked at (`evaluation.identity.sealed`); a sweep file leaves it out.
     """
 
+    VERSION: ClassVar[int] = 1
     ENGINE: ClassVar[str] = "raybridge.training.workload"
 
     name: str
@@ -89,6 +92,7 @@ class Trial:
     dev_problems: int | None
     test_problems: int | None
     stopping: Stopping = Stopping()
+    contents: Contents | None = later(None)
 
     def __post_init__(self) -> None:
         typed(self)
@@ -118,15 +122,15 @@ class Trial:
             raise ValueError(f"trial {self.name} is named {claimed[0][1:]} but has {self.translator.soft_tokens} soft tokens")
 
     def resolved(self) -> dict[str, Json]:
-        """The whole trial as JSON: what trial.json holds and `config.rebuild` reads."""
+        """The whole trial as JSON, with its contents: what trial.json holds and `config.rebuild` reads."""
         plain = resolve(self)
         assert isinstance(plain, dict)
         return plain
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over everything but the name."""
-        return identity(self)
+        """SHA-256 over everything but the name. With its contents a model is what its files are, whatever it is called."""
+        return identity(self, but=("name",) if self.contents is None else ("name", "source", "target"))
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -93,7 +93,8 @@ def _finding(name: str, run: TrialRun, results: Results) -> Finding:
     problems = asked_of(kept["problem"], config["test_problems"])
     samples = kept[kept["problem"].isin(problems) & are(kept["arm"], lambda arm: trained(arm) and of_sweeps(arm))]
     samples = samples[samples["arm"].map(is_plain)]
-    identities = [identity_in(arm, config) for arm in every() if arm.frozen and of_sweeps(arm)]
+    contents = run.contents
+    identities = [identity_in(arm, config, contents, "test") for arm in every() if arm.frozen and of_sweeps(arm)]
     frozen = [results.baseline(key_of(identity, evaluator, "test", problems)) for identity in identities]
     answers = pd.concat([samples, *(table for table in frozen if table is not None)], ignore_index=True)
     reading = readings_of(samples)[0]
@@ -132,5 +133,5 @@ def dev_scores(finding: Finding) -> pd.Series:
 
 def band_over(findings: Sequence[Finding], scores: Sequence[float]) -> float | None:
     """The A/A band of scores of these trials."""
-    groups = [group_of(finding.config) for finding in findings]
+    groups = [group_of(finding.config, finding.run.contents) for finding in findings]
     return band_of(pd.DataFrame({"group": groups, "accuracy": scores}))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.results.find import class_name
+from raybridge.config import kind_in
 
 
 def flattened(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -20,13 +20,13 @@ def flattened(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     for key, value in config.items():
         name = f"{prefix}.{key}"
         if key == "class":
-            flat[prefix] = class_name(config)
+            flat[prefix] = kind_in(config)
         elif isinstance(value, Mapping):
             flat |= flattened(value, name)
         elif isinstance(value, list) and value and all(isinstance(item, Mapping) and "class" in item for item in value):
-            flat[name] = ", ".join(class_name(item) for item in value)
+            flat[name] = ", ".join(kind_in(item) for item in value)
             for item in value:
-                own = f"{name}.{class_name(item)}"
+                own = f"{name}.{kind_in(item)}"
                 flat |= {key: inner for key, inner in flattened(item, own).items() if key != own}
         else:
             flat[name] = ", ".join(map(str, value)) if isinstance(value, list) else value

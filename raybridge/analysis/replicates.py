@@ -7,16 +7,17 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.config import fingerprint
+from raybridge.config import fingerprint, identified
 from raybridge.results import Results
 from raybridge.statistics import aa_band
 
 REPLICATES = "replicates"  # the sweep whose trials differ in their seed alone
 
 
-def group_of(config: Mapping[str, Any]) -> str:
-    """The identity of a trial without its name and its seed."""
-    return fingerprint({key: value for key, value in config.items() if key not in ("name", "seed")})[:16]
+def group_of(config: Mapping[str, Any], contents: Mapping[str, Any] | None = None) -> str:
+    """The identity of a resolved trial without its name and its seed. contents: None of an earlier identity."""
+    told = {key: value for key, value in config.items() if key not in ("name", "seed")}
+    return fingerprint(identified(told | ({"contents": dict(contents)} if contents else {})))[:16]
 
 
 def band_of(rows: pd.DataFrame, score: str = "accuracy") -> float | None:
@@ -36,7 +37,7 @@ def bands_of_replicates(results: Results, on: str, split: str, arm: str) -> dict
             continue
         rows = run.evals()
         rows = rows[(rows["evaluator"] == on) & (rows["split"] == split) & (rows["arm"] == arm)]
-        tables.append(rows[rows["step"] == result["best_step"]].assign(group=group_of(run.config)))
+        tables.append(rows[rows["step"] == result["best_step"]].assign(group=group_of(run.config, run.contents)))
     evals = pd.concat([table for table in tables if len(table)] or tables)
     bands = {str(reading): band_of(rows) for reading, rows in evals.groupby("reading", sort=False)}
     return {reading: band for reading, band in bands.items() if band is not None}

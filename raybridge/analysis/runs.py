@@ -28,8 +28,8 @@ OF_THE_TRIAL = ["trial", "fingerprint", "label", "group", "seed", "pair", "K"]  
 class Runs:
     """The trials of a results folder, or those that one sweep asked for. Nothing here writes.
 
-    A group is the trials that differ in their seed alone; its label is what a figure calls it. Columns that start with
-    `config.` and `result.` are the resolved trial and its result.json, flattened.
+    A group is the trials that differ in their seed alone; its label is what a figure calls it. `earlier` marks those of an
+    earlier identity. Columns that start with `config.` and `result.` are the resolved trial and its result.json, flattened.
     """
 
     results: Results
@@ -95,6 +95,11 @@ class Runs:
         """The resolved config of a trial."""
         return cache(lambda fingerprint: self.runs[fingerprint].config)
 
+    @cached_property
+    def contents(self) -> Callable[[str], dict[str, Any] | None]:
+        """The resolved contents of what a trial read; None of an earlier identity."""
+        return cache(lambda fingerprint: self.runs[fingerprint].contents)
+
     def asked_by(self, sweep: str) -> set[str]:
         """Fingerprints of what a figure about a sweep shows: its trials, or those of the sweep that was chosen instead."""
         return set(self.plans.get(self.sweep or sweep, ())) & set(self.runs)
@@ -115,25 +120,26 @@ class Runs:
         names = self.named.get(self.sweep or "", {})
         rows = []
         for fingerprint, run in self.runs.items():
-            config = self.config(fingerprint)
+            config, contents = self.config(fingerprint), self.contents(fingerprint)
             result = run.result()
             rows.append(
                 {
                     "trial": names.get(fingerprint, run.name),
                     "fingerprint": fingerprint,
-                    "group": fingerprint if config.get("imported") else group_of(config),
+                    "group": fingerprint if config.get("imported") else group_of(config, contents),
                     "seed": float(config["seed"]) if config.get("seed") is not None else float("nan"),
                     "pair": f"{short(config.get('source'))} to {short(config.get('target'))}",
                     "K": (config.get("translator") or {}).get("soft_tokens"),
                     "sweep": ",".join(sweeps.get(fingerprint, [])),
                     "complete": result is not None,
                     "imported": bool(config.get("imported")),
+                    "earlier": contents is None and "evaluator" in config and not config.get("imported"),
                     **flattened(config, "config"),
                     **flattened(result or {}, "result"),
                 }
             )
         results = [f"result.{key}" for key in ("peak", "peak_step", "best_step", "final", "degradation", "steps", "stopped")]
-        columns = [*OF_THE_TRIAL, "sweep", "complete", "imported", *results]
+        columns = [*OF_THE_TRIAL, "sweep", "complete", "imported", "earlier", *results]
         trials = pd.DataFrame(rows)
         trials = trials.reindex(columns=[*columns, *(column for column in trials if column not in columns)])
         trials["label"] = trials["group"].map(labels_of(trials))
@@ -184,7 +190,8 @@ class Runs:
 
     def _borrower(self, fingerprint: str) -> Borrower:
         hardenings = self._hardenings.get(fingerprint, {""})
-        return Borrower(fingerprint=fingerprint, config=self.config(fingerprint), hardenings=hardenings)
+        config, contents = self.config(fingerprint), self.contents(fingerprint)
+        return Borrower(fingerprint=fingerprint, config=config, contents=contents, hardenings=hardenings)
 
     def frozen(self, split: str) -> pd.DataFrame:
         """Rows like those of `evals`, at step 0, of every trial's arms that need no translator."""
@@ -202,7 +209,7 @@ class Runs:
         return cache(self._baseline_keys)
 
     def _baseline_keys(self, fingerprint: str, split: str) -> dict[str, str]:
-        config = self.config(fingerprint)
+        config, contents = self.config(fingerprint), self.contents(fingerprint)
         if config.get("imported") or "evaluator" not in config:
             return {}
         evaluator, named = name_of(config["evaluator"]), fingerprint_of(config["evaluator"])
@@ -214,7 +221,7 @@ class Runs:
                 self._problems[asked] = list(dict.fromkeys(samples["problem"]))
         if step is None or asked not in self._problems:
             return {}
-        keys = self._frozen.keys(config, evaluator, split, self._problems[asked])
+        keys = self._frozen.keys(config, contents, evaluator, split, self._problems[asked])
         return {label: key for label, key in keys.items() if parse(label).hardening in self._hardenings[fingerprint]}
 
     @cached_property

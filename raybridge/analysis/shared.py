@@ -12,6 +12,7 @@ import pandas as pd
 from raybridge.analysis.kinds import in_place, is_plain
 from raybridge.analysis.measures import stacked, summarised
 from raybridge.arms import Arm, every, parse
+from raybridge.config import kind_in
 from raybridge.results import Results, TrialRun
 from raybridge.results.baselines import digest, identity_in, key_of
 from raybridge.results.baselines import parse as parse_key
@@ -44,8 +45,15 @@ class FrozenArms:
         """What is wrong with those that cannot be read, by key."""
         return {key: read for key, read in self._kept.items() if isinstance(read, str)}
 
-    def keys(self, config: Mapping[str, Any], evaluator: str, split: str, problems: Sequence[str]) -> dict[str, str]:
-        """The key of each baseline on disk that belongs to a resolved trial, by label.
+    def keys(
+        self,
+        config: Mapping[str, Any],
+        contents: Mapping[str, Any] | None,
+        evaluator: str,
+        split: str,
+        problems: Sequence[str],
+    ) -> dict[str, str]:
+        """The key of each baseline on disk that belongs to a resolved trial, by label. contents: those of the trial.
 
         Of hardened decoding the one with most problems: an evaluation may have asked for fewer than the trial did.
         """
@@ -53,13 +61,12 @@ class FrozenArms:
         for arm in every():
             if not arm.frozen:
                 continue
-            identity = identity_in(arm, config)
-            key = key_of(identity, evaluator, split, problems)
+            key = key_of(identity_in(arm, config, contents, split), evaluator, split, problems)
             if isinstance(self._kept.get(key), pd.DataFrame):
                 found[arm.name] = key
             for decoding in self._decodings:
-                hardened = digest({**identity, "decoding": decoding})
-                found |= self._hardened.get((arm.name, evaluator, split, hardened), {})
+                hardened = identity_in(arm, config, contents, split, decoding)
+                found |= self._hardened.get((arm.name, evaluator, split, digest(hardened)), {})
         return found
 
     @cached_property
@@ -109,6 +116,7 @@ class Borrower:
 
     fingerprint: str
     config: Mapping[str, Any]
+    contents: Mapping[str, Any] | None
     hardenings: Collection[str]
 
 
@@ -150,8 +158,9 @@ class Borrowed:
             return
         asked = {"target": config["target"], "evaluator": config["evaluator"], "but": borrower.fingerprint}
         for arm, among in self._lenders.items():
-            found = nearest(among, soft_tokens=config["translator"]["soft_tokens"], **asked)
-            if found is not None and found.evaluator == config["evaluator"]["class"]:
+            fits = [one for one in among if one.has_target(borrower.contents)]
+            found = nearest(fits, soft_tokens=config["translator"]["soft_tokens"], **asked)
+            if found is not None and found.evaluator == kind_in(config["evaluator"]):
                 yield arm, found.run
 
 

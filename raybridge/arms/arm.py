@@ -61,10 +61,12 @@ class Arm:
     problems. passes_on: arms whose answers it is handed. chooses: its answer is one of those, by `choose`. wire: the format its
     soft tokens travel in. packed: they really do. borrows: the arm of another trial, one of the translator `of_translator`,
     whose rows stand for it.
+    version: raised when what it puts before a model changes.
     control: it should fail. against: the arm that it must beat. look: of matplotlib. order: its place in tables and figures.
     """
 
     name: str
+    version: int = 1
     answered_by: Member = "target"
     trained: bool = False
     in_sweeps: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from raybridge import arms as arm_files
 from raybridge.arms import Arm, Label
@@ -14,6 +15,7 @@ from raybridge.config import Json, resolve
 from raybridge.data import Evaluator, Problem, Split, draw
 from raybridge.models.hardening import PLAIN, Hardening
 from raybridge.results import baselines
+from raybridge.results.contents import Contents
 from raybridge.translators import Translator
 from raybridge.trial import Trial
 
@@ -25,8 +27,11 @@ class Setting:
     """Which models are asked which problems, and how they decode.
 
     seed: the trial's, by which `shuffled` finds another problem for each. trial: the fingerprint of the translator's trial.
-    at: the target, where it is another than that trial's own.
+    at: the target, where it is another than that trial's own. contents: of what is asked and who answers, as somebody has
+    looked at them on this machine. VERSION: raised when every arm is answered otherwise, as by another way of decoding.
     """
+
+    VERSION: ClassVar[int] = 1
 
     source: str
     target: str
@@ -39,6 +44,7 @@ class Setting:
     trial: str = ""
     hardening: Hardening = PLAIN
     at: str = ""
+    contents: Contents | None = None
 
     @property
     def ids(self) -> list[str]:
@@ -51,14 +57,15 @@ class Setting:
 
     def identity(self, arm: Arm) -> dict[str, Json]:
         """What the rows of a frozen arm depend on, the choice of problems left out."""
-        return baselines.identity_of(
-            arm,
-            source=self.source,
-            target=self.target,
-            evaluator=resolve(self.evaluator),
-            soft_tokens=self.soft_tokens,
-            decoding=resolve(self.hardening) if self.hardening != PLAIN else None,
-        )
+        evaluator, k = resolve(self.evaluator), self.soft_tokens
+        decoding = resolve(self.hardening) if self.hardening != PLAIN else None
+        if self.contents is None:
+            return baselines.earlier_identity(
+                arm, source=self.source, target=self.target, evaluator=evaluator, soft_tokens=k, decoding=decoding
+            )
+        contents = resolve(self.contents)
+        assert isinstance(contents, dict)
+        return baselines.identity_of(arm, contents, evaluator=evaluator, split=self.split, soft_tokens=k, decoding=decoding)
 
     def key(self, arm: Arm) -> str:
         """The name under which a frozen arm is kept."""
@@ -103,6 +110,7 @@ def setting_of(trial: Trial, split: Split) -> Setting:
         soft_tokens=trial.translator.soft_tokens,
         seed=trial.seed,
         trial=trial.fingerprint,
+        contents=trial.contents,
     )
 
 

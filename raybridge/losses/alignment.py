@@ -36,6 +36,7 @@ def alignment(soft_BKD: Tensor, embeds_BTD: Tensor, mask_BT: Tensor) -> Tensor:
 class PromptAlignment(Loss):
     """Each soft token towards the target's embedding of the question token it stands for; see `alignment`."""
 
+    VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "prompt_alignment"
     weight: float = 0.1
 
@@ -75,6 +76,7 @@ class SourceProbe(Loss):
     the translator's place. 1 means that the soft tokens say nothing about their question.
     """
 
+    VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "source_probe"
     weight: float = 0.1
 

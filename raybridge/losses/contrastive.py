@@ -29,6 +29,7 @@ class InfoNCE(Loss):
     are centred on the global batch, which removes what all questions have in common. On after half of warm-up.
     """
 
+    VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "info_nce"
     weight: float = 0.1
     temperature: float = 0.07
@@ -68,6 +69,7 @@ class PromptContrast(Loss):
     answer counts for nothing.
     """
 
+    VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "prompt_contrast"
     reads: ClassVar[frozenset[Read]] = frozenset({"answers"})
     weight: float = 0.1

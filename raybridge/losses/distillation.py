@@ -47,6 +47,7 @@ def _tokens(batch: Batch, most: int) -> int:
 class TextKL(Loss):
     """KL a token from the target that reads the question as text, over the first `max_tokens` of each answer."""
 
+    VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "text_kl"
     reads: ClassVar[frozenset[Read]] = frozenset({"answers"})
     weight: float = 0.5
@@ -74,6 +75,7 @@ class TextKL(Loss):
 class HiddenStates(Loss):
     """Mean squared difference of the last hidden states, each at unit RMS, at the first `tokens` answer positions."""
 
+    VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "hidden_states"
     reads: ClassVar[frozenset[Read]] = frozenset({"answers"})
     weight: float = 0.1

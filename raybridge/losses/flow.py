@@ -37,6 +37,7 @@ class Flow(Loss):
     condition_dropout: share of problems whose condition is withheld, which guidance needs.
     """
 
+    VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "flow"
     weight: float = 1.0
     teacher: Teacher = "prompt"

@@ -31,6 +31,7 @@ def _check(name: str, weight: float, max_tokens: int) -> None:
 class AnswerNLL(Loss):
     """NLL a token of the worked answer given the soft tokens; only the first `max_tokens` of each answer count."""
 
+    VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "answer"
     reads: ClassVar[frozenset[Read]] = frozenset({"answers"})
     weight: float = 1.0
@@ -53,6 +54,7 @@ class AnswerNLL(Loss):
 class Reconstruction(Loss):
     """NLL a token of the question itself: the target repeats it from the soft tokens alone."""
 
+    VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "reconstruction"
     reads: ClassVar[frozenset[Read]] = frozenset({"repeats"})
     weight: float = 1.0
@@ -77,6 +79,7 @@ class Reconstruction(Loss):
 class FirstTokens(Loss):
     """Cross-entropy of the first `tokens` answer tokens, where a bridge fails first; the very first has its own weight."""
 
+    VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "first_tokens"
     reads: ClassVar[frozenset[Read]] = frozenset({"answers"})
     weight: float = 0.5
@@ -105,6 +108,7 @@ class Format(Loss):
     A reward for completions that hold the mark would have no gradient; this is the probability of writing it in time.
     """
 
+    VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "format"
     reads: ClassVar[frozenset[Read]] = frozenset({"answers"})
     weight: float = 0.1
@@ -147,6 +151,7 @@ class FadingText(Loss):
     from its front, evenly, to the last one; then the term is the answer NLL itself and costs no pass of its own.
     """
 
+    VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "fading_text"  # it reads the answers only after it has faded: no reason to read them together
     weight: float = 1.0
     steps: int
@@ -177,6 +182,7 @@ class FadingText(Loss):
 class ResidualAnswer(Loss):
     """NLL of the answer given the question as text with the soft tokens added onto it, by `Residual` or `Injection`."""
 
+    VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "residual_answer"
     weight: float = 1.0
 

@@ -45,6 +45,7 @@ class DecodeAware(Loss):
     whatever the batch.
     """
 
+    VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "decode_aware"
     weight: float = 0.1
     every: int = 10

@@ -19,6 +19,7 @@ from raybridge.translators import Translator
 class OtherTarget(Loss):
     """`loss` (its own weight left out) on the soft tokens that the translator writes for `target`."""
 
+    VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "other_target"
     weight: float = 1.0
     target: str

@@ -16,7 +16,7 @@ class Hardening:
     anchor: text that every answer starts with. bos: a BOS behind the soft tokens.
     """
 
-    WRITTEN_AS: ClassVar[str] = "raybridge.hardening:Hardening"
+    VERSION: ClassVar[int] = 1
 
     top_p: float | None = None
     temperature: float = 0.7

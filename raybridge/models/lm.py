@@ -7,7 +7,12 @@ import torch
 from raybridge.models import byte_lm, files, names, probe
 from raybridge.models.frozen import FrozenLM, in_chunks
 
-__all__ = ["FrozenLM", "in_chunks", "load"]
+__all__ = ["FrozenLM", "in_chunks", "load", "precision"]
+
+
+def precision(device: torch.device) -> torch.dtype:
+    """What models compute in on a device, unless told: bf16 on GPUs and fp32 elsewhere, where it is faster and exact."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def load(name: str, *, device: torch.device | str, dtype: torch.dtype | None = None) -> FrozenLM:
@@ -21,6 +26,5 @@ def load(name: str, *, device: torch.device | str, dtype: torch.dtype | None = N
     names.check(name)
     # cuDNN plans each new shape of attention anew, milliseconds a call, and batches of text have a new shape at every step.
     torch.backends.cuda.enable_cudnn_sdp(False)
-    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-    tokenizer, model = files.read(name, names.place(name), dtype=dtype)
+    tokenizer, model = files.read(name, names.place(name), dtype=dtype or precision(device))
     return probe.seen(FrozenLM(name, model.to(device), tokenizer))

@@ -12,14 +12,54 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.arms import Arm
-from raybridge.config import Json, fingerprint
+from raybridge.arms import Arm, find
+from raybridge.config import Json, fingerprint, identified
+from raybridge.results.contents import FACTS, MEMBERS
+
+
+def identity_in(
+    arm: Arm, config: Mapping[str, Any], contents: Mapping[str, Any] | None, split: str, decoding: Json = None
+) -> dict[str, Json]:
+    """What the rows of a frozen arm of a resolved trial depend on, the choice of problems left out, as its sweep evaluates it.
+
+    contents: None of an earlier identity, whose rows are still read. decoding: None for plain greedy decoding.
+    """
+    evaluator, k = config["evaluator"], config["translator"]["soft_tokens"]
+    if contents is None:
+        models = {"source": config["source"], "target": config["target"]}
+        return earlier_identity(arm, **models, evaluator=evaluator, soft_tokens=k, decoding=decoding)
+    return identity_of(arm, contents, evaluator=evaluator, split=split, soft_tokens=k, decoding=decoding)
 
 
 def identity_of(
+    arm: Arm, contents: Mapping[str, Any], *, evaluator: Json, split: str, soft_tokens: int, decoding: Json = None
+) -> dict[str, Json]:
+    """The same of resolved contents and a resolved evaluator."""
+    assert arm.frozen, arm.name
+    benchmark = contents["benchmark"]
+    members = MEMBERS if arm.passes_on else (arm.answered_by,)
+    identity: dict[str, Json] = {
+        "arm": arm.name,
+        "version": arm.version,
+        "handed": {name: find(name).version for name in arm.passes_on},
+        "models": {member: contents[member] for member in members},
+        "prompts": {member: benchmark[f"{member}_prompt"] for member in members},
+        "evaluator": evaluator,
+        "benchmark": {fact: benchmark[fact] for fact in (*FACTS, "exemplars", split)},
+        "soft_tokens": soft_tokens if arm.of_k else 0,
+        **{part: contents[part] for part in ("device", "precision", "answering")},
+    }
+    if decoding is not None:
+        identity["decoding"] = decoding
+    told = identified(identity)
+    assert isinstance(told, dict)
+    return told
+
+
+def earlier_identity(
     arm: Arm, *, source: str, target: str, evaluator: Json, soft_tokens: int, decoding: Json = None
 ) -> dict[str, Json]:
-    """What the rows of a frozen arm depend on, the choice of problems left out. decoding: None for plain greedy decoding."""
+    """The same where nobody has looked at the contents: models count by name, and the evaluator as it was recorded."""
     assert arm.frozen, arm.name
     identity: dict[str, Json] = {
         "arm": arm.name,
@@ -32,17 +72,6 @@ def identity_of(
     if decoding is not None:
         identity["decoding"] = decoding
     return identity
-
-
-def identity_in(arm: Arm, config: Mapping[str, Any]) -> dict[str, Json]:
-    """The same of a resolved trial, as its sweep evaluates it."""
-    return identity_of(
-        arm,
-        source=config["source"],
-        target=config["target"],
-        evaluator=config["evaluator"],
-        soft_tokens=config["translator"]["soft_tokens"],
-    )
 
 
 def digest(identity: Mapping[str, Json]) -> str:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raybridge.config import identified, kind_in
 from raybridge.errors import unknown
+from raybridge.results.contents import EARLIER, changes, raised
 from raybridge.results.files import read_lines
 from raybridge.results.store import Results
 from raybridge.results.trial_run import TrialRun
@@ -38,28 +40,28 @@ def find_trial(named: str, results: Results, *, commands: Sequence[str] = ()) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Lender:
-    """A complete trial whose rows may stand for an arm of others. evaluator: the class of its benchmark."""
+    """A complete trial whose rows may stand for an arm of others. evaluator: the kind of its benchmark."""
 
     run: TrialRun
     target: str
     evaluator: str
     soft_tokens: int
 
+    def has_target(self, contents: Mapping[str, Any] | None) -> bool:
+        """Whether its target is that of other contents, as far as both are known."""
+        mine = self.run.contents
+        return mine is None or contents is None or mine["target"] == contents["target"]
+
 
 def lenders(trials: Iterable[TrialRun], translator: str) -> list[Lender]:
-    """The complete trials of a translator, by the name of its class."""
+    """The complete trials of a translator, by its kind."""
     found = []
     for run in trials:
         config = run.config if run.complete else {}
-        if class_name(config.get("translator") or {}) == translator and "evaluator" in config:
-            where = {"target": config["target"], "evaluator": config["evaluator"]["class"]}
+        if kind_in(config.get("translator") or {}) == translator and "evaluator" in config:
+            where = {"target": config["target"], "evaluator": kind_in(config["evaluator"])}
             found.append(Lender(run=run, **where, soft_tokens=config["translator"]["soft_tokens"]))
     return found
-
-
-def class_name(config: Mapping[str, Any]) -> str:
-    """The name of a resolved config's class, without its module; empty for one that has no class."""
-    return str(config.get("class", "")).rpartition(":")[2]
 
 
 def nearest(
@@ -67,7 +69,7 @@ def nearest(
 ) -> Lender | None:
     """The one for this target: of the same benchmark first, then the nearest in soft tokens. but: a fingerprint left out."""
     fits = [one for one in among if one.target == target and one.run.fingerprint != but]
-    return min(fits, key=lambda one: _distance(one, evaluator["class"], soft_tokens), default=None)
+    return min(fits, key=lambda one: _distance(one, kind_in(evaluator), soft_tokens), default=None)
 
 
 def _distance(one: Lender, evaluator: str, soft_tokens: int) -> tuple[bool, int, str]:
@@ -81,6 +83,28 @@ def trial_of_translator(
     among = lenders(results.trials(), translator)
     found = nearest(among, target=target, evaluator=evaluator, soft_tokens=soft_tokens, but=but)
     return found.run if found else None
+
+
+def why_anew(config: Mapping[str, Any], contents: Mapping[str, Any] | None, among: Iterable[TrialRun]) -> list[str]:
+    """What is another than in the nearest of these trials that was asked for the same; empty where none was.
+
+    config, contents: of a trial that is on disk under no fingerprint. An earlier trial of the same config is not used again.
+    """
+    asked = _asked(config)
+    alike = [_differences(run, config, contents) for run in among if _asked(run.config) == asked]
+    return min(alike, key=len, default=[])
+
+
+def _asked(config: Mapping[str, Any]) -> Any:
+    """A resolved experiment as its author wrote it, but for its name."""
+    return identified({key: value for key, value in config.items() if key not in ("name", "contents")}, without=("VERSION",))
+
+
+def _differences(run: TrialRun, config: Mapping[str, Any], contents: Mapping[str, Any] | None) -> list[str]:
+    before = run.contents
+    if before is None or contents is None:
+        return [EARLIER]
+    return [*raised(run.config, config), *changes(before, contents)]
 
 
 def decodings(results: Results) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ class Results:
         remove_leftovers(path.parent)
         building = path.with_name(f".{uuid.uuid4().hex}{LEFTOVER}")
         try:
-            write_json(building / "trial.json", {"name": name, "fingerprint": fingerprint, "config": config})
+            write_json(building / "trial.json", {"name": name, "fingerprint": fingerprint, **_parted(config)})
             write_json(building / "provenance.json", provenance)
             building.rename(path)
         except OSError:
@@ -134,6 +134,12 @@ class Results:
         """Write a file that is drawn from the results, such as figures/arms.pdf; returns its path."""
         write_bytes(self.root / name, content)
         return self.root / name
+
+
+def _parted(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved experiment as trial.json holds it: what was asked for, and beside it the contents of what it reads."""
+    asked = {key: value for key, value in config.items() if key != "contents"}
+    return {"config": asked} | ({"contents": config["contents"]} if "contents" in config else {})
 
 
 def _open(path: Path) -> TrialRun:

@@ -52,6 +52,11 @@ class TrialRun:
         return read_json(self.path / "trial.json", needs=("config",))["config"]
 
     @property
+    def contents(self) -> dict[str, Any] | None:
+        """The resolved contents of what it reads (`results.contents`); None of an earlier identity, which had none."""
+        return read_json(self.path / "trial.json").get("contents")
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """Where the numbers come from: commit, versions, revisions, hardware, prompt hashes."""
         return read_json(self.path / "provenance.json")

@@ -8,6 +8,7 @@ Shapes: B batch, T source positions, L source layers, S source width, W inner wi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from raybridge.translators.parts import Attention, Norm, Reader, at_rms, check, 
 @dataclass(frozen=True, kw_only=True)
 class AttentionPooling(OneTarget):
     """K soft tokens from one attention over the hidden states of `layers`. width, heads: of the attention."""
+
+    VERSION: ClassVar[int] = 1
 
     soft_tokens: int
     layers: tuple[int, ...]

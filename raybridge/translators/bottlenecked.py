@@ -10,7 +10,7 @@ P of them that stand for a position, D target width, H heads, N aligned position
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,8 @@ class Bottlenecked(OneTarget):
     is the mean of a window instead of one position. free_share: of the soft tokens, the last ones, that stand for none and
     are learned queries alone.
     """
+
+    VERSION: ClassVar[int] = 1
 
     soft_tokens: int
     layers: tuple[int, ...]

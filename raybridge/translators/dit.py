@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,8 @@ class DiT(OneTarget):
     Salimans 2022, arXiv:2207.12598); 1 is none, and more doubles its cost and needs a flow loss with condition dropout.
     noise_seed: of the noise, which is another one for every question and always the same for one.
     """
+
+    VERSION: ClassVar[int] = 1
 
     soft_tokens: int
     layers: tuple[int, ...]

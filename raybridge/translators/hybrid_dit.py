@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -17,6 +18,8 @@ from raybridge.translators.parts import Attention
 @dataclass(frozen=True, kw_only=True)
 class HybridDiT(DiT):
     """A `DiT` with cross-attention between self-attention and feed-forward of every block."""
+
+    VERSION: ClassVar[int] = 1
 
     def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> HybridDiTModule:
         """The module, initialised from torch's current random state."""

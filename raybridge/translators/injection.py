@@ -9,6 +9,7 @@ Shapes: B batch, T tokens of the question in the target, K soft tokens, D target
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,8 @@ class Injection(OntoText):
 
     target_layers: numbers of the target's hidden states that are added to, 0 (embeddings) to its depth - 1. rank: of the maps.
     """
+
+    VERSION: ClassVar[int] = 1
 
     target_layers: tuple[int, ...]
     rank: int = 32

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ class Interlingua:
 
     also: other targets, each with an adapter that the loss `other_target` trains while the trial's own target trains its own.
     """
+
+    VERSION: ClassVar[int] = 1
 
     soft_tokens: int
     layers: tuple[int, ...]

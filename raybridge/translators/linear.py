@@ -9,7 +9,7 @@ N aligned positions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ class Linear(OneTarget):
     pooling, where a question is longer than K: "picked" reads K evenly spaced positions, "mean" averages K windows. In a
     shorter question soft token k stands for position k, and those left over are learned and the same for every question.
     """
+
+    VERSION: ClassVar[int] = 1
 
     soft_tokens: int
     layers: tuple[int, ...]

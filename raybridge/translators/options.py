@@ -10,6 +10,7 @@ features of a position, K soft tokens, D target width, N aligned positions.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +47,8 @@ class Option:
 class LayerMix(Option):
     """Each layer that the translator reads becomes a learned mixture of `layers`, and starts as that layer itself."""
 
+    VERSION: ClassVar[int] = 1
+
     layers: tuple[int, ...]
 
     def __post_init__(self) -> None:
@@ -67,6 +70,8 @@ class Projected(Option):
 
     For pairs whose spaces differ, so that what is behind it need not learn the rotation.
     """
+
+    VERSION: ClassVar[int] = 1
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ Shapes: B batch, T source positions, L source layers, S source width, K soft tok
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from raybridge.translators.parts import at_rms, check
 @dataclass(frozen=True, kw_only=True)
 class PromptTuning(OneTarget):
     """K soft tokens, the same for every question. layers: read and ignored, so that it can stand in any sweep."""
+
+    VERSION: ClassVar[int] = 1
 
     soft_tokens: int
     layers: tuple[int, ...] = (0,)

@@ -6,6 +6,7 @@ Shapes: B batch, T tokens of the question in the target, K soft tokens, D target
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from raybridge.translators.options import OntoText, OntoTextModule
 @dataclass(frozen=True, kw_only=True)
 class Residual(OntoText):
     """A translator whose soft tokens, times `scale`, are added to the question tokens they stand for (see `OntoText`)."""
+
+    VERSION: ClassVar[int] = 1
 
     scale: float = 0.1
 

@@ -72,7 +72,8 @@ def test_baselines_are_found_under_the_key_that_evaluation_gives_them(trial):
 
     setting = setting_of(trial, "dev")
     for arm in frozen_arms("dev"):
-        assert key_of(identity_in(arm, trial.resolved()), trial.evaluator.name, "dev", setting.ids) == setting.key(arm)
+        identity = identity_in(arm, trial.resolved(), None, "dev")
+        assert key_of(identity, trial.evaluator.name, "dev", setting.ids) == setting.key(arm)
 
 
 def test_what_was_not_recorded_stays_missing():

@@ -211,7 +211,7 @@ def harden(run: TrialRun, hardening: str, decoding: dict, trained: tuple[str, ..
     run.add_evals(rows_of(rows, step=step, split="test"))
     for arm in frozen:
         plain = results.baseline(baseline_key(arm, run.config, "test", problems))
-        identity = {**identity_in(find(arm), run.config), "decoding": decoding}
+        identity = identity_in(find(arm), run.config, run.contents, "test", decoding)
         rows = plain[plain["problem"].isin(half)].assign(arm=arm + hardening, identity=digest(identity))
         results.write_baseline(key_of(identity, "pocket", "test", half), rows)
     results.note_evaluation({"trial": run.fingerprint, "decoding": decoding})
@@ -219,7 +219,7 @@ def harden(run: TrialRun, hardening: str, decoding: dict, trained: tuple[str, ..
 
 def baseline_key(arm: str, plain: dict, split: str, problems: list[str]) -> str:
     """The key under which a frozen arm of a trial is kept."""
-    return key_of(identity_in(find(arm), plain), "pocket", split, problems)
+    return key_of(identity_in(find(arm), plain, None, split), "pocket", split, problems)
 
 
 def sweep(root: Path, name: str, runs: list[TrialRun]) -> None:

@@ -1,0 +1,93 @@
+"""What a trial reads, by content, as it is on this machine: looked at by whoever starts it, before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import cast
+
+import torch
+
+from raybridge import arms
+from raybridge.data import SPLITS, Evaluator, Split, data_folder
+from raybridge.evaluation.setting import Setting
+from raybridge.models.identity import ModelIdentity, digest, model_identity
+from raybridge.models.lm import FrozenLM, precision
+from raybridge.models.prompts import REPEAT_CUE, frame
+from raybridge.results.contents import BenchmarkContents, Contents, ModelContents
+from raybridge.trial import Trial
+
+PROBE = "How many is 17 times 3?"  # a question whose prompts are compared: every prompt is rendered as this one is
+
+
+def sealed(trial: Trial, *, device: str) -> Trial:
+    """The trial with what it reads, of which its fingerprint is made. device: what computes it, as torch calls its kind."""
+    contents = contents_of(
+        trial.source,
+        trial.target,
+        trial.evaluator,
+        others=trial.translator.other_targets,
+        splits=SPLITS,
+        device=device,
+    )
+    return replace(trial, contents=contents)
+
+
+def contents_of(
+    source: str,
+    target: str,
+    evaluator: Evaluator,
+    *,
+    splits: Sequence[Split],
+    device: str,
+    others: Sequence[str] = (),
+) -> Contents:
+    """The contents of two models and of these splits of a benchmark. ValueError where one of them is not here."""
+    read, written = model_identity(source), model_identity(target)
+    problems = {split: problems_digest(evaluator, split, str(data_folder())) for split in splits}
+    benchmark = BenchmarkContents(
+        readings=evaluator.readings,
+        instruction=evaluator.instruction,
+        before=evaluator.before,
+        after=evaluator.after,
+        stop=evaluator.stop,
+        max_new_tokens=evaluator.max_new_tokens,
+        exemplars=exemplars_digest(evaluator, str(data_folder())),
+        source_prompt=prompt_digest(read, evaluator),
+        target_prompt=prompt_digest(written, evaluator),
+        **problems,
+    )
+    return Contents(
+        source=_contents(read),
+        target=_contents(written),
+        others=tuple(_contents(model_identity(name)) for name in others),
+        benchmark=benchmark,
+        device=device,
+        precision=str(precision(torch.device(device))).removeprefix("torch."),
+        answering=Setting.VERSION,
+        arms=tuple(f"{arm.name} {arm.version}" for arm in arms.every() if arm.trained and arm.version > 1),
+    )
+
+
+def _contents(model: ModelIdentity) -> ModelContents:
+    return ModelContents(weights=model.weights, tokenizer=model.vocabulary, template=model.template)
+
+
+@cache
+def problems_digest(evaluator: Evaluator, split: Split, folder: str) -> str:
+    """Of all that a split's problems say, not of their ids. folder: where data are."""
+    return digest([[one.question, one.gold, one.rationale, *one.also] for one in evaluator.problems(split)])
+
+
+@cache
+def exemplars_digest(evaluator: Evaluator, folder: str) -> str:
+    """Of what the worked exemplars say."""
+    return digest([[shot.question, shot.gold, shot.rationale] for shot in evaluator.exemplars()])
+
+
+def prompt_digest(model: ModelIdentity, evaluator: Evaluator) -> str:
+    """Of a question put to a model, to be answered and to be repeated: the text, its tokens and those of an answer."""
+    lm = cast(FrozenLM, model)  # a prompt is made of its tokenizer alone
+    frames = [frame(lm, evaluator), frame(lm, evaluator, after=REPEAT_CUE)]
+    return digest([[one.whole(PROBE), one.prompt(PROBE), one.answers([PROBE])] for one in frames])
