@@ -6,7 +6,8 @@ One row: {"question": "Ana packs 3 crates of 12 pears. How many pears is that?",
 Readings are the two filters of lm-evaluation-harness's task gsm8k, version 3.0 (lm_eval/tasks/gsm8k/gsm8k.yaml at
 47f16bf): strict-match, which is also the official extractor (grade_school_math/dataset.py at 2909d34 of
 openai/grade-school-math), and flexible-extract. Both read the completion as it stands: where a model runs on into a new
-question, decoding ends it at `stop`. Answers are then compared as numbers, so that 18.0 and 18 are the same; the harness
+question, decoding ends it at `stop`. What they find that is no number (the dots of "in total...") is no answer here, and a
+minus sign counts in every script. Answers are then compared as numbers, so that 18.0 and 18 are the same; the harness
 and the official grader compare text, and would call them different.
 """
 
@@ -16,7 +17,20 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from raybridge.data import SPLITS, Problem, Split, check_split, draw, plain_number, read_numbers, rows, same_number, text
+from raybridge.data import (
+    SPLITS,
+    Problem,
+    Split,
+    check_split,
+    draw,
+    plain_number,
+    read_numbers,
+    rows,
+    same_number,
+    text,
+    typed,
+    with_minus,
+)
 
 GOLD = re.compile(r"^#### (-?[0-9.,]+)\s*\Z", re.MULTILINE)  # the last line of an official answer
 
@@ -25,7 +39,7 @@ GOLD = re.compile(r"^#### (-?[0-9.,]+)\s*\Z", re.MULTILINE)  # the last line of 
 class GSM8K:
     """GSM8K with `shots` exemplars and a dev split of `dev_size` problems, both drawn out of train."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # 2: a reading is a number or none, and U+2212 a minus
     name: ClassVar[str] = "gsm8k"
     readings: ClassVar[tuple[str, ...]] = ("strict", "flexible")
     instruction: ClassVar[str] = "Solve the problem step by step. End with a line that holds #### and the answer as a number."
@@ -38,6 +52,7 @@ class GSM8K:
     dev_size: int = 500
 
     def __post_init__(self) -> None:
+        typed(self)
         if self.shots < 0 or self.dev_size < 0:
             raise ValueError(f"gsm8k: shots and dev_size must be at least 0, not {self.shots} and {self.dev_size}")
 
@@ -78,11 +93,10 @@ def _load(part: str) -> list[Problem]:
     found = rows(f"gsm8k/{part}.jsonl", ("openai/gsm8k", "main", part), ("question", "answer"))
     for number, (where, row) in enumerate(found):
         rationale = text(row, "answer", where)
-        gold = GOLD.search(rationale)
-        if gold is None or not same_number(plain_number(gold[1]), plain_number(gold[1])):
+        written = GOLD.search(with_minus(rationale))
+        gold = plain_number(written[1]) if written else None
+        if gold is None:
             raise ValueError(f"{where}: the answer has no gold; its last line must be '#### ' and a number")
         question = text(row, "question", where)
-        problems.append(
-            Problem(id=f"gsm8k/{part}/{number}", question=question, gold=plain_number(gold[1]), rationale=rationale)
-        )
+        problems.append(Problem(id=f"gsm8k/{part}/{number}", question=question, gold=gold, rationale=rationale))
     return problems

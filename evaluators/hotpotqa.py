@@ -13,7 +13,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from raybridge.data import SPLITS, Problem, Split, check_split, check_unique, draw, first_line, plain_words, rows, text, word_f1
+from raybridge.data import (
+    SPLITS,
+    Problem,
+    Split,
+    check_split,
+    check_unique,
+    draw,
+    first_line,
+    plain_words,
+    rows,
+    text,
+    typed,
+    word_f1,
+)
 
 FILES = {"distractor": "hotpotqa/gold_present_100.jsonl", "fullwiki": "hotpotqa/fullwiki_500.jsonl"}
 WHOLE = ({"yes"}, {"no"}, {"noanswer"})  # answers that are right as a whole or not at all
@@ -41,6 +54,9 @@ class HotpotQA:
     dev_size: int = 500
 
     def __post_init__(self) -> None:
+        typed(self)
+        if self.dev_size < 0:
+            raise ValueError(f"hotpotqa: dev_size must be at least 0, not {self.dev_size}")
         if self.setting not in FILES:
             raise ValueError(f"hotpotqa has no setting {self.setting!r}; valid: {', '.join(FILES)}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from raybridge.data import SPLITS, Problem, Split, check_split, read_numbers, same_number
+from raybridge.data import SPLITS, Problem, Split, check_split, read_numbers, same_number, typed
 from raybridge.pocket.problems import generated
 
 
@@ -17,7 +17,7 @@ class Pocket:
     train, dev, test: how many problems of each split are generated.
     """
 
-    VERSION: ClassVar[int] = 2  # 2: no computation twice in dev and test; numbers read whole
+    VERSION: ClassVar[int] = 3  # 2: no computation twice in dev and test; numbers read whole. 3: gsm8k's version 2
     name: ClassVar[str] = "pocket"
     readings: ClassVar[tuple[str, ...]] = ("strict", "flexible")
     instruction: ClassVar[str] = ""
@@ -31,6 +31,7 @@ class Pocket:
     test: int = 400
 
     def __post_init__(self) -> None:
+        typed(self)
         if min(self.train, self.dev, self.test) < 2:
             raise ValueError("pocket: each split needs at least 2 generated problems")
 

@@ -14,7 +14,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from raybridge.data import SPLITS, Problem, Split, check_split, check_unique, draw, first_line, plain_words, rows, text, word_f1
+from raybridge.data import (
+    SPLITS,
+    Problem,
+    Split,
+    check_split,
+    check_unique,
+    draw,
+    first_line,
+    plain_words,
+    rows,
+    text,
+    typed,
+    word_f1,
+)
 
 ASK = "\n\nQuestion: "
 
@@ -33,6 +46,11 @@ class Squad:
     max_new_tokens: ClassVar[int] = 48
 
     dev_size: int = 500
+
+    def __post_init__(self) -> None:
+        typed(self)
+        if self.dev_size < 0:
+            raise ValueError(f"squad: dev_size must be at least 0, not {self.dev_size}")
 
     def problems(self, split: Split) -> list[Problem]:
         """The official dev set as test; dev and train out of the official train set, or of what RAYBRIDGE_DATA has of it."""

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
 
-from raybridge.data import Problem, Split, check_split, check_unique, read_numbers, rows, same_number, text
+from raybridge.data import Problem, Split, check_split, check_unique, read_numbers, rows, same_number, text, with_minus
 
 
 @dataclass(frozen=True, kw_only=True)
 class Svamp:
     """The SVAMP challenge set, zero-shot; it has a test split only."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # gsm8k's version 2
     name: ClassVar[str] = "svamp"
     readings: ClassVar[tuple[str, ...]] = ("strict", "flexible")
     instruction: ClassVar[str] = "Solve the problem step by step. End with a line that holds #### and the answer as a number."
@@ -54,7 +54,7 @@ class Svamp:
 
 def _problem(where: str, row: dict[str, Any]) -> Problem:
     try:
-        gold = f"{Decimal(str(row['Answer'])).normalize():f}"
+        gold = f"{Decimal(with_minus(str(row['Answer']))).normalize():f}"
     except InvalidOperation:
         raise ValueError(f"{where}: the answer {row['Answer']!r} is no number") from None
     body, question = text(row, "Body", where).strip(), text(row, "Question", where).strip()

@@ -14,11 +14,21 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
+from raybridge.config import typed as typed  # evaluators are configs, and this is the one module that they know
+
 Split = Literal["train", "dev", "test"]
 STRICT = re.compile(r"#### (-?[0-9.,]+)")  # the first one counts
 FLEXIBLE = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")  # the last one counts
+NUMBER = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
+MINUS = str.maketrans(dict.fromkeys("\u2212\ufe63\uff0d", "-"))  # the minus sign, the small and the fullwidth hyphen-minus
 NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+BOM = b"\xef\xbb\xbf"
+HERE = "RAYBRIDGE_HERE"  # where relative paths count from, for processes that a launcher started somewhere else
+
+
+class UnreachableError(ValueError):
+    """Something on the hub that this machine cannot reach: another machine may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +89,17 @@ class Evaluator(Protocol):
         """The score of each reading."""
 
 
+def from_here(path: str) -> Path:
+    """A path as a user wrote it. A relative one counts from where the command was called, in Ray's workers too."""
+    return Path(os.environ.get(HERE, "."), Path(path).expanduser())
+
+
 def data_folder() -> Path | None:
     """The folder that RAYBRIDGE_DATA names, if set. It must exist."""
     named = os.environ.get("RAYBRIDGE_DATA")
     if not named:
         return None
-    folder = Path(named)
+    folder = from_here(named)
     if not folder.is_dir():
         raise ValueError(f"RAYBRIDGE_DATA={named!r} is not a folder")
     return folder
@@ -93,11 +108,12 @@ def data_folder() -> Path | None:
 def read_jsonl(path: Path, needs: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a JSON-lines file; a broken line or a missing field is an error that names file and line.
 
-    Blank lines at the end are no rows.
+    Blank lines at the end are no rows, and a byte order mark is no part of the first one.
     """
     blank = 0
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
+            line = line.removeprefix(BOM) if number == 1 else line
             if not line.strip():
                 blank = blank or number
                 continue
@@ -109,7 +125,20 @@ def read_jsonl(path: Path, needs: Sequence[str]) -> Iterator[dict[str, Any]]:
                 raise ValueError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
             except UnicodeDecodeError as error:
                 raise ValueError(f"{path}, line {number}: not UTF-8 (byte {error.start + 1})") from None
-            yield check_row(row, needs, f"{path}, line {number}")
+            where = f"{path}, line {number}"
+            check_surrogates(row, line, where)
+            yield check_row(row, needs, where)
+
+
+def check_surrogates(row: Any, written: bytes, where: str) -> None:
+    """Refuse half a character: JSON can write one (\\ud83d alone), no file and no tokenizer takes it. written: its JSON."""
+    if b"\\ud" not in written.lower():
+        return
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise ValueError(f"{where}: a text holds half a character ({half!a}, a surrogate without the other)") from None
 
 
 def check_row(row: Any, needs: Sequence[str], where: str) -> dict[str, Any]:
@@ -137,15 +166,17 @@ def hub_rows(
     """Yield the rows of a dataset on the hub, streamed through `datasets`; `instead` says what RAYBRIDGE_DATA may hold."""
     from datasets import load_dataset  # a second to import; not needed where RAYBRIDGE_DATA has the rows
 
-    try:
-        rows = load_dataset(dataset, subset, split=split, streaming=True)
-    except (OSError, ConnectionError) as error:
-        raise ValueError(
-            f"dataset {dataset!r} cannot be read from the hub ({type(error).__name__}); "
-            f"set RAYBRIDGE_DATA to a folder that has {instead}"
-        ) from error
-    for number, row in enumerate(rows):
-        yield check_row(dict(row), needs, f"{dataset} ({split}), row {number}")
+    number = 0
+    for part in split.split("+"):  # not every version of datasets streams a sum of splits
+        try:
+            for row in load_dataset(dataset, subset, split=part, streaming=True):
+                yield check_row(dict(row), needs, f"{dataset} ({split}), row {number}")
+                number += 1
+        except (OSError, ConnectionError) as error:
+            raise UnreachableError(
+                f"dataset {dataset!r} cannot be read from the hub ({type(error).__name__}); "
+                f"set RAYBRIDGE_DATA to a folder that has {instead}"
+            ) from error
 
 
 def rows(
@@ -163,23 +194,33 @@ def rows(
     path = folder / file if folder is not None else None
     if path is None or not path.is_file():
         dataset, subset, split = hub
-        for number, row in enumerate(hub_rows(dataset, subset, split, needs, instead=file)):
-            yield f"{dataset} ({split}), row {number}", row
+        place, called = f"{dataset} ({split})", "row"
+        found = enumerate(hub_rows(dataset, subset, split, needs, instead=file))
     elif path.suffix == ".jsonl":
-        for number, row in enumerate(read_jsonl(path, needs), start=1):
-            yield f"{path}, line {number}", row
+        place, called = str(path), "line"
+        found = enumerate(read_jsonl(path, needs), start=1)
     else:
-        for number, row in enumerate(_read_json(path, flat)):
-            yield f"{path}, row {number}", check_row(row, needs, f"{path}, row {number}")
+        place, called = str(path), "row"
+        found = enumerate(_read_json(path, flat, needs))
+    number = None
+    for number, row in found:
+        yield f"{place}, {called} {number}", row
+    if number is None:
+        raise ValueError(f"{place} holds no {called}s: there is no problem in it")
 
 
-def _read_json(path: Path, flat: Callable[[Any], Iterable[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _read_json(path: Path, flat: Callable[[Any], Iterable[dict[str, Any]]], needs: Sequence[str]) -> Iterator[dict[str, Any]]:
+    written = path.read_bytes()
     try:
-        return list(flat(json.loads(path.read_bytes())))
+        found = list(flat(json.loads(written)))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: not of the form that was expected ({type(error).__name__}: {error})") from None
+    for number, row in enumerate(found):
+        where = f"{path}, row {number}"
+        check_surrogates(row, written, where)
+        yield check_row(row, needs, where)
 
 
 def check_split(split: str, valid: Sequence[str], benchmark: str, why: str = "") -> None:
@@ -191,20 +232,29 @@ def check_split(split: str, valid: Sequence[str], benchmark: str, why: str = "")
 def read_numbers(completion: str) -> dict[str, str | None]:
     """An answer by the two filters of lm-evaluation-harness's gsm8k (see `evaluators.gsm8k`), as plain numbers.
 
-    strict: what follows the first marker; flexible: the last thing that looks like a number.
+    strict: what follows the first marker; flexible: the last thing that looks like a number. What is none after all, such as
+    the dots of "in total...", is no answer. A minus is a minus in every script; the filters know the ASCII one alone.
     """
-    marked, numbers = STRICT.search(completion), FLEXIBLE.findall(completion)
-    return {"strict": plain_number(marked[1]) if marked else None, "flexible": plain_number(numbers[-1]) if numbers else None}
+    plain = with_minus(completion)
+    marked, numbers = STRICT.search(plain), FLEXIBLE.findall(plain)
+    found = {"strict": marked[1] if marked else None, "flexible": numbers[-1] if numbers else None}
+    return {reading: plain_number(number) if number else None for reading, number in found.items()}
 
 
-def plain_number(number: str) -> str:
-    """The number without thousands separators, currency and a sentence's full stop."""
-    return number.replace(",", "").replace("$", "").removesuffix(".")
+def with_minus(text: str) -> str:
+    """The text with every minus sign as the one that a keyboard has."""
+    return text.translate(MINUS)
 
 
-def same_number(answer: str | None, gold: str, *, within: Decimal = Decimal(0)) -> bool:
+def plain_number(number: str) -> str | None:
+    """The number without thousands separators, currency and a sentence's full stop; None for what is no number."""
+    plain = number.replace(",", "").replace("$", "").removesuffix(".")
+    return plain if NUMBER.fullmatch(plain) else None
+
+
+def same_number(answer: str | None, gold: str | None, *, within: Decimal = Decimal(0)) -> bool:
     """Whether both are numbers and equal as such: 18, 18. and 18.0 are one number. An absent answer equals nothing."""
-    if answer is None:
+    if answer is None or gold is None:
         return False
     try:
         left, right = Decimal(answer), Decimal(gold)

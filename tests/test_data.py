@@ -1,10 +1,23 @@
 """Rows, problems and draws: what is refused, and that the same things are drawn everywhere."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 
-from raybridge.data import Problem, check_row, check_split, check_unique, data_folder, draw, read_jsonl, rows, same_number
+from raybridge.data import (
+    Problem,
+    UnreachableError,
+    check_row,
+    check_split,
+    check_unique,
+    data_folder,
+    draw,
+    read_jsonl,
+    rows,
+    same_number,
+)
 
 
 def problem(number: int) -> Problem:
@@ -31,6 +44,72 @@ def test_a_broken_line_names_file_and_line(tmp_path) -> None:
     assert next(found) == {"question": "a"}
     with pytest.raises(ValueError, match=r"rows\.jsonl, line 2: not JSON"):
         next(found)
+
+
+@pytest.mark.parametrize("name", ["made/train.jsonl", "made/train.json"])
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path, monkeypatch, name) -> None:
+    (tmp_path / "made").mkdir()
+    row = {"question": "ä"}
+    written = json.dumps(row if name.endswith("l") else [row])
+    (tmp_path / name).write_text(written + "\n", encoding="utf-8-sig")
+    monkeypatch.setenv("RAYBRIDGE_DATA", str(tmp_path))
+    assert [found for _, found in rows(name, ("nobody/made", None, "train"), ["question"])] == [row]
+
+
+@pytest.mark.parametrize(("name", "place"), [("made/train.jsonl", "line 2"), ("made/train.json", "row 1")])
+def test_half_a_character_is_refused_by_file_and_line(tmp_path, monkeypatch, name, place) -> None:
+    (tmp_path / "made").mkdir()
+    whole, half = {"question": "\U0001f600"}, {"question": "a", "context": [["t", ["\ud83d"]]]}
+    written = [json.dumps(whole), json.dumps(half)]
+    (tmp_path / name).write_text("\n".join(written) if name.endswith("l") else f"[{','.join(written)}]", encoding="utf8")
+    monkeypatch.setenv("RAYBRIDGE_DATA", str(tmp_path))
+    found = rows(name, ("nobody/made", None, "train"), ["question"])
+    assert next(found)[1] == whole
+    with pytest.raises(ValueError, match=rf"{name}, {place}: a text holds half a character \('\\ud83d'"):
+        next(found)
+
+
+@pytest.mark.parametrize(("name", "content"), [("made/train.jsonl", "\n"), ("made/train.json", "[]")])
+def test_a_file_without_rows_is_refused(tmp_path, monkeypatch, name, content) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / name).write_text(content)
+    monkeypatch.setenv("RAYBRIDGE_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=rf"{name} holds no (row|line)s"):
+        list(rows(name, ("nobody/made", None, "train"), ["question"]))
+
+
+def test_a_sum_of_splits_is_streamed_part_by_part(monkeypatch) -> None:
+    asked = []
+
+    def load_dataset(dataset, subset, *, split, streaming):
+        asked.append(split)
+        if "+" in split:
+            raise ValueError("Bad split: train+test")
+        return [{"question": f"{split} {n}"} for n in range(2)]
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    monkeypatch.delenv("RAYBRIDGE_DATA", raising=False)
+    found = list(rows("made/all.json", ("nobody/made", None, "train+test"), ["question"]))
+    assert [row["question"] for _, row in found] == ["train 0", "train 1", "test 0", "test 1"]
+    assert found[2][0] == "nobody/made (train+test), row 2"
+    assert asked == ["train", "test"]
+
+
+def test_a_hub_that_is_out_of_reach_is_told_apart(monkeypatch) -> None:
+    def load_dataset(*args, **options):
+        raise ConnectionError
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    monkeypatch.delenv("RAYBRIDGE_DATA", raising=False)
+    with pytest.raises(UnreachableError, match=r"set RAYBRIDGE_DATA to a folder that has made/all\.json"):
+        list(rows("made/all.json", ("nobody/made", None, "train"), []))
+
+
+def test_a_relative_folder_counts_from_where_the_command_was_called(tmp_path, monkeypatch) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("RAYBRIDGE_DATA", "data")
+    monkeypatch.setenv("RAYBRIDGE_HERE", str(tmp_path))
+    assert data_folder() == tmp_path / "data"
 
 
 def test_bytes_that_are_not_utf8_name_file_and_line(tmp_path) -> None:

@@ -1,6 +1,7 @@
 """GSM8K: splits that do not overlap, and grading that agrees with the published rules item by item."""
 
 import json
+import math
 import os
 import re
 import tarfile
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.gsm8k import GSM8K
+from evaluators.pocket import Pocket
+from evaluators.svamp import Svamp
 from raybridge.config import rebuild, resolve
 from raybridge.data import Problem
 
@@ -75,17 +78,24 @@ def official(completion: str) -> str:
     return found.group(1).strip().replace(",", "") if found else "[invalid]"
 
 
+def is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
 def check_agreement(completion: str, gold: str) -> None:
-    """Extraction is the published one; so is the score, but where equal numbers are written differently."""
+    """Extraction is the published one where it is a number; so is the score, but where equal numbers are written differently."""
     ours, scores = GSM8K().read(completion), GSM8K().grade(problem(gold), completion)
     for reading, theirs in {"strict": harness_strict(completion), "flexible": harness_flexible(completion)}.items():
-        assert ours[reading] == (None if theirs == "[invalid]" else harness_plain(theirs)), (reading, completion)
+        assert ours[reading] == (harness_plain(theirs) if is_number(harness_plain(theirs)) else None), (reading, completion)
         if harness_plain(theirs) == harness_plain(gold):
             assert scores[reading], (reading, completion)
         elif scores[reading]:
             assert float(harness_plain(theirs)) == float(harness_plain(gold)), (reading, completion)
     if ours["strict"] is None:
-        assert official(completion) == "[invalid]"
+        assert not is_number(official(completion).removesuffix("."))
     else:
         assert ours["strict"] == official(completion).removesuffix(".")
 
@@ -129,6 +139,31 @@ pieces = st.sampled_from(
 @given(pieces=st.lists(pieces, max_size=12), gold=st.sampled_from(["18", "1800", "-3", "0"]))
 def test_any_completion_reads_as_the_published_rules_read_it(pieces: list[str], gold: str) -> None:
     check_agreement("".join(pieces), gold)
+
+
+@pytest.mark.parametrize("dots", ["72, in total...", "That is all..", "It costs $.", "#### ...\n$,", "#### 1.2.3"])
+def test_what_is_no_number_is_no_answer(dots: str) -> None:
+    assert set(GSM8K().read(dots).values()) == {None}
+
+
+@pytest.mark.parametrize("minus", ["-", "\u2212", "\ufe63", "\uff0d"])
+@pytest.mark.parametrize("evaluator", [GSM8K(), Svamp(), Pocket()], ids=lambda evaluator: evaluator.name)
+def test_a_minus_is_a_minus_in_every_script(evaluator, minus: str) -> None:
+    completion = f"It is {minus}3 degrees.\n#### {minus}3"
+    assert evaluator.read(completion) == {"strict": "-3", "flexible": "-3"}
+    assert evaluator.grade(problem("-3"), completion) == {"strict": True, "flexible": True}
+    assert evaluator.grade(problem("3"), completion) == {"strict": False, "flexible": False}
+
+
+def test_a_gold_may_have_a_minus_sign(made) -> None:
+    made(last=json.dumps({"question": "How cold?", "answer": "It is cold.\n#### \u22123"}))
+    assert GSM8K().problems("test")[-1].gold == "-3"
+
+
+@pytest.mark.parametrize(("field", "value"), [("shots", 2.5), ("shots", True), ("dev_size", "500")])
+def test_options_are_whole_numbers(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"GSM8K: {field} must be a whole number, not {value!r}"):
+        GSM8K(**{field: value})
 
 
 def test_a_run_on_completion_is_ended_by_the_stop_strings() -> None:
