@@ -86,7 +86,7 @@ def is_number(text: str) -> bool:
 
 
 def check_agreement(completion: str, gold: str) -> None:
-    """Extraction is the published one where it is a number; so is the score, but where equal numbers are written differently."""
+    """Extraction is the published one where a number; so is the score, but where equal numbers are written differently."""
     ours, scores = GSM8K().read(completion), GSM8K().grade(problem(gold), completion)
     for reading, theirs in {"strict": harness_strict(completion), "flexible": harness_flexible(completion)}.items():
         assert ours[reading] == (harness_plain(theirs) if is_number(harness_plain(theirs)) else None), (reading, completion)
