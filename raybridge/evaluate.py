@@ -94,17 +94,16 @@ def evaluate_trial(
             bos=bos,
         )
         kept, trained = Results(results), None
+        kind = "cuda" if gpus is not None else _device(device).partition(":")[0]
+        asked: dict[str, Any] = dict(split=split, count=problems, hardening=hardening, device=kind)
         if trial is not None:
             if source:
                 raise ValueError("give a trial, or --source and --target, not both: a trial has its own source")
             run = find_trial(trial, kept, commands=COMMANDS)
             kept, evaluator = Results(run.root), load_evaluator(on) if on else None
-            setting, trained = of_trial(
-                run, evaluator=evaluator, split=split, count=problems, hardening=hardening, target=target
-            )
+            setting, trained = of_trial(run, evaluator=evaluator, target=target, **asked)
         elif source and target and on:
-            evaluator = load_evaluator(on)
-            setting = of_models(source, target, evaluator=evaluator, split=split, count=problems, hardening=hardening)
+            setting = of_models(source, target, evaluator=load_evaluator(on), **asked)
         else:
             raise ValueError("give a trial, or --source, --target and --on for the arms that need no translator")
         chosen = arms_of(setting, trained, kept, bits=_numbers(bits), only=_words(arms))

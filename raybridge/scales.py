@@ -44,6 +44,11 @@ class Resources:
         if self.gpus_per_worker not in (0, 1):
             raise ValueError(f"a worker has one GPU or none, not {self.gpus_per_worker}: two ranks cannot share one")
 
+    @property
+    def device(self) -> str:
+        """What computes, as torch calls its kind."""
+        return "cuda" if self.gpus_per_worker else "cpu"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:

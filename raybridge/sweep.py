@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import typer
@@ -29,12 +30,15 @@ from raybridge.errors import unknown
 from raybridge.evaluation.setting import frozen_arms
 from raybridge.models import names
 from raybridge.results import Results, TrialRun
+from raybridge.results.find import by_config, why_anew
 from raybridge.results.sweep_folder import SweepFolder
 from raybridge.scales import SCALES, Scale
 from raybridge.training.worker import engine_of
 from raybridge.trial import Workload
 
 console = Console(width=None if sys.stdout.isatty() else 140)  # a log file has no width of its own
+ANEW = "runs: "  # and why, where a trial of the same config is there
+NOT_KNOWN = "not known here"
 ROOM = 2**20  # bytes free, below which a disk counts as full
 
 
@@ -60,9 +64,13 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
     if smoke:
         trials = [trial.smoke() for trial in trials]
     console.print(f"sweep {sweep.name}: {sweep.question}", highlight=False, markup=False)
-    console.print(plan_table(trials, results))
+    trials, dark = looked_at(trials, chosen.resources.device)
+    console.print(plan_table(trials, results, dark))
     if dry_run:
+        for sentence in dict.fromkeys(dark.values()):
+            console.print(f"{NOT_KNOWN}: {sentence}", soft_wrap=True, highlight=False, markup=False)
         return
+    refuse(dark)
     for name in sorted({model for trial in trials for model in trial.models}):
         names.check(name)
     for trial in trials:
@@ -73,8 +81,10 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
         failed = launch(trials, folder=folder, chosen=chosen, results=results)
         if not folder.stopped() and (further := sweep.further(trials, results)):
             console.print("what was found asks for more:")
+            further, dark = looked_at(further, chosen.resources.device)
+            refuse(dark)
             console.print(plan_table(further, results))
-            trials = [*trials, *further]
+            trials = sweep_file.distinct([*trials, *further], str(file))
             failed |= launch(trials, folder=folder, chosen=chosen, results=results)
         if folder.stopped():
             console.print(
@@ -113,19 +123,49 @@ def choose_scale(name: str | None, gpus: int | None) -> Scale:
     return replace(scale, resources=replace(scale.resources, workers=gpus, replicas=gpus))
 
 
-def plan_table(trials: Sequence[Workload], results: Results) -> Table:
-    """The expanded matrix: what each trial is, in words of its own, and whether it will run."""
+def looked_at(trials: Sequence[Workload], device: str) -> tuple[list[Workload], dict[str, str]]:
+    """The trials with the contents of what they read; and by name why those of some cannot be known on this machine."""
+    found, dark = [], {}
+    for trial in trials:
+        try:
+            found.append(engine_of(trial).sealed(trial, device=device))
+        except ValueError as error:
+            found.append(trial)
+            dark[trial.name] = str(error)
+    return found, dark
+
+
+def refuse(dark: Mapping[str, str]) -> None:
+    """Start nothing where the contents of a trial are not known."""
+    for sentence in dark.values():
+        raise ValueError(sentence)
+
+
+def plan_table(trials: Sequence[Workload], results: Results, dark: Mapping[str, str] = MappingProxyType({})) -> Table:
+    """The expanded matrix: what each trial is, in words of its own, and whether it will run. dark: of `looked_at`."""
     rows = [trial.planned() for trial in trials]
     own = dict.fromkeys(heading for row in rows for heading in row)
+    kept = by_config(results.trials(broken={}))
+    plans = [NOT_KNOWN if trial.name in dark else plan_of(trial, results, kept) for trial in trials]
     drawn = Table(box=box.SIMPLE)
     for heading in ("trial", "fingerprint", *own, "plan"):
-        drawn.add_column(heading, no_wrap=heading not in own)
-    for trial, row in zip(trials, rows, strict=True):
-        run_ = results.find(trial.fingerprint)
-        at = run_.checkpoints()[-1:] if run_ else []
-        plan = "complete, reused" if run_ and run_.complete else f"resumes at step {at[0]}" if at else "runs"
-        drawn.add_row(trial.name, trial.fingerprint[:8], *(row.get(heading, "-") for heading in own), plan)
+        explained = heading == "plan" and any(plan.startswith(ANEW) for plan in plans)
+        drawn.add_column(heading, no_wrap=heading not in own and not explained)
+    for trial, row, plan in zip(trials, rows, plans, strict=True):
+        shown = "-" if trial.name in dark else trial.fingerprint[:8]
+        drawn.add_row(trial.name, shown, *(row.get(heading, "-") for heading in own), plan)
     return drawn
+
+
+def plan_of(trial: Workload, results: Results, kept: Mapping[str, Sequence[TrialRun]]) -> str:
+    """What will become of a trial; where one of the same config is there and cannot stand for it, why. kept: `by_config`."""
+    run_ = results.find(trial.fingerprint)
+    if run_ and run_.complete:
+        return "complete, reused"
+    if run_ and (steps := run_.checkpoints()):
+        return f"resumes at step {steps[-1]}"
+    why = [] if run_ else why_anew(trial.resolved(), kept)
+    return f"{ANEW}{'; '.join(why)}" if why else "runs"
 
 
 def launch(trials: Sequence[Workload], *, folder: SweepFolder, chosen: Scale, results: Results) -> dict[str, str]:

@@ -22,6 +22,7 @@ from raybridge.cluster.tuner import keep_failures
 from raybridge.results import Results
 from raybridge.scales import FULL, POCKET, SCALES, SMALL
 from raybridge.sweep_file import load
+from raybridge.trial import Workload
 
 COMPRESSION = HOUSE / "sweeps" / "compression.py"
 LOSSES = COMPRESSION.with_name("loss_ablation.py")
@@ -40,6 +41,15 @@ def trial(base: Trial, *, soft_tokens: int) -> Trial:
     return replace(base, name="a", source="pocket:source", target="pocket:target", translator=translator, evaluator=Pocket())
 '''
 app = typer.Typer()
+
+
+def planned(file: Path) -> list[Workload]:
+    """The trials of a sweep on the pocket pair, as the command looks at them before it plans."""
+    trials, dark = sweep.looked_at(load(file).trials(POCKET), "cpu")
+    assert not dark
+    return trials
+
+
 app.command()(sweep.main)
 
 
@@ -72,7 +82,7 @@ def test_a_dry_run_prints_the_matrix_and_touches_nothing(tmp_path):
     assert code == 0
     assert output.startswith("scale pocket (what this machine can carry; 0 GPU(s) here)\n")
     assert "sweep compression: How few soft tokens carry a grade-school question?" in output
-    trials = load(COMPRESSION).trials(POCKET)
+    trials = planned(COMPRESSION)
     for trial in trials:
         (line,) = [line for line in output.splitlines() if trial.name in line]
         assert line.split()[:4] == [trial.name, trial.fingerprint[:8], str(trial.translator.soft_tokens), str(trial.steps)]
@@ -81,7 +91,7 @@ def test_a_dry_run_prints_the_matrix_and_touches_nothing(tmp_path):
 
 
 def test_a_dry_run_says_what_is_complete_what_resumes_and_what_runs(tmp_path):
-    trials = load(COMPRESSION).trials(POCKET)
+    trials = planned(COMPRESSION)
     for number, trial in enumerate(trials[:2]):
         run = Results(tmp_path).open_trial(
             name=f"of_another_sweep_{number}", fingerprint=trial.fingerprint, config=trial.resolved(), provenance={}
@@ -98,7 +108,7 @@ def test_a_dry_run_says_what_is_complete_what_resumes_and_what_runs(tmp_path):
 
 def test_a_smoke_run_is_other_trials(tmp_path):
     _, output = launch(COMPRESSION, "--dry-run", "--smoke", root=tmp_path)
-    for trial in load(COMPRESSION).trials(POCKET):
+    for trial in planned(COMPRESSION):
         smoke = trial.smoke()
         assert smoke.fingerprint[:8] in output
         assert trial.fingerprint[:8] not in output
@@ -109,6 +119,7 @@ def test_every_scale_can_be_planned_anywhere(tmp_path, scale):
     code, output = launch(LOSSES, "--dry-run", "--scale", scale.name, root=tmp_path)
     assert code == 0
     assert output.startswith(f"scale {scale.name} (asked for; 0 GPU(s) here)")
+    assert ("not known here: model" in output) == (scale is not POCKET)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +166,7 @@ def test_a_broken_line_of_a_dataset_is_named_before_anything_starts(tmp_path, mo
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(good + row + "\n", encoding="utf8")
     monkeypatch.setenv("RAYBRIDGE_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("raybridge.models.names.check", lambda name: None)
+    monkeypatch.setenv("RAYBRIDGE_MODELS", f"{SMALL.trial.target}={HOUSE / 'raybridge' / 'pocket' / 'target'}")
     code, output = launch(COMPRESSION, "--scale", "small", root=tmp_path / "r")
     assert code == 2
     assert sentence in said(output)

@@ -10,12 +10,13 @@ from typing import cast
 import torch
 
 from raybridge import arms
+from raybridge.config import resolve
 from raybridge.data import SPLITS, Evaluator, Split, data_folder
 from raybridge.evaluation.setting import Setting
 from raybridge.models.identity import ModelIdentity, digest, model_identity
 from raybridge.models.lm import FrozenLM, precision
 from raybridge.models.prompts import REPEAT_CUE, frame
-from raybridge.results.contents import BenchmarkContents, Contents, ModelContents
+from raybridge.results.contents import BenchmarkContents, Contents, ModelContents, changes
 from raybridge.trial import Trial
 
 PROBE = "How many is 17 times 3?"  # a question whose prompts are compared: every prompt is rendered as this one is
@@ -32,6 +33,34 @@ def sealed(trial: Trial, *, device: str) -> Trial:
         device=device,
     )
     return replace(trial, contents=contents)
+
+
+def check_same(trial: Trial, now: Contents, *, at: str, split: Split, own: bool, where: str) -> None:
+    """Refuse a trained translator where what it was trained with is not what is here, as far as it is asked about.
+
+    at: another target before which it stands, or empty. own: whether it is asked its own benchmark. where: what to call it.
+    """
+    was = trial.contents
+    if was is None:
+        return
+    others = {part: getattr(was.benchmark, part) for part in SPLITS if part != split}
+    as_asked = replace(
+        now,
+        device=was.device,
+        precision=was.precision,
+        target=was.target if at else now.target,
+        benchmark=replace(now.benchmark, target_prompt=was.benchmark.target_prompt, **others) if own else was.benchmark,
+    )
+    before, after = resolve(was), resolve(as_asked)
+    assert isinstance(before, dict)
+    assert isinstance(after, dict)
+    if told := "; ".join(changes(before, after)):
+        raise ValueError(f"{where} was trained with what is no longer here: {told}; run its sweep again")
+
+
+def device_here() -> str:
+    """The kind of device that computes here unless another is asked for."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def contents_of(
@@ -59,9 +88,9 @@ def contents_of(
         **problems,
     )
     return Contents(
-        source=_contents(read),
-        target=_contents(written),
-        others=tuple(_contents(model_identity(name)) for name in others),
+        source=contents_of_model(read),
+        target=contents_of_model(written),
+        others=tuple(contents_of_model(model_identity(name)) for name in others),
         benchmark=benchmark,
         device=device,
         precision=str(precision(torch.device(device))).removeprefix("torch."),
@@ -70,7 +99,8 @@ def contents_of(
     )
 
 
-def _contents(model: ModelIdentity) -> ModelContents:
+def contents_of_model(model: ModelIdentity) -> ModelContents:
+    """What counts of a model."""
     return ModelContents(weights=model.weights, tokenizer=model.vocabulary, template=model.template)
 
 

@@ -6,17 +6,21 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from raybridge import HOUSE
 from raybridge.data import Evaluator
+from raybridge.evaluation.identity import contents_of_model
 from raybridge.evaluation.prompt import exemplars_of
-from raybridge.models import byte_lm, names
+from raybridge.models.identity import model_identity, revision_of
+from raybridge.results.contents import ModelContents
 from raybridge.trial import Trial
 
 PACKAGES = (
@@ -27,15 +31,20 @@ PACKAGES = (
 
 def provenance_of(trial: Trial) -> dict[str, Any]:
     """What provenance.json holds."""
-    return conditions(trial.source, trial.target) | {"prompt": prompt_identity(trial.evaluator)}
+    contents = trial.contents
+    known = {trial.source: contents.source, trial.target: contents.target} if contents else {}
+    return conditions(trial.source, trial.target, known=known) | {"prompt": prompt_identity(trial.evaluator)}
 
 
-def conditions(*models: str) -> dict[str, Any]:
-    """What a number comes from besides its question: commit, versions, the models' files, where the data are, the machine."""
+def conditions(*models: str, known: Mapping[str, ModelContents] = MappingProxyType({})) -> dict[str, Any]:
+    """What a number comes from besides its question: commit, versions, the models' files, where the data are, the machine.
+
+    known: contents of models that somebody has looked at already.
+    """
     return {
         "commit": commit(),
         "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
-        "models": {name: model_identity(name) for name in sorted(set(models))},
+        "models": {name: model_told(name, known.get(name)) for name in sorted(set(models))},
         "data": os.environ.get("RAYBRIDGE_DATA") and "RAYBRIDGE_DATA",
         "hardware": hardware(),
     }
@@ -54,22 +63,11 @@ def commit() -> dict[str, Any]:
         return {"id": None, "dirty": None}
 
 
-@cache
-def model_identity(name: str) -> dict[str, Any]:
-    """What identifies a model's files without reading gigabytes: names and sizes, and the hash of its config.
-
-    Of `bytes`, which has no files, the hash of what makes it.
-    """
-    if name == byte_lm.NAME:
-        return {"code_sha256": hashlib.sha256(Path(byte_lm.__file__).read_bytes()).hexdigest()}
-    place = Path(names.place(name))
-    if not place.exists():
-        return {"hub": name}
-    files = [place] if place.is_file() else sorted(path for path in place.iterdir() if path.is_file())
-    listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in files)
-    config = place / "config.json"
-    content = config.read_bytes() if config.exists() else b""
-    return {"files_sha256": hashlib.sha256(listing.encode() + content).hexdigest()}
+def model_told(name: str, contents: ModelContents | None = None) -> dict[str, Any]:
+    """Digests of a model's weights, tokenizer and chat template, and the hub's commit where it comes from there."""
+    seen = contents or contents_of_model(model_identity(name))
+    revision = revision_of(name)
+    return asdict(seen) | ({"revision": revision} if revision else {})
 
 
 def prompt_identity(evaluator: Evaluator) -> dict[str, Any]:

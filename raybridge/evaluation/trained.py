@@ -9,6 +9,7 @@ from torch import Tensor
 
 from raybridge.config import rebuild
 from raybridge.data import Evaluator, Problem, Split, draw
+from raybridge.evaluation.identity import check_same, contents_of, device_here
 from raybridge.evaluation.setting import Setting, setting_of
 from raybridge.models.hardening import PLAIN, Hardening
 from raybridge.results import TrialRun
@@ -44,7 +45,8 @@ def trial_of(run: TrialRun) -> Trial:
     config = run.config
     if config.get("imported"):
         raise ValueError(f"{run.path.name} was imported: there is no translator to evaluate; compare and summarize read it")
-    trial = rebuild(config)
+    contents = run.contents
+    trial = rebuild(config | ({"contents": contents} if contents else {}))
     assert isinstance(trial, Trial)
     return trial
 
@@ -57,10 +59,12 @@ def of_trial(
     count: int | None,
     hardening: Hardening = PLAIN,
     target: str | None = None,
+    device: str | None = None,
 ) -> tuple[Setting, Trained]:
     """A trained translator at its best step on dev; `evaluator` None is the trial's own benchmark.
 
-    target: None or another target of an interlingua, before which it is judged on the same problems.
+    target: None or another target of an interlingua, before which it is judged on the same problems. device: of what answers;
+    None is a GPU if there is one.
     """
     trial, trained = trial_of(run), best_of(run)
     judge = evaluator if evaluator is not None and evaluator.name != trial.evaluator.name else trial.evaluator
@@ -70,6 +74,18 @@ def of_trial(
     at = "" if target in (None, trial.target) else str(target)
     if at:
         translator, weights = turned_to(at, translator, weights, own=trial.target)
+    contents = None
+    if trial.contents is not None:
+        read = contents_of(
+            trial.source,
+            at or trial.target,
+            judge,
+            others=trial.translator.other_targets,
+            splits=(split,),
+            device=device or device_here(),
+        )
+        check_same(trial, read, at=at, split=split, own=judge is trial.evaluator, where=run.path.name)
+        contents = read
     setting = Setting(
         source=trial.source,
         target=at or trial.target,
@@ -82,16 +98,31 @@ def of_trial(
         trial=trial.fingerprint,
         hardening=hardening,
         at=at,
+        contents=contents,
     )
     return setting, Trained(run=run, step=trained.step, weights=weights)
 
 
 def of_models(
-    source: str, target: str, *, evaluator: Evaluator, split: Split, count: int | None, hardening: Hardening = PLAIN
+    source: str,
+    target: str,
+    *,
+    evaluator: Evaluator,
+    split: Split,
+    count: int | None,
+    hardening: Hardening = PLAIN,
+    device: str | None = None,
 ) -> Setting:
-    """Two models without a translator: the arms that need none."""
-    problems = chosen(evaluator, split, count)
-    return Setting(source=source, target=target, evaluator=evaluator, split=split, problems=problems, hardening=hardening)
+    """Two models without a translator: the arms that need none. device: of what answers; None is a GPU if there is one."""
+    return Setting(
+        source=source,
+        target=target,
+        evaluator=evaluator,
+        split=split,
+        problems=chosen(evaluator, split, count),
+        hardening=hardening,
+        contents=contents_of(source, target, evaluator, splits=(split,), device=device or device_here()),
+    )
 
 
 def chosen(evaluator: Evaluator, split: Split, count: int | None) -> tuple[Problem, ...]:

@@ -60,7 +60,7 @@ class ModelIdentity:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Files:
     """The files of a model. folder: where they lie, as far as they are here. told: digests that the hub tells of others."""
 
@@ -79,11 +79,20 @@ class Files:
         """A file, fetched if it is not here."""
         if self.folder and (self.folder / name).exists():
             return self.folder / name
-        return Path(str(cached_file(self.repository, name, revision=self.revision)))
+        try:
+            return Path(str(cached_file(self.repository, name, revision=self.revision)))
+        except OSError as error:
+            raise ValueError(f"model {self.repository}: its {name} is not here and cannot be fetched") from error
 
     def digest(self, name: str) -> str:
         """Of a file's content."""
         return self.told.get(name) or file_digest(self.place(name))
+
+
+def revision_of(name: str) -> str | None:
+    """The hub's commit of a model; None of one that is not from the hub."""
+    local = name == byte_lm.NAME or Path(names.place(name)).exists()
+    return None if local else _hub_files(name, names.place(name)).revision
 
 
 def model_identity(name: str) -> ModelIdentity:
@@ -95,7 +104,7 @@ def model_identity(name: str) -> ModelIdentity:
     if place.exists():
         names.check(name)
         return _here(name, place, _stamps(place))
-    return _on_hub(name, str(place))
+    return _of(name, _hub_files(name, str(place)))
 
 
 @lru_cache(maxsize=32)
@@ -107,29 +116,39 @@ def _here(name: str, place: Path, stamps: tuple[str, ...]) -> ModelIdentity:
     return ModelIdentity(name=name, weights=whole, vocabulary=whole, tokenizer=_tokenizer(name, str(place)))
 
 
+def _hub_files(name: str, repository: str) -> Files:
+    """The files of a model of the hub."""
+    found = _of_hub(repository)
+    if isinstance(found, str):
+        raise ValueError(
+            f"model {name!r} cannot be read from {repository}: {found} (valid: a hub id that is reachable or cached, a "
+            "directory, a .gguf file, pocket:source, pocket:target; RAYBRIDGE_MODELS=id=directory maps a hub id to one)"
+        )
+    return found
+
+
 @lru_cache(maxsize=32)
-def _on_hub(name: str, repository: str) -> ModelIdentity:
-    """A model of the hub as it is there now; where the hub cannot be reached, as it was when it was fetched."""
+def _of_hub(repository: str) -> Files | str:
+    """What is there now; where the hub cannot be reached, what was fetched; without either, why. Asked once: it may be slow."""
+    why = ""
     try:
         told = HfApi().model_info(repository, files_metadata=True, timeout=PATIENCE)
         revision, files = told.sha, {file.rfilename: file.lfs.sha256 if file.lfs else None for file in told.siblings or ()}
     except Exception as error:  # no network, no such model, no access: each client of HTTP has errors of its own
-        revision, files, why = None, {}, str(error).splitlines()[0] if str(error) else type(error).__name__
+        revision, files, why = None, {}, (str(error).strip() or type(error).__name__).splitlines()[0]
     try:
         folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
-    except OSError as error:
-        if revision is None:
-            raise ValueError(
-                f"model {name!r} cannot be read from {repository}: {why} (valid: a hub id that is reachable or cached, a "
-                "directory, a .gguf file, pocket:source, pocket:target; RAYBRIDGE_MODELS=id=directory maps a hub id to one)"
-            ) from error
-        return _of(name, Files(None, repository, revision, files))
-    return _of(name, Files(folder, repository, folder.name, files))
+    except OSError:
+        return Files(None, repository, revision, files) if revision else why
+    return Files(folder, repository, folder.name, files)
 
 
+@lru_cache(maxsize=32)
 def _of(name: str, files: Files) -> ModelIdentity:
     there = files.names
-    weights = [*(one for one in SETTINGS if one in there), *_weight_files(files)]
+    if not (weights := _weight_files(files)):
+        raise ValueError(f"model {name!r}: there is no weight file in {files.folder or files.repository}")
+    weights = [*(one for one in SETTINGS if one in there), *weights]
     vocabularies = ["tokenizer.json"] if "tokenizer.json" in there else [one for one in VOCABULARIES if one in there]
     here = files.folder is not None and all((files.folder / one).exists() for one in vocabularies)
     where = str(files.folder) if here else files.repository

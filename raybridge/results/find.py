@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raybridge.config import identified, kind_in
+from raybridge.config import fingerprint, identified, kind_in
 from raybridge.errors import unknown
 from raybridge.results.contents import EARLIER, changes, raised
 from raybridge.results.files import read_lines
@@ -85,25 +85,34 @@ def trial_of_translator(
     return found.run if found else None
 
 
-def why_anew(config: Mapping[str, Any], contents: Mapping[str, Any] | None, among: Iterable[TrialRun]) -> list[str]:
-    """What is another than in the nearest of these trials that was asked for the same; empty where none was.
+def by_config(trials: Iterable[TrialRun]) -> dict[str, list[TrialRun]]:
+    """Trials by what was asked for, whatever it was called and of whatever contents and versions it was."""
+    found: dict[str, list[TrialRun]] = {}
+    for run in trials:
+        found.setdefault(_asked(run.config), []).append(run)
+    return found
 
-    config, contents: of a trial that is on disk under no fingerprint. An earlier trial of the same config is not used again.
+
+def why_anew(experiment: Mapping[str, Any], kept: Mapping[str, Sequence[TrialRun]]) -> list[str]:
+    """Why a resolved experiment that is not on disk must run though one of the same config did; empty where none did.
+
+    kept: `by_config`. Of several the one from which least is different.
     """
-    asked = _asked(config)
-    alike = [_differences(run, config, contents) for run in among if _asked(run.config) == asked]
+    alike = [_differences(run, experiment) or [EARLIER] for run in kept.get(_asked(experiment), ())]
     return min(alike, key=len, default=[])
 
 
-def _asked(config: Mapping[str, Any]) -> Any:
-    """A resolved experiment as its author wrote it, but for its name."""
-    return identified({key: value for key, value in config.items() if key not in ("name", "contents")}, without=("VERSION",))
+def _asked(config: Mapping[str, Any]) -> str:
+    """Digest of a resolved experiment as its author wrote it, but for its name."""
+    told = {key: value for key, value in config.items() if key not in ("name", "contents")}
+    return fingerprint(identified(told, without=("VERSION",)))
 
 
-def _differences(run: TrialRun, config: Mapping[str, Any], contents: Mapping[str, Any] | None) -> list[str]:
-    before = run.contents
-    if before is None or contents is None:
-        return [EARLIER]
+def _differences(run: TrialRun, experiment: Mapping[str, Any]) -> list[str]:
+    before, contents = run.contents, experiment.get("contents")
+    config = {key: value for key, value in experiment.items() if key != "contents"}
+    if contents is None or before is None:
+        return list(raised(run.config, config)) if contents is None else [EARLIER]
     return [*raised(run.config, config), *changes(before, contents)]
 
 

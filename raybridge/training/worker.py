@@ -36,6 +36,12 @@ class Worker:
 class Engine(Protocol):
     """The module that runs a kind of experiment: what `Workload.ENGINE` names."""
 
+    def sealed(self, experiment: Any, *, device: str) -> Any:
+        """The experiment with the contents of what it reads, of which its fingerprint is made; itself where it reads nothing.
+
+        device: what computes it, as torch calls its kind. ValueError where something of it is not here.
+        """
+
     def check(self, experiment: Any) -> None:
         """Refuse, before anything starts, what cannot run on this machine; that its models are there is known."""
 

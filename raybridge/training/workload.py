@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from raybridge.data import Split
+from raybridge.evaluation import identity
 from raybridge.evaluation.evaluations import Evaluations
 from raybridge.evaluation.provenance import provenance_of
 from raybridge.evaluation.setting import Setting, setting_of
@@ -14,6 +15,11 @@ from raybridge.training.worker import Ended, Worker
 from raybridge.trial import Trial
 
 SPLITS: tuple[Split, ...] = ("dev", "test")
+
+
+def sealed(trial: Trial, *, device: str) -> Trial:
+    """With the contents of its models, its benchmark and its prompts."""
+    return identity.sealed(trial, device=device)
 
 
 def check(trial: Trial) -> None:

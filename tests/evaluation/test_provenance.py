@@ -8,7 +8,11 @@ from dataclasses import replace
 import pytest
 
 from raybridge import HOUSE
-from raybridge.evaluation.provenance import model_identity, provenance_of
+from raybridge.evaluation import provenance
+from raybridge.evaluation.identity import sealed
+from raybridge.evaluation.provenance import model_told, provenance_of
+from raybridge.models.identity import model_identity
+from raybridge.results.contents import ModelContents
 from raybridge.scales import POCKET
 from raybridge.sweep_file import load
 
@@ -23,10 +27,20 @@ def test_every_trial_of_a_sweep_says_where_it_comes_from(file):
         assert all(told["models"].values())
 
 
-def test_a_model_is_identified_by_its_files_or_by_the_code_that_makes_it(tmp_path, trial):
-    (tmp_path / "config.json").write_text("{}", encoding="utf8")
-    before = model_identity.__wrapped__(str(tmp_path))
-    (tmp_path / "config.json").write_text("[]", encoding="utf8")
-    assert model_identity.__wrapped__(str(tmp_path)) != before
-    assert model_identity("some/model") == {"hub": "some/model"}
-    assert provenance_of(replace(trial, source="bytes"))["models"]["bytes"].keys() == {"code_sha256"}
+def test_a_model_is_told_by_digests_of_what_it_is(trial):
+    told = provenance_of(replace(trial, source="bytes"))["models"]
+    assert told["bytes"].keys() == told[trial.target].keys() == {"weights", "tokenizer", "template"}
+    assert told["bytes"]["template"] == ""
+    assert told[trial.target]["weights"] == model_identity(trial.target).weights
+
+
+def test_a_trial_whose_contents_are_known_is_not_looked_at_again(trial, monkeypatch):
+    known = sealed(trial, device="cpu")
+    told = provenance_of(known)["models"]
+    monkeypatch.setattr(provenance, "model_identity", lambda name: pytest.fail(f"{name} was looked at again"))
+    assert provenance_of(known)["models"] == told
+
+
+def test_a_model_of_the_hub_is_told_with_its_commit(monkeypatch):
+    monkeypatch.setattr(provenance, "revision_of", lambda name: "abc")
+    assert model_told("some/model", ModelContents(weights="1", tokenizer="2", template=""))["revision"] == "abc"

@@ -16,6 +16,7 @@ from raybridge import HOUSE
 from raybridge.results import Results, TrialRun
 from raybridge.scales import POCKET
 from raybridge.sweep_file import load
+from raybridge.training.worker import engine_of
 from raybridge.trial import Workload
 
 
@@ -62,7 +63,7 @@ class Desk:
     @property
     def trial(self) -> Workload:
         (trial,) = load(self.file).trials(POCKET)
-        return trial
+        return engine_of(trial).sealed(trial, device="cpu")
 
     @property
     def run(self) -> TrialRun | None:

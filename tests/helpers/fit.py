@@ -45,6 +45,10 @@ class Fit:
         return replace(self, steps=2)
 
 
+def sealed(fit: Fit, *, device: str) -> Fit:
+    return fit
+
+
 def check(fit: Fit) -> None:
     if fit.rate > 1:
         raise ValueError(f"fit {fit.name}: rate must be at most 1, or it diverges, not {fit.rate}")
