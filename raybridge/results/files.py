@@ -16,6 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raybridge.data import check_surrogates
+
 LEFTOVER = ".tmp"  # ends every temporary name; they start with a dot
 LEFT_FOR_DEAD = 3600.0  # seconds after which another process's temporary file is no longer being written
 
@@ -23,13 +25,18 @@ LEFT_FOR_DEAD = 3600.0  # seconds after which another process's temporary file i
 def read_json(path: Path, needs: Sequence[str] = ()) -> dict[str, Any]:
     """A JSON object; what is wrong with the file is said in one sentence."""
     try:
-        content = json.loads(path.read_text(encoding="utf8"))
+        written = path.read_bytes()
     except FileNotFoundError:
         raise ValueError(f"{path} is missing; restore it or move its directory out of {path.parent.parent}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+    try:
+        content = json.loads(written.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); restore it or move its directory out of the results") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold an object, not {type(content).__name__}")
+    check_surrogates(content, written, str(path))
     for name in needs:
         if name not in content:
             raise ValueError(f"{path} has no field {name!r}; it has {', '.join(map(repr, content)) or 'no fields'}")
@@ -37,13 +44,18 @@ def read_json(path: Path, needs: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def read_frame(path: Path, *, without: Sequence[str] = ()) -> pd.DataFrame:
-    """A parquet table; the columns in `without` are not even read."""
+    """A parquet table; the columns in `without` are not even read. Whatever is wrong with the file is one sentence."""
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             columns = [name for name in file.schema_arrow.names if name not in without]
             return file.read(columns=columns, use_threads=False).to_pandas(use_threads=False)  # threads cost small files more
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a parquet table ({error}); delete it and it is computed again") from None
+    except (
+        Exception
+    ) as error:  # a flipped bit comes out as any, of the page, the codec, the type or the name
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is not a parquet table ({reason}); delete it and it is computed again") from None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -52,9 +64,10 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_frame(path: Path, frame: pd.DataFrame, *, mark: str = "") -> None:
-    """Write a parquet table atomically."""
+    """Write a parquet table atomically, each page with its checksum: a bit that flips later is no other number."""
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), buffer, compression="zstd")
+    rows = pa.Table.from_pandas(frame, preserve_index=False)
+    pq.write_table(rows, buffer, compression="zstd", write_page_checksum=True)
     write_bytes(path, buffer.getvalue(), mark=mark)
 
 
@@ -114,11 +127,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     *lines, _torn = path.read_bytes().split(b"\n")
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError:
-        number = next(n for n, line in enumerate(lines, 1) if not _is_json(line))
-        raise ValueError(f"{path}, line {number}: not JSON; delete the line or restore the file") from None
+    rows = [_row(line) for line in lines]
+    if None in rows:
+        raise ValueError(f"{path}, line {rows.index(None) + 1}: not JSON, or no object; delete the line or restore the file")
+    return [row for row in rows if row is not None]
 
 
 def _end_of_last_line(file: Any) -> int:
@@ -134,9 +146,10 @@ def _end_of_last_line(file: Any) -> int:
     return 0
 
 
-def _is_json(line: bytes) -> bool:
+def _row(line: bytes) -> dict[str, Any] | None:
+    """A line of JSON, or None where it is no object."""
     try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None

@@ -26,6 +26,14 @@ from raybridge.results.files import (
 from raybridge.results.sweep_folder import SweepFolder
 from raybridge.results.trial_run import TEXTS, TrialRun
 
+LONGEST = 200  # bytes of a name: a file's may have 255, and a trial's is longer by its fingerprint, and while it is written
+
+
+def check_name(name: str) -> None:
+    """Refuse a trial's name that is too long for a directory."""
+    if (length := len(name.encode())) > LONGEST:
+        raise ValueError(f"trial name {name[:24]!r}... is {length} bytes long; a directory's name has room for {LONGEST}")
+
 
 class Results:
     """A folder of results, by default ray_results/ of the working directory."""
@@ -57,6 +65,7 @@ class Results:
         """The trial with this fingerprint, or a new one under this name. Its directory appears with both first files."""
         if found := self.find(fingerprint):
             return found
+        check_name(name)
         path = self.root / "trials" / f"{name}-{fingerprint[:8]}"
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent)
@@ -108,7 +117,7 @@ class Results:
 
     def write_partial(self, name: str, rows: pd.DataFrame) -> None:
         """Keep the rows of a batch until its arms are done: an evaluation that is killed goes on from there."""
-        write_frame(self._partial_path(name), rows)
+        write_frame(self._partial_path(name), rows, mark=f".{os.getpid()}")  # two may compute the same arm
 
     def forget_partial(self, name: str) -> None:
         """Delete the rows of a batch: they are where they belong."""

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+import synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opened import PRINT, Killed, eval_row, opened
 
+from raybridge.plots import Runs
 from raybridge.results import EVAL_COLUMNS, EVAL_KEYS, Results, files
 
 
@@ -200,6 +203,87 @@ def test_a_broken_table_is_named(run):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"evals\.parquet is not a parquet table"):
         run.evals()
+
+
+def test_a_flipped_bit_of_a_page_is_refused_by_the_files_name_and_is_never_another_number(run):
+    texts = ["ab " * number for number in range(200)]
+    rows = pd.DataFrame({"problem": [f"p{i}" for i in range(200)], "nll": np.linspace(0, 1, 200), "text": texts})
+    run.write_samples("gsm8k", "dev", 1, rows)
+    path = run.path / "samples/gsm8k/dev/step_000001.parquet"
+    whole, refusals = path.read_bytes(), []
+    pages = len(whole) - pq.read_metadata(path).serialized_size - 8
+    for position in range(4, pages, 7):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1 << position % 8]) + whole[position + 1 :])
+        try:
+            pd.testing.assert_frame_equal(run.samples("gsm8k", "dev", 1), rows, check_exact=True)
+        except ValueError as error:
+            refusals.append(str(error))
+    assert len(refusals) > pages / 14
+    assert all(refusal.startswith(f"{path} is not a parquet table (") for refusal in refusals)
+
+
+def test_what_cannot_be_read_is_named(run, monkeypatch):
+    def refuse(*args, **options):
+        raise PermissionError(13, "Permission denied")
+
+    run.add_evals([eval_row()])
+    monkeypatch.setattr(files.pq, "ParquetFile", refuse)
+    with pytest.raises(ValueError, match=r"evals\.parquet cannot be read \(Permission denied\)"):
+        run.evals()
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ValueError, match=r"trial\.json cannot be read \(Permission denied\)"):
+        _ = run.config
+
+
+def test_a_damaged_trial_is_left_out_by_name_and_the_rest_is_there(tmp_path):
+    whole, damaged = (synthetic.trial(tmp_path, f"t_{k}tok", soft_tokens=k, n=8) for k in (4, 8))
+    path = damaged.path / "evals.parquet"
+    written = bytearray(path.read_bytes())
+    written[20] ^= 255  # in its first page
+    path.write_bytes(written)
+    runs = Runs(Results(tmp_path))
+    assert list(runs.runs) == [whole.fingerprint]
+    assert str(path) in runs.left_out[damaged.fingerprint]
+    assert set(runs.evals["fingerprint"]) == {whole.fingerprint}
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(run):
+    run.append_metrics({"step": 1})
+    for path in (run.path / "trial.json", run.path / "metrics.jsonl"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert run.config == {"steps": 5}
+    assert run.metrics()["step"].tolist() == [1]
+
+
+@pytest.mark.parametrize("content", ['{"name": "\\ud800"}', '{"a":' * 100_000, "1" * 5000])
+def test_json_that_nothing_can_take_is_refused_by_the_files_name(run, content):
+    (run.path / "trial.json").write_text(content)
+    with pytest.raises(ValueError, match=r"trial\.json"):
+        _ = run.config
+
+
+def test_a_line_that_is_no_object_is_named(run):
+    (run.path / "metrics.jsonl").write_bytes(b'{"step": 1}\n[2]\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: not JSON, or no object"):
+        run.metrics()
+
+
+def test_a_name_has_room_for_its_fingerprint_and_temporary_names(tmp_path):
+    run = opened(tmp_path, name="n" * 200)
+    run.finish({"peak": 1.0})
+    assert Results(tmp_path).find(PRINT) == run
+    with pytest.raises(ValueError, match=r"trial name 'n+'\.\.\. is 201 bytes long; a directory's name has room for 200"):
+        opened(tmp_path, name="n" * 201, fingerprint="f" * 64)
+
+
+def test_two_may_keep_the_rows_of_one_batch_at_once(tmp_path, monkeypatch):
+    results, rows = Results(tmp_path), pd.DataFrame({"a": [1]})
+    names = []
+    monkeypatch.setattr("raybridge.results.store.write_frame", lambda path, frame, *, mark="": names.append(mark))
+    for process in (1, 2):
+        monkeypatch.setattr("os.getpid", lambda process=process: process)
+        results.write_partial("one", rows)
+    assert len(set(names)) == 2
 
 
 def test_checkpoints_are_listed_in_order_and_kept_as_told(run):
