@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -33,9 +35,30 @@ def flattened(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return flat
 
 
-def short(model: str | None) -> str:
-    """A model's name without its owner."""
-    return str(model or "unknown").rpartition("/")[2].removeprefix("pocket:")
+def short(models: Iterable[str | None]) -> dict[str | None, str]:
+    """What to call each model: its name without its owner or its folders, but for as much of them as tells it from others."""
+    names = {model: _parts(model) for model in models}
+    taken = dict.fromkeys(names, 1)
+    while True:
+        labels = {model: "/".join(parts[-taken[model] :]) for model, parts in names.items()}
+        called = Counter(labels.values())
+        alike = [model for model, label in labels.items() if called[label] > 1 and taken[model] < len(names[model])]
+        if not alike:
+            return {model: label if called[label] == 1 else str(model) for model, label in labels.items()}
+        for model in alike:
+            taken[model] += 1
+
+
+def _parts(model: str | None) -> tuple[str, ...]:
+    return tuple(str(model or "unknown").removeprefix("pocket:").rstrip("/").split("/"))
+
+
+def seed_of(config: Mapping[str, Any]) -> float:
+    """The seed of a resolved trial; NaN where there is none, or what an earlier run wrote in its place."""
+    try:
+        return float(config["seed"])
+    except (KeyError, TypeError, ValueError):
+        return math.nan
 
 
 def name_of(evaluator: Mapping[str, Any]) -> str:
@@ -49,7 +72,9 @@ def labels_of(trials: pd.DataFrame) -> dict[str, str]:
     taken: dict[str, int] = {}
     for group, part in trials.groupby("group", sort=False):
         first = part.iloc[0]
-        label = re.sub(rf"[_.-]?(?:seed|s)?{first['seed']:.0f}(?!\d)", "", first["trial"]) or first["trial"]
+        label = first["trial"]
+        if math.isfinite(first["seed"]):
+            label = re.sub(rf"[_.-]?(?:seed|s)?{first['seed']:.0f}(?!\d)", "", label) or label
         taken[label] = taken.get(label, 0) + 1
         labels[str(group)] = label if taken[label] == 1 else f"{label} ({taken[label]})"
     return labels

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from raybridge.analysis.kinds import are, is_a, is_plain, trained
-from raybridge.analysis.labels import flattened, labels_of, name_of, short
+from raybridge.analysis.labels import flattened, labels_of, name_of, seed_of, short
 from raybridge.analysis.measures import gaps_recovered, of_first_reading, stacked
 from raybridge.analysis.replicates import group_of
 from raybridge.analysis.shared import Borrowed, Borrower, FrozenArms
@@ -118,6 +118,7 @@ class Runs:
             for fingerprint in fingerprints:
                 sweeps.setdefault(fingerprint, []).append(sweep)
         names = self.named.get(self.sweep or "", {})
+        called = short(self.config(fingerprint).get(which) for fingerprint in self.runs for which in ("source", "target"))
         rows = []
         for fingerprint, run in self.runs.items():
             config, contents = self.config(fingerprint), self.contents(fingerprint)
@@ -127,8 +128,8 @@ class Runs:
                     "trial": names.get(fingerprint, run.name),
                     "fingerprint": fingerprint,
                     "group": fingerprint if config.get("imported") else group_of(config, contents),
-                    "seed": float(config["seed"]) if config.get("seed") is not None else float("nan"),
-                    "pair": f"{short(config.get('source'))} to {short(config.get('target'))}",
+                    "seed": seed_of(config),
+                    "pair": f"{called[config.get('source')]} to {called[config.get('target')]}",
                     "K": (config.get("translator") or {}).get("soft_tokens"),
                     "sweep": ",".join(sweeps.get(fingerprint, [])),
                     "complete": result is not None,
