@@ -16,6 +16,7 @@ from raybridge.evaluate import app
 from raybridge.evaluation.earlier.log import read_log
 from raybridge.evaluation.earlier.records import find_runs, read_run
 from raybridge.evaluation.earlier.write import write_run
+from raybridge.plots import Runs
 from raybridge.results import Results
 
 RECORDS = Path(os.environ.get("RAYBRIDGE_DATA", "absent")).parent / "latentwire" / "phase1_all_fix.tar.xz"
@@ -52,6 +53,48 @@ def test_a_run_becomes_a_trial_that_is_marked_imported(made, tmp_path) -> None:
     samples = run.samples("gsm8k", "test", 41)
     assert samples["arm"].tolist() == ["source"] * 8 + ["target"] * 8 + ["bridged"] * 8
     assert samples["problem"].iloc[0] == "gsm8k/test/0"
+
+
+def test_linked_directories_are_found_once_and_a_circle_ends(made, tmp_path) -> None:
+    folder = made({"40": run_of("40", {0})})
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (runs / "linked").symlink_to(folder)
+    (runs / "again").symlink_to(folder)
+    (runs / "round").symlink_to(runs)
+    (folder / "up").symlink_to(runs)
+    assert [path.resolve() for path in find_runs([runs])] == [folder]
+    assert find_runs([folder, runs]) == [folder]
+    assert read_run(find_runs([runs])[0], GSM8K()).name == "made_run"
+
+
+@pytest.mark.parametrize("seed", ["None", "nan", "by the clock", "1.5"])
+def test_a_seed_that_is_no_number_is_missing_and_the_figures_are_drawn(made, tmp_path, seed) -> None:
+    results = Results(tmp_path / "results")
+    folder = made(
+        {"40": run_of("40", {0})}, log=LOG.format(soft_tokens=64, mode="soft_only", used=64).replace("seed: 7", f"seed: {seed}")
+    )
+    run = write_run(read_run(folder, GSM8K()), results, GSM8K())
+    assert run.config["seed"] is None
+    assert Runs(results).trials["seed"].isna().tolist() == [True]
+
+
+@pytest.mark.parametrize("field", ["soft_tokens", "train_steps", "early_stop_patience"])
+@pytest.mark.parametrize("value", ["None", "nan", "inf", "many"])
+def test_an_option_that_is_no_number_is_unknown(made, field, value) -> None:
+    log = LOG.format(soft_tokens=64, mode="soft_only", used=64)
+    log = re.sub(rf"^{field}: .*$", f"{field}: {value}", log, flags=re.MULTILINE)
+    assert read_log(made({"40": run_of("40", {0})}, log=log) / "train.log").soft_tokens == 64
+
+
+def test_a_log_may_begin_with_a_byte_order_mark(made) -> None:
+    folder = made({"40": run_of("40", {0})}, log="\ufeffStep 20/40 | Loss: 4.5\n")
+    assert read_log(folder / "train.log").losses == {20: 4.5}
+
+
+def test_a_long_name_of_a_directory_is_cut(made, tmp_path) -> None:
+    run = write_run(read_run(made({"40": run_of("40", {0})}, name="n" * 250), GSM8K()), Results(tmp_path / "r"), GSM8K())
+    assert run.name == "n" * 200
 
 
 def test_missing_is_not_zero(made, tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,12 @@ class RunLog:
         return self.config.get("eval_prompt_mode", "")
 
     @property
+    def seed(self) -> int | None:
+        """What it was seeded with; None where the log does not say, or says None."""
+        number = _number(self.config.get("seed"))
+        return int(number) if number is not None and number.is_integer() else None
+
+    @property
     def last_step(self) -> int | None:
         """The last logged step."""
         return max(self.losses, default=None)
@@ -45,7 +52,7 @@ def read_log(path: Path) -> RunLog:
     """Read a train.log; that there is none is a note, not an error."""
     if not path.is_file():
         return RunLog(found=False, notes=("there is no train.log: losses, options and soft tokens are unknown",))
-    log = path.read_text(encoding="utf8", errors="replace")
+    log = path.read_text(encoding="utf-8-sig", errors="replace")
     config = _config(log)
     soft_tokens, notes = _soft_tokens(config, log)
     losses = {int(match[1]): float(match[2]) for match in LOSS.finditer(log)}
@@ -101,10 +108,12 @@ def _soft_tokens(config: dict[str, str], log: str) -> tuple[int | None, list[str
 
 
 def _number(value: str | None) -> float | None:
+    """An option's value; None for one that is absent, None itself, or no finite number."""
     try:
-        return float(value) if value is not None else None
+        number = float(value) if value is not None else None
     except ValueError:
         return None
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _ending(config: dict[str, str], losses: dict[int, float], log: str) -> tuple[str, str]:

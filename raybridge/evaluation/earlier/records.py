@@ -17,7 +17,9 @@ import pandas as pd
 
 from raybridge.data import Evaluator, Problem, read_jsonl, text
 from raybridge.evaluation.earlier.log import RunLog, read_log
+from raybridge.results.store import LONGEST
 
+FILES = "eval_samples_step_*.jsonl"
 FILE = re.compile(r"eval_samples_step_(\d+|final)\.jsonl")
 ARMS = ("source", "target", "bridged")  # as the fields are called
 FIELDS = (
@@ -53,21 +55,33 @@ class Recorded:
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
     """The run directories among these or below them."""
-    found = []
+    found: dict[Path, Path] = {}
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"{folder} is not a directory")
-        runs = {path.parent for path in folder.rglob("eval_samples_step_*.jsonl")}
+        runs = {path for path in _folders(folder) if any(path.glob(FILES))}
         if not runs:
-            raise ValueError(f"{folder} holds no earlier run: there is no eval_samples_step_*.jsonl in it or below it")
-        found += sorted(runs)
-    return list(dict.fromkeys(found))
+            raise ValueError(f"{folder} holds no earlier run: there is no {FILES} in it or below it")
+        for path in sorted(runs):
+            found.setdefault(path.resolve(), path)  # a link and what it leads to are one run
+    return list(found.values())
+
+
+def _folders(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """A folder and those below it, links followed; one that leads back to where it stands ends there."""
+    real = folder.resolve()
+    if real in above:
+        return
+    yield folder
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from _folders(path, above | {real})
 
 
 def read_run(folder: Path, evaluator: Evaluator, *, official: Mapping[str, str] | None = None) -> Recorded:
     """Read and grade one run directory; `official` has the benchmark's questions by problem id, where it is at hand."""
     files = {}
-    for path in sorted(folder.glob("eval_samples_step_*.jsonl")):
+    for path in sorted(folder.glob(FILES)):
         match = FILE.fullmatch(path.name)
         if not match:
             raise ValueError(f"{path}: the name must end in _step_<number>.jsonl or _step_final.jsonl")
@@ -242,7 +256,7 @@ def _disagreements(path: Path, label: str, samples: pd.DataFrame, grader: _Grade
 
 def _name(folder: Path, soft_tokens: int | None) -> tuple[str, list[str]]:
     """The trial's name; a number of soft tokens in it that is not the run's own is replaced."""
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", folder.resolve().name).lstrip("_.-") or "imported"
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", folder.resolve().name).lstrip("_.-")[:LONGEST] or "imported"
     claimed = TOKENS_IN_NAME.search(name)
     if claimed is None or soft_tokens is None or int(claimed[0]) == soft_tokens:
         return name, []

@@ -15,13 +15,14 @@ from raybridge.results import Results, TrialRun
 def write_run(recorded: Recorded, results: Results, evaluator: Evaluator) -> TrialRun:
     """Write a run into the results; writing it again changes nothing."""
     options = dict(recorded.log.config)
+    seed = options.pop("seed", None)  # as it was written, unless that is no number
     config = {
         "imported": True,
         "source": options.pop("source_model", None),
         "target": options.pop("target_model", None),
         "translator": {"soft_tokens": recorded.log.soft_tokens},
         "evaluator": resolve(evaluator),
-        "seed": options.pop("seed", None),
+        "seed": seed if recorded.log.seed is not None else None,
         "recorded": options,
     }
     run = results.open_trial(
