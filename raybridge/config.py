@@ -11,8 +11,9 @@ import importlib
 import inspect
 import json
 import math
+import sys
 import types
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, field, fields, is_dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -173,20 +174,9 @@ def resolve(config: Any) -> Json:
     )
 
 
-_kinds: dict[str, str] = {}  # where the class of each kind stands, as far as this process has met one
-
-
 def kind_of(cls: type) -> str:
-    """What identity knows a class by, wherever it stands: its name, or its KIND if that is another.
-
-    ValueError where two classes have one name: their configs would be the same experiment.
-    """
-    kind, place = str(vars(cls).get("KIND", cls.__name__)), f"{cls.__module__}:{cls.__qualname__}"
-    if (other := _kinds.setdefault(kind, place)) != place:
-        raise ValueError(
-            f"two configs are called {kind!r}, {other} and {place}; identity is by name: give one of them another KIND"
-        )
-    return kind
+    """What identity knows a class by, wherever it stands: its name, or its KIND if that is another."""
+    return str(vars(cls).get("KIND", cls.__name__))
 
 
 def identified(plain: Json, *, without: Collection[str] = ()) -> Json:
@@ -216,7 +206,33 @@ def identity(experiment: Any, *, but: Collection[str] = ("name",)) -> str:
     """Fingerprint of an experiment: of its config but for the name, which is a label, and where its classes stand."""
     plain = resolve(experiment)
     assert isinstance(plain, dict)
+    check_kinds(plain)
     return fingerprint(identified({key: value for key, value in plain.items() if key not in but}))
+
+
+def check_kinds(plain: Json) -> None:
+    """Refuse classes of one name in a resolved config, and one that is called as a class of ours: identity is by name."""
+    places: dict[str, str] = {}
+    for kind, place in _places(plain):
+        module = place.partition(":")[0]
+        other = places.setdefault(kind, place)
+        if other == place and module.partition(".")[0] not in CONFIG_PACKAGES:
+            ours = [name for name in list(sys.modules) if name.partition(".")[0] in CONFIG_PACKAGES and name != module]
+            same = [name for name in ours if getattr(vars(sys.modules[name]).get(kind), "__module__", None) == name]
+            other = f"{same[0]}:{kind}" if same else place
+        if other != place:
+            raise ValueError(
+                f"two configs are called {kind!r}, {other} and {place}: give one of them a KIND, its name in identity"
+            )
+
+
+def _places(plain: Json) -> Iterator[tuple[str, str]]:
+    """(kind, place) of every class in a resolved config."""
+    if isinstance(plain, dict) and "class" in plain:
+        yield kind_in(plain), str(plain["class"])
+    if isinstance(plain, dict | list):
+        for part in plain.values() if isinstance(plain, dict) else plain:
+            yield from _places(part)
 
 
 def packages_of(config: Any) -> tuple[str, ...]:

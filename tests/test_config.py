@@ -4,7 +4,18 @@ from typing import ClassVar, Literal
 import numpy as np
 import pytest
 
-from raybridge.config import CONFIG_PACKAGES, check_seed, fingerprint, identity, packages_of, rebuild, resolve, typed
+from raybridge.config import (
+    CONFIG_PACKAGES,
+    Json,
+    check_seed,
+    fingerprint,
+    identity,
+    later,
+    packages_of,
+    rebuild,
+    resolve,
+    typed,
+)
 from raybridge.losses import Loss
 from raybridge.losses.next_token import AnswerNLL
 from raybridge.stopping import Stopping
@@ -38,16 +49,40 @@ def test_what_has_no_canonical_form_is_refused():
             fingerprint(Config(value))
 
 
-def test_only_known_classes_are_rebuilt():
-    with pytest.raises(ValueError, match="not from raybridge or evaluators"):
-        rebuild({"class": "subprocess:Popen", "args": "ls"})
-    with pytest.raises(ValueError, match="no such config"):
-        rebuild({"class": "raybridge.stopping:decide"})
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("subprocess:Popen", "'subprocess:Popen' is not from raybridge or evaluators"),
+        ("raybridge.stopping:decide", "there is no such config"),
+        ("raybridge.stopping:Sotpping", "there is no such config"),
+        ("raybridge.stopping", "there is no such config"),
+        ("raybridge.results:TrialRun", "there is no such config"),
+        ("raybridge.results.trial_run:TrialRun", "TrialRun is no config"),
+        ("raybridge.evaluation.keeping:Keeper", "Keeper is no config"),
+        ("raybridge.losses.bridge:Bridge", "Bridge is no config"),
+        ("raybridge.stopping:Score", "Score is no config"),
+        ("raybridge.attic:Gone", "'raybridge.attic:Gone': No module named 'raybridge.attic'"),
+        ("raybridge..stopping:Stopping", "'raybridge..stopping:Stopping': "),
+        ("", "'' is not from raybridge"),
+        (None, "names its class as 'module:Name', not None"),
+        (["a"], "names its class as 'module:Name', not ['a']"),
+    ],
+)
+def test_what_is_no_config_is_refused_in_one_sentence(named, said):
+    with pytest.raises(ValueError, match=r".") as caught:
+        rebuild({"class": named, "path": "/"})
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_a_class_that_is_gone_is_said():
-    with pytest.raises(ValueError, match=r"'raybridge.attic:Gone': No module named 'raybridge.attic'"):
-        rebuild({"class": "raybridge.attic:Gone"})
+def test_a_config_without_a_class_and_one_that_is_too_deep_are_refused():
+    with pytest.raises(ValueError, match="names its class as 'module:Name', not None"):
+        rebuild({"path": "/"})
+    nested: Json = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(ValueError, match="nested deeper than 20 levels"):
+        rebuild(nested)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +106,64 @@ def test_packages_are_those_of_the_classes_that_a_config_is_built_of(trial):
 def test_the_identity_of_an_experiment_is_all_of_it_but_its_name(trial):
     assert identity(Mine(name="a")) == identity(Mine(name="b")) != identity(Mine(name="a", parts=(1,)))
     assert identity(trial) == trial.fingerprint != fingerprint(trial)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grown:
+    VERSION: ClassVar[int] = 1
+    width: int = 4
+    depth: int = later(1)
+
+
+def test_a_field_that_was_added_later_counts_where_it_is_used_and_nowhere_else():
+    before = {"class": f"{Grown.__module__}:Grown", "VERSION": 1, "width": 4}
+    assert resolve(Grown()) == before
+    assert rebuild(before, packages_of(Grown())) == Grown()
+    assert resolve(Grown(depth=2)) == before | {"depth": 2}
+    assert rebuild(before | {"depth": 2}, packages_of(Grown())) == Grown(depth=2)
+    assert identity(Grown()) != identity(Grown(depth=2))
+    assert identity(Grown()) != identity(Grown(width=1))
+    with pytest.raises(ValueError, match="recorded with fields \\['width'\\]"):
+        rebuild({"class": f"{Grown.__module__}:Grown", "VERSION": 1, "depth": 2}, packages_of(Grown()))
+
+
+def test_a_class_is_its_name_wherever_it_stands(monkeypatch):
+    before = identity(Grown())
+    with monkeypatch.context() as moved:
+        moved.setattr(Grown, "__module__", "elsewhere")
+        assert identity(Grown()) == before
+    monkeypatch.setattr(Grown, "KIND", "Shrunk", raising=False)
+    assert identity(Grown()) != before
+    assert rebuild(resolve(Grown()), packages_of(Grown())) == Grown()
+    assert identity(grown("Grown")) == before
+
+
+def test_two_classes_of_one_name_are_refused_in_one_experiment_and_beside_ours():
+    with pytest.raises(ValueError, match=r"two configs are called 'Grown', .*test_config:Grown and .*<locals>\.Grown"):
+        identity(Mine(name="a", parts=(Grown(), grown("Grown"))))
+    with pytest.raises(ValueError, match=r"two configs are called 'Stopping', raybridge\.stopping:Stopping and .*test_config"):
+        identity(Mine(name="a", parts=(grown("Stopping"),)))
+    assert identity(Mine(name="a", parts=(Stopping(), Grown(), Grown())))
+
+
+def grown(kind):
+    """A config that is like `Grown`, stands elsewhere and calls itself so."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Grown:
+        VERSION: ClassVar[int] = 1
+        KIND: ClassVar[str] = kind
+        width: int = 4
+
+    return Grown()
+
+
+def test_a_raised_version_is_another_identity_and_is_not_rebuilt(monkeypatch):
+    plain, before = resolve(Stopping()), identity(Stopping())
+    monkeypatch.setattr(Stopping, "VERSION", 2)
+    assert identity(Stopping()) != before
+    with pytest.raises(ValueError, match="Stopping was recorded at version 1, this raybridge has version 2"):
+        rebuild(plain)
 
 
 def test_fields_that_are_not_shared_are_named():

@@ -11,7 +11,7 @@ import pytest
 
 from evaluators.gsm8k import GSM8K
 from evaluators.pocket import Pocket
-from raybridge import config, sweep
+from raybridge import sweep
 from raybridge.analysis.runs import Runs
 from raybridge.arms import find
 from raybridge.arms.controls import SHUFFLED
@@ -199,7 +199,6 @@ def test_a_moved_class_changes_nothing(trial, monkeypatch):
     before, plain, told = known.fingerprint, known.resolved(), keys(known)
     for cls in (AnswerNLL, Pocket, type(trial.translator), type(known.contents)):
         monkeypatch.setattr(cls, "__module__", "elsewhere")
-    monkeypatch.setattr(config, "_kinds", {})
     assert known.resolved() != plain
     assert known.fingerprint == before
     assert keys(known) == told
