@@ -1,7 +1,7 @@
 """What must stay as it is while the code moves: identities, keys of frozen arms, columns on disk, keys of printed JSON.
 
-The files in golden/ were written at 63fe25c. A change of one of them changes what is reused from earlier results, or what
-others read; it stands in the CHANGELOG with its reason.
+A change of one of the files in golden/ changes what is reused from earlier results, or what others read; it stands in the
+CHANGELOG with its reason.
 """
 
 from __future__ import annotations
@@ -20,16 +20,35 @@ from typer.testing import CliRunner
 from raybridge import HOUSE, arms
 from raybridge.analysis.summary import write_summary
 from raybridge.evaluate import app
+from raybridge.evaluation.identity import sealed
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import setting_of
 from raybridge.models.hardening import Hardening
 from raybridge.results import Results
+from raybridge.results.baselines import identity_in, key_of
+from raybridge.results.contents import BenchmarkContents, Contents, ModelContents
 from raybridge.results.launch import Timing
 from raybridge.scales import POCKET, SCALES
 from raybridge.sweep_file import load
 
 GOLDEN = Path(__file__).parent / "golden"
 HARD = Hardening(top_p=0.9, ban_end=2, repetition_penalty=1.2, anchor="So", bos=True)
+MODEL = ModelContents(weights="w", tokenizer="t", template="c")
+BENCHMARK = BenchmarkContents(
+    readings=("strict",),
+    **dict(instruction="i", before="b", after="a", stop=("s",), max_new_tokens=8, exemplars="e"),
+    **dict(source_prompt="p", target_prompt="q", train="1", dev="2", test="3"),
+)
+CONTENTS = Contents(
+    source=MODEL,
+    target=replace(MODEL, weights="v"),
+    benchmark=BENCHMARK,
+    **dict(device="cpu", precision="float32", answering=1),
+)
+HARDENED_BEFORE = {
+    "class": "raybridge.hardening:Hardening",
+    **dict(top_p=0.9, temperature=0.7, seed=0, ban_end=2, repetition_penalty=1.2, anchor="So", bos=True),
+}
 HAS_DATA = bool(os.environ.get("RAYBRIDGE_DATA"))
 
 
@@ -38,11 +57,11 @@ def golden(name: str) -> dict:
 
 
 def fingerprints() -> dict:
-    """Every trial of every sweep at every scale that it has axes for."""
+    """Every trial of every sweep at every scale that it has axes for, as if all of them read the same."""
     sweeps = [load(path) for path in sorted((HOUSE / "sweeps").glob("*.py")) if path.name != "__init__.py"]
     return {
         sweep.name: {
-            scale.name: {trial.name: trial.fingerprint for trial in sweep.trials(scale)}
+            scale.name: {trial.name: replace(trial, contents=CONTENTS).fingerprint for trial in sweep.trials(scale)}
             for scale in SCALES
             if scale.name in sweep.axes
         }
@@ -54,7 +73,7 @@ def baseline_keys(scale) -> dict:
     """Keys of the frozen arms of a scale's base trial, plain and with hardened decoding."""
     keys = {}
     for split in ("dev", "test"):
-        setting = setting_of(replace(scale.trial, dev_problems=20, test_problems=20), split)
+        setting = setting_of(replace(scale.trial, dev_problems=20, test_problems=20, contents=CONTENTS), split)
         for told, one in (("plain", setting), ("hardened", replace(setting, hardening=HARD))):
             for arm in arms.every():
                 if arm.frozen:
@@ -71,6 +90,23 @@ def test_baseline_keys(scale):
     if scale is not POCKET and not HAS_DATA:
         pytest.skip("RAYBRIDGE_DATA is not set")
     assert baseline_keys(scale) == golden("baseline_keys")[scale.name]
+
+
+def test_contents_of_the_pocket_trial():
+    assert sealed(POCKET.trial, device="cpu").resolved()["contents"] == golden("contents")
+
+
+@pytest.mark.parametrize(
+    ("decoding", "key"),
+    [(None, "source-pocket-dev-caf83cf222cd06e4"), (HARDENED_BEFORE, "source-pocket-dev-4000ddfb8b524f0a")],
+)
+def test_rows_of_an_earlier_identity_are_found_where_they_were_kept(decoding, key):
+    evaluator = {"class": "evaluators.pocket:Pocket", "VERSION": 2, "train": 20_000, "dev": 400, "test": 400}
+    models = {"source": "pocket:source", "target": "pocket:target"}
+    config = {**models, "translator": {"soft_tokens": 32}, "evaluator": evaluator}
+    ids = setting_of(replace(POCKET.trial, dev_problems=20), "dev").ids
+    identity = identity_in(arms.find("source"), config, None, "dev", decoding)
+    assert key_of(identity, "pocket", "dev", ids) == key
 
 
 def shape(value: object, deep: int = 2) -> object:
@@ -116,6 +152,7 @@ def house(tmp_path_factory):
         translator=replace(POCKET.trial.translator, soft_tokens=8, width=64, depth=2, heads=2),
         **dict(steps=4, warmup=2, batch=8, eval_every=2, dev_problems=8, test_problems=8),
     )
+    trial = sealed(trial, device="cpu")
     _, run = run_trial(trial, results, Models("cpu"))
     run.launch.write_timing(Timing(started=1.0, first_step=2.0, ended=3.0))
     folder = results.sweep("one")

@@ -9,13 +9,18 @@ TRANSLATOR = "trials of a translator"
 
 TRIAL = (
     Column(name="name", means="what the sweep that ran it called it"),
-    Column(name="fingerprint", means="SHA-256 of the config without its name: its identity"),
-    Column(name="config", means="the resolved config, nested; classes are told by module and name"),
+    Column(name="fingerprint", means="SHA-256 of the config without its name, and of the contents: its identity"),
+    Column(name="config", means="the resolved config, nested; classes are told by module, name and version"),
+    Column(
+        name="contents",
+        means="digests of models, tokenizers, prompts and problems, and the device; without it, of an earlier identity",
+        only=TRANSLATOR,
+    ),
 )
 PROVENANCE = (
     Column(name="commit", means="id of the commit, and whether tracked files differed from it"),
     Column(name="versions", means="versions of Python and of packages"),
-    Column(name="models", means="what identifies the files of each model"),
+    Column(name="models", means="digests of each model's weights, tokenizer and chat template, and the hub's commit"),
     Column(name="data", means="RAYBRIDGE_DATA where rows came from there"),
     Column(name="hardware", means="machine, cores, GPUs"),
 )
