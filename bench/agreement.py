@@ -88,17 +88,21 @@ def cut(text: str, evaluator: Evaluator) -> str:
 
 @torch.no_grad()
 def parting(lm: Any, prompt: list[int], theirs: list[int], ours: str) -> Split:
-    """Where our completion leaves theirs, by the logits of a pass over this row alone."""
+    """Where our completion leaves theirs, by the logits of a pass over this row alone.
+
+    A token may begin as ours does without being it (" a" where ours is " an"): then they part before it.
+    """
     count = next((i for i in range(len(theirs)) if not ours.startswith(lm.text(theirs[: i + 1]))), len(theirs))
-    logits_V = lm.model(torch.tensor([[*prompt, *theirs[:count]]], device=lm.device)).logits[0, -1].float()
-    best = logits_V.topk(8).indices.tolist()
-    taken = theirs[count] if count < len(theirs) else best[0]
-    fits = [t for t in best if t != taken and (t in lm.end_ids or ours.startswith(lm.text([*theirs[:count], t])))]
-    if not fits:
-        return Split(after=count, behind=float("inf"), rounding=0.0)
     eps = torch.finfo(lm.model.dtype).eps
-    behind = abs(logits_V[taken] - logits_V[fits[0]]).item()
-    return Split(after=count, behind=behind, rounding=SPACINGS * eps * logits_V[best].abs().max().item())
+    for after in range(count, max(count - 4, -1), -1):
+        logits_V = lm.model(torch.tensor([[*prompt, *theirs[:after]]], device=lm.device)).logits[0, -1].float()
+        best = logits_V.topk(8).indices.tolist()
+        taken = theirs[after] if after < len(theirs) else best[0]
+        fits = [t for t in best if t != taken and (t in lm.end_ids or ours.startswith(lm.text([*theirs[:after], t])))]
+        if fits:
+            behind = abs(logits_V[taken] - logits_V[fits[0]]).item()
+            return Split(after=after, behind=behind, rounding=SPACINGS * eps * logits_V[best].abs().max().item())
+    raise AssertionError(f"no likely token leads from theirs to ours after {count} tokens: {lm.text(theirs)!r} and {ours!r}")
 
 
 def main(
