@@ -26,13 +26,14 @@ from raybridge import sweep_file
 from raybridge.analysis.progress import Row, changes, row_of, table
 from raybridge.analysis.summary import write_summary
 from raybridge.console import guarded
+from raybridge.data import UnreachableError
 from raybridge.errors import unknown
 from raybridge.evaluation.setting import frozen_arms
 from raybridge.models import names
 from raybridge.results import Results, TrialRun
 from raybridge.results.find import by_config, why_anew
 from raybridge.results.sweep_folder import SweepFolder
-from raybridge.scales import SCALES, Scale
+from raybridge.scales import SCALES, Resources, Scale
 from raybridge.training.worker import engine_of
 from raybridge.trial import Workload
 
@@ -64,24 +65,20 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
     if smoke:
         trials = [trial.smoke() for trial in trials]
     console.print(f"sweep {sweep.name}: {sweep.question}", highlight=False, markup=False)
-    trials, dark = looked_at(trials, chosen.resources.device)
+    trials, dark = looked_at(trials, chosen.resources)
     console.print(plan_table(trials, results, dark))
     if dry_run:
         for sentence in dict.fromkeys(dark.values()):
             console.print(f"{NOT_KNOWN}: {sentence}", soft_wrap=True, highlight=False, markup=False)
         return
     refuse(dark)
-    for name in sorted({model for trial in trials for model in trial.models}):
-        names.check(name)
-    for trial in trials:
-        engine_of(trial).check(trial)  # a dataset that is not there is said now
     folder = results.sweep(sweep.name)
     resume = f"python -m raybridge.sweep {shlex.join(sys.argv[1:])}"
     with folder.locked(), stoppable(folder, resume):
         failed = launch(trials, folder=folder, chosen=chosen, results=results)
         if not folder.stopped() and (further := sweep.further(trials, results)):
             console.print("what was found asks for more:")
-            further, dark = looked_at(further, chosen.resources.device)
+            further, dark = looked_at(further, chosen.resources)
             refuse(dark)
             console.print(plan_table(further, results))
             trials = sweep_file.distinct([*trials, *further], str(file))
@@ -123,13 +120,20 @@ def choose_scale(name: str | None, gpus: int | None) -> Scale:
     return replace(scale, resources=replace(scale.resources, workers=gpus, replicas=gpus))
 
 
-def looked_at(trials: Sequence[Workload], device: str) -> tuple[list[Workload], dict[str, str]]:
-    """The trials with the contents of what they read; and by name why those of some cannot be known on this machine."""
+def looked_at(trials: Sequence[Workload], resources: Resources) -> tuple[list[Workload], dict[str, str]]:
+    """The trials with the contents of what they read; and by name why those of some cannot be known on this machine.
+
+    ValueError for what can be seen to fail.
+    """
     found, dark = [], {}
     for trial in trials:
+        engine = engine_of(trial)
         try:
-            found.append(engine_of(trial).sealed(trial, device=device))
-        except ValueError as error:
+            for name in trial.models:
+                names.check(name)
+            engine.check(trial, workers=resources.workers)
+            found.append(engine.sealed(trial, device=resources.device))
+        except UnreachableError as error:
             found.append(trial)
             dark[trial.name] = str(error)
     return found, dark

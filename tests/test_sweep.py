@@ -38,14 +38,15 @@ axes = {"small": dict(soft_tokens=[4])}
 
 def trial(base: Trial, *, soft_tokens: int) -> Trial:
     translator = replace(base.translator, soft_tokens=soft_tokens, layers=(0, 2))
-    return replace(base, name="a", source="pocket:source", target="pocket:target", translator=translator, evaluator=Pocket())
+    pocket = dict(source="pocket:source", target="pocket:target", evaluator=Pocket(test=500), batch=120)
+    return replace(base, name="a", translator=translator, **pocket)
 '''
 app = typer.Typer()
 
 
 def planned(file: Path) -> list[Workload]:
     """The trials of a sweep on the pocket pair, as the command looks at them before it plans."""
-    trials, dark = sweep.looked_at(load(file).trials(POCKET), "cpu")
+    trials, dark = sweep.looked_at(load(file).trials(POCKET), POCKET.resources)
     assert not dark
     return trials
 
@@ -120,6 +121,91 @@ def test_every_scale_can_be_planned_anywhere(tmp_path, scale):
     assert code == 0
     assert output.startswith(f"scale {scale.name} (asked for; 0 GPU(s) here)")
     assert ("not known here: model" in output) == (scale is not POCKET)
+
+
+def edited(tmp_path: Path, old: str, new: str) -> Path:
+    """The compression sweep with one part replaced."""
+    file = tmp_path / "edited.py"
+    text = COMPRESSION.read_text(encoding="utf8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("seed=True,", "Trial: seed must be a whole number, not True"),
+        ("seed=2**70,", "seed must lie in 0..4294967295"),
+        ("steps=2.5,", "Trial: steps must be a whole number, not 2.5"),
+        ('stopping="early",', "Trial: stopping must be a Stopping, not 'early'"),
+        ('evaluator="gsm8k",', "Trial: evaluator must be an Evaluator, not 'gsm8k'"),
+        ('source="",', "source must name a model, not ''"),
+        ('source="./models/x",', "unknown model './models/x'"),
+        ("dev_problems=401,", "dev_problems asks for 401 problems, and the dev split of pocket has 400"),
+        ("test_problems=401,", "test_problems asks for 401 problems, and the test split of pocket has 400"),
+        ("batch=20_001,", "batch asks for 20,001 problems, and the train split of pocket has 20,000"),
+        ("evaluator=Svamp(),", "svamp has no split 'train'"),
+    ],
+)
+def test_what_would_die_later_is_refused_in_the_plan(tmp_path, change, sentence):
+    file = edited(tmp_path, "seed=seed,", change)
+    imports = "from evaluators.svamp import Svamp\nfrom raybridge.trial import Trial"
+    file.write_text(file.read_text(encoding="utf8").replace("from raybridge.trial import Trial", imports), encoding="utf8")
+    code, output = launch(file, "--dry-run", root=tmp_path / "r")
+    assert code == 2
+    assert sentence in said(output)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("translator", "sentence"),
+    [
+        ("replace(base.translator, soft_tokens=8.5)", "Bottlenecked: soft_tokens must be a whole number, not 8.5"),
+        (
+            "replace(base.translator, soft_tokens=25_000 * soft_tokens)",
+            "soft_tokens 100,000 and the 96 tokens of an answer do not fit in the 1,024 positions of pocket:target",
+        ),
+        (
+            "replace(base.translator, soft_tokens=soft_tokens, layers=(0, 99))",
+            "layers of its translator names 99, but the hidden states of pocket:source are 0..4 (4 layers)",
+        ),
+        (
+            "Injection(translator=base.translator, soft_tokens=soft_tokens, target_layers=(4,))",
+            "target_layers of its translator names 4, but the hidden states of pocket:target are 0..3 (4 layers)",
+        ),
+        ('"linear"', "Trial: translator must be a Translator, not 'linear'"),
+    ],
+)
+def test_a_translator_that_its_models_cannot_carry_is_refused_in_the_plan(tmp_path, translator, sentence):
+    file = edited(tmp_path, "replace(base.translator, soft_tokens=soft_tokens)", translator)
+    imports = "from raybridge.translators.injection import Injection\nfrom raybridge.trial"
+    text = file.read_text(encoding="utf8").replace('tok"', '"').replace("from raybridge.trial", imports)
+    file.write_text(text, encoding="utf8")
+    code, output = launch(file, "--dry-run", root=tmp_path / "r")
+    assert code == 2
+    assert sentence in said(output)
+
+
+def test_a_test_split_that_is_too_small_is_seen_in_the_plan(tmp_path, monkeypatch):
+    row = '{"question": "How many?", "answer": "It is 3.\\n#### 3"}\n'
+    (tmp_path / "gsm8k").mkdir()
+    for split, count in (("train", 800), ("test", 499)):
+        (tmp_path / "gsm8k" / f"{split}.jsonl").write_text(row * count, encoding="utf8")
+    monkeypatch.setenv("RAYBRIDGE_DATA", str(tmp_path))
+    monkeypatch.setenv("RAYBRIDGE_MODELS", f"{SMALL.trial.target}={HOUSE / 'raybridge' / 'pocket' / 'target'}")
+    code, output = launch(COMPRESSION, "--scale", "small", "--dry-run", root=tmp_path / "r")
+    assert code == 2
+    assert "test_problems asks for 500 problems, and the test split of gsm8k has 499" in said(output)
+
+
+def test_a_batch_that_the_workers_cannot_share_is_refused_in_the_plan(tmp_path, monkeypatch):
+    file = tmp_path / "pocket_on_gpus.py"
+    file.write_text(POCKET_ON_GPUS, encoding="utf8")
+    monkeypatch.setenv("NUM_GPUS", "7")
+    code, output = launch(file, "--scale", "small", "--gpus", "7", "--dry-run", root=tmp_path / "r")
+    assert code == 2
+    assert "trial a: batch 120 cannot be shared by 7 workers: it must be a multiple of them" in said(output)
 
 
 @pytest.mark.parametrize(

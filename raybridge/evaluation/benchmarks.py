@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
+from functools import cache
 from typing import Any
 
-from raybridge.data import Evaluator, data_folder
+from raybridge.data import Evaluator, Split, data_folder
 from raybridge.errors import unknown
 
 
@@ -34,6 +35,20 @@ def load_evaluator(name: str) -> Evaluator:
     offered: list[Any] = [one for one in vars(module).values() if is_dataclass(one) and getattr(one, "name", None) == name]
     assert len(offered) == 1, f"evaluators/{name}.py must offer one dataclass named {name!r}"
     return offered[0]()
+
+
+def check_problems(evaluator: Evaluator, needs: Mapping[Split, tuple[str, int]]) -> None:
+    """Refuse a benchmark that lacks problems. needs: by split, the field that asks for problems of it, and for how many."""
+    for split, (field, count) in needs.items():
+        there = count_of(evaluator, split, str(data_folder()))
+        if there < count:
+            raise ValueError(f"{field} asks for {count:,} problems, and the {split} split of {evaluator.name} has {there:,}")
+
+
+@cache
+def count_of(evaluator: Evaluator, split: Split, folder: str) -> int:
+    """How many problems a split has. folder: where data are."""
+    return len(evaluator.problems(split))
 
 
 def questions_of(evaluator: Evaluator) -> dict[str, str]:

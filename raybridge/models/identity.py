@@ -22,6 +22,7 @@ from huggingface_hub import HfApi, snapshot_download
 from transformers import AutoTokenizer
 from transformers.utils import cached_file
 
+from raybridge.data import UnreachableError
 from raybridge.models import byte_lm, gguf, names
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -120,7 +121,7 @@ def _hub_files(name: str, repository: str) -> Files:
     """The files of a model of the hub."""
     found = _of_hub(repository)
     if isinstance(found, str):
-        raise ValueError(
+        raise UnreachableError(
             f"model {name!r} cannot be read from {repository}: {found} (valid: a hub id that is reachable or cached, a "
             "directory, a .gguf file, pocket:source, pocket:target; RAYBRIDGE_MODELS=id=directory maps a hub id to one)"
         )

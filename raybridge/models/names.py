@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 import raybridge
+from raybridge.data import UnreachableError, from_here
 from raybridge.errors import unknown
 from raybridge.models import byte_lm, files, gguf
+from raybridge.models.shape import positions_of
 
 POCKET = Path(raybridge.__file__).parent / "pocket"
 POCKET_MODELS = ("pocket:source", "pocket:target")
@@ -23,7 +27,7 @@ def place(name: str) -> str:
         return str(POCKET / name.removeprefix("pocket:"))
     mapped = dict(_mapped_models()).get(name, name)
     looks_local = mapped != name or gguf.is_named(mapped) or mapped.startswith((".", "/", "~"))
-    path = Path(mapped).expanduser()
+    path = from_here(mapped)
     if path.exists():
         return str(path)
     if looks_local or mapped.count("/") != 1:
@@ -46,26 +50,56 @@ def _mapped_models() -> list[tuple[str, str]]:
 
 
 def check(name: str) -> None:
-    """Refuse a model that is not there, without loading its weights."""
+    """Refuse a model that is not there, without loading its weights. UnreachableError where the hub may have it."""
     if name == byte_lm.NAME:
         return
     where = place(name)
     if gguf.is_named(where):
         gguf.check_is_one(name, where)
     else:
-        try:
-            AutoConfig.from_pretrained(where)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"model {name!r} cannot be read from {where}: {str(error).splitlines()[0]} "
-                "(valid: a hub id that is reachable or cached, a directory, a .gguf file, pocket:source, pocket:target; "
-                "RAYBRIDGE_MODELS=id=directory maps a hub id to a directory)"
-            ) from error
+        config_of(name)
         files.check_complete(name, where)
+
+
+def config_of(name: str) -> PreTrainedConfig:
+    """What a model's files say of its shape."""
+    if name == byte_lm.NAME:
+        return byte_lm.model().config
+    where = place(name)
+    path = Path(where) / "config.json" if Path(where).is_dir() else Path(where)
+    try:
+        return _config(where, path.stat().st_mtime_ns if path.exists() else 0)
+    except (OSError, ValueError) as error:
+        kind = ValueError if Path(where).exists() else UnreachableError
+        raise kind(
+            f"model {name!r} cannot be read from {where}: {str(error).splitlines()[0]} "
+            "(valid: a hub id that is reachable or cached, a directory, a .gguf file, pocket:source, pocket:target; "
+            "RAYBRIDGE_MODELS=id=directory maps a hub id to a directory)"
+        ) from error
+
+
+@lru_cache(maxsize=32)
+def _config(where: str, changed: int) -> PreTrainedConfig:
+    """A config, read again when its file has changed: a GGUF file's takes seconds."""
+    path, options = gguf.place_and_options(where)
+    return AutoConfig.from_pretrained(path, **options)
 
 
 def width_of(name: str) -> int:
     """Size of an embedding of a model, without loading its weights."""
-    where, options = gguf.place_and_options(place(name))
-    config = AutoConfig.from_pretrained(where, **options)
-    return int(config.get_text_config().hidden_size)
+    return int(config_of(name).get_text_config().hidden_size)
+
+
+def check_layers(name: str, layers: Sequence[int], *, field: str, last: bool = True) -> None:
+    """Refuse numbers of hidden states that a model does not have. last: whether the one behind its last layer may be named."""
+    depth = int(config_of(name).get_text_config().num_hidden_layers)
+    valid = range(depth + 1 if last else depth)
+    if beyond := [layer for layer in layers if layer not in valid]:
+        raise ValueError(f"{field} names {beyond[0]}, but the hidden states of {name} are 0..{valid[-1]} ({depth} layers)")
+
+
+def check_positions(name: str, tokens: int, *, of: str) -> None:
+    """Refuse more tokens than a model has positions. of: what they are."""
+    positions = positions_of(config_of(name))
+    if positions is not None and tokens > positions:
+        raise ValueError(f"{of} do not fit in the {positions:,} positions of {name}")

@@ -42,8 +42,11 @@ class Engine(Protocol):
         device: what computes it, as torch calls its kind. ValueError where something of it is not here.
         """
 
-    def check(self, experiment: Any) -> None:
-        """Refuse, before anything starts, what cannot run on this machine; that its models are there is known."""
+    def check(self, experiment: Any, *, workers: int) -> None:
+        """Refuse in the plan what cannot run, or not on so many workers; that its models are there is known.
+
+        UnreachableError where something of it is not here, and another machine may have it.
+        """
 
     def settings(self, experiment: Any) -> Sequence[Setting]:
         """Where it is evaluated: the frozen arms of these are computed beside it. None for what evaluates nothing."""

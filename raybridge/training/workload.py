@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from raybridge.data import Split
+from raybridge.data import Split, UnreachableError
 from raybridge.evaluation import identity
+from raybridge.evaluation.benchmarks import check_problems
 from raybridge.evaluation.evaluations import Evaluations
 from raybridge.evaluation.provenance import provenance_of
 from raybridge.evaluation.setting import Setting, setting_of
-from raybridge.models import lm
+from raybridge.models import lm, names
 from raybridge.training.loop import train
 from raybridge.training.worker import Ended, Worker
 from raybridge.trial import Trial
@@ -22,9 +23,34 @@ def sealed(trial: Trial, *, device: str) -> Trial:
     return identity.sealed(trial, device=device)
 
 
-def check(trial: Trial) -> None:
-    """Refuse a dataset that is not there, or has a broken line."""
-    trial.evaluator.problems("dev")
+def check(trial: Trial, *, workers: int) -> None:
+    """Refuse a benchmark that is not there or too small, what its models do not have, and a batch that cannot be shared."""
+    try:
+        _check(trial, workers)
+    except UnreachableError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"trial {trial.name}: {error}") from error
+
+
+def _check(trial: Trial, workers: int) -> None:
+    check_problems(
+        trial.evaluator,
+        {
+            "train": ("batch", trial.batch),
+            "dev": ("dev_problems", trial.dev_problems or 2),  # the shuffled control needs another problem
+            "test": ("test_problems", trial.test_problems or 2),
+        },
+    )
+    translator = trial.translator
+    names.check_layers(trial.source, translator.layers, field="layers of its translator")
+    names.check_layers(trial.target, translator.adds_to, field="target_layers of its translator", last=False)
+    new = trial.evaluator.max_new_tokens
+    said = f"soft_tokens {translator.soft_tokens:,} and the {new} tokens of an answer"
+    for target in (trial.target, *translator.other_targets):
+        names.check_positions(target, translator.soft_tokens + new, of=said)
+    if trial.batch % workers:
+        raise ValueError(f"batch {trial.batch} cannot be shared by {workers} workers: it must be a multiple of them")
 
 
 def settings(trial: Trial) -> list[Setting]:

@@ -103,11 +103,24 @@ class Translator(Protocol):
     def other_targets(self) -> tuple[str, ...]:
         """Names of the targets that it writes for beside the trial's own."""
 
+    @property
+    def adds_to(self) -> tuple[int, ...]:
+        """Numbers of the target's hidden states that it adds to, on their way through the target."""
+
     def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> TranslatorModule:
         """The module for a source of width S and a target of width D whose embeddings have this RMS."""
 
 
-class OneTarget:
+class InFront:
+    """What a translator's config inherits whose soft tokens stand in front of the target and change nothing inside it."""
+
+    @property
+    def adds_to(self) -> tuple[int, ...]:
+        """None."""
+        return ()
+
+
+class OneTarget(InFront):
     """What a translator's config inherits that writes for the trial's own target alone."""
 
     @property

@@ -42,6 +42,11 @@ class Injection(OntoText):
         if self.rank < 1:
             raise ValueError(f"translator Injection: rank must be at least 1, not {self.rank}")
 
+    @property
+    def adds_to(self) -> tuple[int, ...]:
+        """The layers of the target."""
+        return self.target_layers
+
     def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> InjectionModule:
         """The module, initialised from torch's current random state."""
         return InjectionModule(self, self.translator.build(source_dim, target_dim, target_rms=target_rms), target_dim)

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from raybridge.config import typed
 from raybridge.errors import unknown
 from raybridge.models import byte_lm, names
-from raybridge.translators import Translator, TranslatorModule
+from raybridge.translators import InFront, Translator, TranslatorModule
 from raybridge.translators.bottlenecked import Block
 from raybridge.translators.options import OntoText, Option
 from raybridge.translators.parts import Norm, Reader, at_rms, check, check_heads
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interlingua:
+class Interlingua(InFront):
     """M = `soft_tokens` latents of `latent_width` from `layers`. width, depth, heads: of the encoder.
 
     also: other targets, each with an adapter that the loss `other_target` trains while the trial's own target trains its own.

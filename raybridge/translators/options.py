@@ -42,6 +42,11 @@ class Option:
         """Those of the translator."""
         return self.translator.other_targets
 
+    @property
+    def adds_to(self) -> tuple[int, ...]:
+        """Those of the translator."""
+        return self.translator.adds_to
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerMix(Option):

@@ -49,7 +49,7 @@ def sealed(fit: Fit, *, device: str) -> Fit:
     return fit
 
 
-def check(fit: Fit) -> None:
+def check(fit: Fit, *, workers: int) -> None:
     if fit.rate > 1:
         raise ValueError(f"fit {fit.name}: rate must be at most 1, or it diverges, not {fit.rate}")
 
