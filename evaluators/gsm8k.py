@@ -23,6 +23,7 @@ from raybridge.data import (
     Split,
     check_split,
     draw,
+    later,
     plain_number,
     read_numbers,
     rows,
@@ -47,6 +48,8 @@ class GSM8K:
     after: ClassVar[str] = "\nAnswer:"
     stop: ClassVar[tuple[str, ...]] = ("Question:", "\nQ:")
     max_new_tokens: ClassVar[int] = 256
+
+    thinking: bool = later(False)  # whether a chat template that can let the model think does
 
     shots: int = 8
     dev_size: int = 500

@@ -21,6 +21,7 @@ from raybridge.data import (
     check_unique,
     draw,
     first_line,
+    later,
     plain_words,
     rows,
     text,
@@ -49,6 +50,8 @@ class HotpotQA:
     after: ClassVar[str] = "\nAnswer:"
     stop: ClassVar[tuple[str, ...]] = ("\n\n", "\nQuestion:", "\nContext:")
     max_new_tokens: ClassVar[int] = 48
+
+    thinking: bool = later(False)  # whether a chat template that can let the model think does
 
     setting: str = "distractor"
     dev_size: int = 500

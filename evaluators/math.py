@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from math_verify import parse, verify
 
-from raybridge.data import Problem, Split, check_split, rows, text, with_minus
+from raybridge.data import Problem, Split, check_split, later, rows, text, with_minus
 
 BOX = "\\boxed{"
 
@@ -33,6 +33,8 @@ class Math500:
     after: ClassVar[str] = "\nSolution:"
     stop: ClassVar[tuple[str, ...]] = ("\nProblem:",)
     max_new_tokens: ClassVar[int] = 512
+
+    thinking: bool = later(False)  # whether a chat template that can let the model think does
 
     def problems(self, split: Split) -> list[Problem]:
         """The 500 problems."""

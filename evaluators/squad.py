@@ -22,6 +22,7 @@ from raybridge.data import (
     check_unique,
     draw,
     first_line,
+    later,
     plain_words,
     rows,
     text,
@@ -44,6 +45,8 @@ class Squad:
     after: ClassVar[str] = "\nAnswer:"
     stop: ClassVar[tuple[str, ...]] = ("\n\n", "\nQuestion:", "\nContext:")
     max_new_tokens: ClassVar[int] = 48
+
+    thinking: bool = later(False)  # whether a chat template that can let the model think does
 
     dev_size: int = 500
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
 
-from raybridge.data import Problem, Split, check_split, check_unique, read_numbers, rows, same_number, text, with_minus
+from raybridge.data import Problem, Split, check_split, check_unique, later, read_numbers, rows, same_number, text, with_minus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ class Svamp:
     after: ClassVar[str] = "\nAnswer:"
     stop: ClassVar[tuple[str, ...]] = ("Question:", "\nQ:")
     max_new_tokens: ClassVar[int] = 256
+
+    thinking: bool = later(False)  # whether a chat template that can let the model think does
 
     def problems(self, split: Split) -> list[Problem]:
         """The 1,000 problems."""

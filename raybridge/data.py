@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from raybridge.config import later as later
+
 # Evaluators are configs, and this is the one module that they know.
-from raybridge.config import later as later
 from raybridge.config import typed as typed
 
 Split = Literal["train", "dev", "test"]

@@ -57,7 +57,7 @@ def evaluate_trial(
     problems: Annotated[int | None, typer.Option(min=2, help="how many, drawn by seed 0; default: the trial's or all")] = None,
     arms: Annotated[str | None, typer.Option(help="arms to evaluate, with commas; default: all")] = None,
     bits: Annotated[str, typer.Option(help="of quantised soft tokens to answer with, with commas")] = "16,8,6,4",
-    batch: Annotated[int, typer.Option(min=2, help="problems at a time")] = 128,
+    batch: Annotated[int, typer.Option(min=1, help="problems at a time")] = 128,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="spread over so many GPUs: a replica each, under Ray")] = None,
     timed: Annotated[int, typer.Option(min=0, help="problems timed one by one; 0 measures no costs")] = 2,

@@ -103,8 +103,6 @@ class Keeper:
         for arm in arms:
             there = set(self.kept(arm)["problem"])
             missing = [problem for problem in self.setting.problems if problem.id not in there]
-            if len(missing) == 1:  # a batch has at least two
-                missing = [*missing, next(problem for problem in self.setting.problems if problem is not missing[0])]
             alone = (arm.name,) if not missing or arm.reads_text or arm.chooses else ()
             key = (*alone, *(problem.id for problem in missing))
             together.setdefault(key, []).append(arm)

@@ -75,6 +75,7 @@ class Models:
         with torch.no_grad(), autocast(self.device):
             soft_BKD = module(*(self._read(setting, layers) if fresh else self.states(setting, layers)))
         target = self.load(setting.target)
+        target.check_target()
         return SoftTokens(target=target, names=tuple(setting.ids), size=soft_BKD.shape[1], written_BKD=soft_BKD)
 
 

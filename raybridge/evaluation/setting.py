@@ -73,7 +73,9 @@ class Setting:
 
     def requests(self, arms: Sequence[Arm], *, size: int = BATCH) -> list[Request]:
         """The batches of these arms."""
-        return [Request(setting=replace(self, problems=part), arms=tuple(arms)) for part in batches(self.problems, size)]
+        least = 2 if any(arm.of_batch for arm in arms) else 1
+        parts = batches(self.problems, size, least=least)
+        return [Request(setting=replace(self, problems=part), arms=tuple(arms)) for part in parts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,12 +133,13 @@ def frozen_arms(split: Split) -> tuple[Arm, ...]:
     return tuple(arm for arm in arm_files.every() if arm.frozen and split in arm.in_sweeps)
 
 
-def batches(problems: Sequence[Problem], size: int) -> list[tuple[Problem, ...]]:
-    """Problems of like length together, never one alone: the shuffled control needs a neighbour."""
+def batches(problems: Sequence[Problem], size: int, *, least: int = 2) -> list[tuple[Problem, ...]]:
+    """Problems of like length together, never fewer than `least`: the shuffled control needs a neighbour."""
+    size = max(size, least)
     ordered = sorted(problems, key=lambda problem: (len(problem.question), problem.id))
     cut = [tuple(ordered[start : start + size]) for start in range(0, len(ordered), size)]
-    if len(cut) > 1 and len(cut[-1]) == 1:
+    if len(cut) > 1 and len(cut[-1]) < least:
         cut[-2:] = [cut[-2] + cut[-1]]
-    if len(cut[-1]) < 2:
+    if len(cut[-1]) < least:
         raise ValueError("an evaluation needs at least 2 problems: the shuffled control answers with another one's soft tokens")
     return cut

@@ -24,6 +24,11 @@ REPEAT_CUE = "\nRepeat:"  # what asks the target to write its question again
 PLACE = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for the question while a chat template is rendered
 LETTER = "x"  # stands there while the seams are looked at: a letter merges with no line break and no special token
 TODAY = date(2024, 7, 26)  # for templates that print it: a prompt is the same on every day
+FIXED: dict[str, Any] = {
+    "enable_thinking": False,
+    "date_string": TODAY.strftime("%d %b %Y"),
+    "strftime_now": TODAY.strftime,
+}
 
 
 class Behind(NamedTuple):
@@ -142,7 +147,7 @@ def frame(lm: FrozenLM, evaluator: Evaluator, *, exemplars: Sequence[Problem] = 
         turns += [_turn("user", f"{ask} {shot.question.strip()}"), _turn("assistant", shot.rationale)]
     turns.append(_turn("user", ask + PLACE))
     turns[0] = _turn("user", opening + turns[0]["content"])
-    before, _, behind = rendered(lm, turns).partition(PLACE)
+    before, _, behind = rendered(lm, turns, thinking=getattr(evaluator, "thinking", False)).partition(PLACE)
     cue = (after or "").strip()
     return _framed(lm, before, behind + cue, gap=" " if cue else "", chat=True)
 
@@ -169,17 +174,19 @@ def _seams(lm: FrozenLM, before_text: str, after_text: str, chat: bool) -> tuple
     return tuple(before), tuple(after)
 
 
-def rendered(lm: FrozenLM, turns: Sequence[dict[str, Any]]) -> str:
+def rendered(lm: FrozenLM, turns: Sequence[dict[str, Any]], *, thinking: bool = False) -> str:
     """A chat as the model's template writes it, up to where the assistant's answer begins.
 
-    The date of a template that prints one is fixed, and thinking is off. Content is given as text, or as a list of parts where
-    the template wants that.
+    The date of a template that prints one is fixed. thinking: whether one that can lets the model think. Content is given as
+    text, or as a list of parts where the template wants that.
     """
     parts = [turn | {"content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
     said = []
     for form in (list(turns), parts):
         try:
-            text = lm.tokenizer.apply_chat_template(form, tokenize=False, add_generation_prompt=True, **FIXED)
+            text = lm.tokenizer.apply_chat_template(
+                form, tokenize=False, add_generation_prompt=True, **FIXED | {"enable_thinking": thinking}
+            )
         except Exception as error:  # a template is a program of the model's author: it may raise anything
             said.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
             continue
@@ -187,13 +194,6 @@ def rendered(lm: FrozenLM, turns: Sequence[dict[str, Any]]) -> str:
             return text
         said.append("it does not write the question where it was put")
     raise ValueError(f"model {lm.name!r}: its chat template cannot be used: {said[0]}")
-
-
-FIXED: dict[str, Any] = {
-    "enable_thinking": False,
-    "date_string": TODAY.strftime("%d %b %Y"),
-    "strftime_now": TODAY.strftime,
-}
 
 
 def template_hash(around: Frame) -> str:
