@@ -49,7 +49,10 @@ def build(root: Path, *, trials: int, evaluations: int) -> None:
 def copied(template: TrialRun, root: Path, plain: dict) -> TrialRun:
     """The same trial under another config."""
     run = Results(root).open_trial(
-        name=plain["name"], fingerprint=synthetic.fingerprint(plain), config=plain, provenance=template.provenance
+        name=plain["name"],
+        fingerprint=synthetic.fingerprint(plain),
+        config=plain | {"contents": template.contents},
+        provenance=template.provenance,
     )
     for path in template.path.rglob("*"):
         place = run.path / path.relative_to(template.path)

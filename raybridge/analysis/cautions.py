@@ -10,6 +10,7 @@ import pandas as pd
 from raybridge.analysis.kinds import are, bridge, in_place, is_a, ordered, textless
 from raybridge.analysis.measures import of_first_reading
 from raybridge.analysis.runs import Runs
+from raybridge.results.contents import EARLIER
 from raybridge.statistics import minimum_detectable_effect
 
 UNIQUE = 0.5  # of the target's share of different completions; below it an arm has collapsed
@@ -19,7 +20,19 @@ DETECTABLE = 0.1  # a paired difference that a benchmark should be able to show
 def cautions(runs: Runs) -> pd.DataFrame:
     """A row for each caution: which trial, what kind, and the sentence."""
     rows: list[dict[str, Any]] = []
-    for rule in (unreadable, unfinished, uncompressed, dead_terms, contaminated, uncontrolled, too_few, collapsed, imported):
+    rules = (
+        unreadable,
+        unfinished,
+        uncompressed,
+        dead_terms,
+        contaminated,
+        uncontrolled,
+        too_few,
+        collapsed,
+        earlier,
+        imported,
+    )
+    for rule in rules:
         try:
             rows += rule(runs)
         except ValueError as error:  # a file cannot be read; the other rules still speak
@@ -29,6 +42,11 @@ def cautions(runs: Runs) -> pd.DataFrame:
 
 def _said(trial: str, kind: str, sentence: str) -> dict[str, Any]:
     return {"trial": trial, "kind": kind, "sentence": sentence}
+
+
+def _together(names: pd.Series) -> str:
+    """What several trials are called: one by its name, more by their number."""
+    return str(names.iloc[0]) if names.nunique() == 1 else f"{names.nunique()} trials"
 
 
 def unreadable(runs: Runs) -> Iterator[dict[str, Any]]:
@@ -106,8 +124,7 @@ def too_few(runs: Runs) -> Iterator[dict[str, Any]]:
         n = int(str(count))
         effect = minimum_detectable_effect(n, discordant=0.5)
         if effect > DETECTABLE:
-            names = part["trial"].unique()
-            who = names[0] if len(names) == 1 else f"{len(names)} trials"
+            who = _together(part["trial"])
             sentence = f"{n} test problems of {evaluator}: between two that disagree on half of them, a difference below "
             sentence += f"{effect:.2f} would often be missed"
             yield _said(who, "n too small", sentence)
@@ -136,6 +153,16 @@ def different(samples: pd.DataFrame) -> dict[str, float]:
     """Share of different completions of each arm."""
     counts = samples.groupby("arm")["completion"].agg(["nunique", "size"])
     return {str(arm): float(share) for arm, share in (counts["nunique"] / counts["size"]).items()}
+
+
+def earlier(runs: Runs) -> Iterator[dict[str, Any]]:
+    """Trials that were kept before it was looked at what they read."""
+    trials = runs.trials
+    if trials["earlier"].any():
+        sentence = (
+            "its models, prompts and problems are not on record: its numbers stand beside others, and nothing of it is reused"
+        )
+        yield _said(_together(trials.loc[trials["earlier"].astype(bool), "trial"]), EARLIER, sentence)
 
 
 def imported(runs: Runs) -> Iterator[dict[str, Any]]:

@@ -55,7 +55,7 @@ def test_rows_of_another_identity_are_nobodys(tmp_path, one):
     for key in results.baselines():
         rows = results.baseline(key)
         if "identity" in rows:
-            identity = identity_in(find(rows["arm"].iloc[0].split("+")[0]), one.config, None, "test", {"ban_end": 8})
+            identity = identity_in(find(rows["arm"].iloc[0].split("+")[0]), one.config, one.contents, "test", {"ban_end": 8})
             results.write_baseline(key, rows.assign(identity=digest(identity)))
     assert {"target+ban4", "no_context+ban4"}.isdisjoint(labels(tmp_path))
 

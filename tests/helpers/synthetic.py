@@ -19,6 +19,16 @@ SKILL = {"target": 2.2, "source": 1.4, "token_budget": -0.2, "no_context": -6.0,
 FROZEN = ("source", "target", "token_budget", "no_context", "zero")  # kept as baselines, as a sweep does
 BITS = {"bridged_fp16": 16, "bridged_int8": 8, "bridged_int6": 6, "bridged_int4": 4}
 WIDTH = 96  # of the target
+MODEL = {"weights": "w", "tokenizer": "t", "template": ""}
+CONTENTS = {
+    **{"source": MODEL, "target": {**MODEL, "weights": "v"}, "others": [], "device": "cpu", "precision": "float32"},
+    "benchmark": {
+        **{"readings": list(READINGS), "instruction": "", "before": "Question:", "after": "Answer:", "stop": []},
+        **{"max_new_tokens": 96, "exemplars": "e", "source_prompt": "p", "target_prompt": "q"},
+        **{"train": "1", "dev": "2", "test": "3"},
+    },
+    **{"answering": 1, "arms": []},
+}
 NLL = {"target": 0.45, "source": 0.6, "token_budget": 0.9, "no_context": 1.4, "zero": 1.6, "cascade": 0.5}
 
 
@@ -130,7 +140,8 @@ def trial(
     plain = config(name, soft_tokens=soft_tokens, seed=seed, **changes)
     provenance: dict = {"commit": {"id": "abc1234", "dirty": False}, "versions": {"torch": "2.13.0"}}
     provenance["hardware"] = {"machine": "x86_64", "cores": 2, "gpus": []}
-    run = Results(root).open_trial(name=name, fingerprint=fingerprint(plain), config=plain, provenance=provenance)
+    told = plain | {"contents": CONTENTS}
+    run = Results(root).open_trial(name=name, fingerprint=fingerprint(plain), config=told, provenance=provenance)
     steps = [plain["steps"] * (i + 1) // points for i in range(points)]
     steps = steps[: int(points * 0.8)] if stopped else steps
     rows, dev = [], {}
@@ -219,7 +230,7 @@ def harden(run: TrialRun, hardening: str, decoding: dict, trained: tuple[str, ..
 
 def baseline_key(arm: str, plain: dict, split: str, problems: list[str]) -> str:
     """The key under which a frozen arm of a trial is kept."""
-    return key_of(identity_in(find(arm), plain, None, split), "pocket", split, problems)
+    return key_of(identity_in(find(arm), plain, CONTENTS, split), "pocket", split, problems)
 
 
 def sweep(root: Path, name: str, runs: list[TrialRun]) -> None:
