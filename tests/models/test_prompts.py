@@ -20,7 +20,7 @@ from raybridge.models.names import POCKET
 from raybridge.models.prompts import FIXED, PLACE, REPEAT_CUE, frame, rendered
 
 FOLDER = os.environ.get("RAYBRIDGE_TOKENIZERS")
-REAL = sorted(path.name for path in Path(FOLDER).iterdir() if path.is_dir()) if FOLDER else []
+REAL = sorted(path.name for path in Path(FOLDER).iterdir() if path.is_dir() and not path.suffix) if FOLDER else []
 BENCHMARKS = ("gsm8k", "svamp", "squad", "math", "hotpotqa")
 MERGING = ("llama31", "qwen3", "gptoss", "deepseek3")  # their tokenizers make one token of "?\n"
 ASKED = 40  # problems a case
