@@ -1,4 +1,4 @@
-"""Everything that touches Ray, and nothing else does.
+"""Everything that touches Ray, and nothing else does: `session.cluster`, `tuner.run_trials`, `replicas.ReplicaPool`.
 
 Ray reads these switches when it is imported, so they are set here, before any module of this package imports it. What a
 user has set stays. Without the first, a report takes seconds and a trial tens of seconds to start.

@@ -1,1 +1,4 @@
-"""The pocket pair: two tiny language models, and the generated problems that they were trained on."""
+"""The pocket pair: two tiny language models that ship with the package, and `problems.generated`, what they were trained on.
+
+`python -m raybridge.pocket` makes them; `pocket:source` and `pocket:target` are their names.
+"""

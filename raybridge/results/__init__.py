@@ -1,4 +1,4 @@
-"""The only code that knows ray_results/: what ran, what it measured, what was written down. No torch, no pickle.
+"""The only code that knows ray_results/: `Results` is the folder, `TrialRun` what is in it of one trial. No torch, no pickle.
 
 Everything is written to a temporary name and renamed: whatever ends a process, a file is the old one or the new one.
 """
