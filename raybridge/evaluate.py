@@ -140,20 +140,23 @@ def evaluate_trial(
 
 @app.command("compare")
 def compare_trials(
-    a: Annotated[str, typer.Argument(help="a trial: its directory, name or fingerprint")],
-    b: Annotated[str, typer.Argument(help="another, or the same with other arms or steps")],
+    a: Annotated[str, typer.Argument(help="A, a trial: its directory, name or fingerprint")],
+    b: Annotated[str, typer.Argument(help="B, another, or the same with other arms or steps")],
     on: ON,
     split: Annotated[str, typer.Option(help="test or dev")] = "test",
     arm: Annotated[str | None, typer.Option(help="the arm of both; default: bridged, or bridged_with_text")] = None,
-    arm_b: Annotated[str | None, typer.Option("--arm-b", help="the arm of the second, if another")] = None,
-    step_a: Annotated[int | None, typer.Option("--step-a", help="default: the last evaluation")] = None,
-    step_b: Annotated[int | None, typer.Option("--step-b", help="default: the last evaluation")] = None,
+    arm_b: Annotated[str | None, typer.Option("--arm-b", help="the arm of B, if another")] = None,
+    step_a: Annotated[int | None, typer.Option("--step-a", help="of A; default: the last evaluation")] = None,
+    step_b: Annotated[int | None, typer.Option("--step-b", help="of B; default: the last evaluation")] = None,
     shared: Annotated[bool, typer.Option("--shared", help="compare on the problems that both were evaluated on")] = False,
     results: RESULTS = Path("ray_results"),
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:
-    """Compare two trials problem by problem: exact McNemar p, bootstrap interval, wins and losses, Holm over readings."""
+    """Compare A against B, such as a new trial against an old one, problem by problem: the difference is A minus B.
+
+    A win is a problem where A scored higher. Exact McNemar p, Holm over the readings, and a bootstrap interval.
+    """
     with guarded(console, debug=debug):
         from raybridge.evaluation.benchmarks import check_benchmark
 
@@ -162,13 +165,13 @@ def compare_trials(
         check_benchmark(on, also=[name for run in (first, second) for name, _, _ in run.sampled()])
         left = Asked(run=first, arm=arm or default_arm(first, on, split), on=on, split=split, step=step_a)
         right = Asked(run=second, arm=arm_b or arm or default_arm(second, on, split), on=on, split=split, step=step_b)
-        bands = band_of(Results(first.root), on, split, right.arm)
+        bands = band_of(Results(first.root), on, split, left.arm)
         compared = compare_readings(left, right, shared=shared, bands=bands)
         if as_json:
             typer.echo(json.dumps([asdict(one) for one in compared]))
             return
         for one in compared:
-            console.print(sentence(one), soft_wrap=True, highlight=False, markup=False)
+            console.print(sentence(one, typed=True), soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command()
@@ -222,7 +225,7 @@ def import_runs(
             for note in one.notes:
                 console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
             told_of = findings(run, on, one.bridge)
-            if told_of[0].a.arm != one.bridge:
+            if told_of[0].b.arm != one.bridge:
                 console.print("the last evaluation is the peak: there is no fall to test")
             for compared in told_of:
                 console.print(sentence(compared), soft_wrap=True, highlight=False, markup=False)

@@ -31,7 +31,10 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """B against A. band: the A/A band that the verdict was held against, where one is known."""
+    """A against B: the difference is A minus B, a win a problem where A scored higher.
+
+    band: the A/A band that the verdict was held against, where one is known.
+    """
 
     a: Side
     b: Side
@@ -59,7 +62,7 @@ class Asked:
 
 
 def compare_readings(a: Asked, b: Asked, *, shared: bool = False, bands: Mapping[str, float] | None = None) -> list[Compared]:
-    """Compare b with a by every reading, p Holm-corrected over the readings; `bands` has the A/A band of each."""
+    """Compare a with b by every reading, p Holm-corrected over the readings; `bands` has the A/A band of each."""
     return _corrected(_sides(a, b, shared=shared), bands or {})
 
 
@@ -74,23 +77,25 @@ def findings(run: TrialRun, on: str, bridge: str) -> list[Compared]:
     peak = Asked(run=run, arm=bridge, on=on, step=result["peak_step"])
     others = [Asked(run=run, arm=arm, on=on) for arm in ("target", "source")]
     earlier = [] if result["peak_step"] == final.scores()[0] else [peak]
-    return _corrected([_sides(one, final, shared=True)[0] for one in (*earlier, *others)])
+    return _corrected([_sides(final, one, shared=True)[0] for one in (*earlier, *others)])
 
 
-def sentence(one: Compared) -> str:
-    """A comparison in words; the word itself comes from the tests and from nothing else."""
+def sentence(one: Compared, *, typed: bool = False) -> str:
+    """A comparison in words; the word itself comes from the tests and from nothing else.
+
+    typed: whether A and B are what a person typed, and are called so.
+    """
     a, b, told = one.a, one.b, one.result
-    if (a.trial, a.arm) == (b.trial, b.arm):
-        asked = f"{b.arm} at step {b.step} against step {a.step}"
-    else:
-        asked = f"{b.arm} against {a.arm} at step {b.step}" if a.trial == b.trial else f"{b.trial} against {a.trial}"
+    left, right, where = _called(a, b)
+    asked = f"A ({left}) against B ({right})" if typed else f"{left} against {right}"
     low, high = told.interval
     said = (
-        f"{asked}, {b.reading}: {b.accuracy:.3f} against {a.accuracy:.3f}, difference {told.difference:+.3f} "
+        f"{asked}{where}, {a.reading}: {a.accuracy:.3f} against {b.accuracy:.3f}, difference {told.difference:+.3f} "
         f"[{low:+.3f}, {high:+.3f}], {told.wins} won and {told.losses} lost of {told.n}, p {told.p:.2g} (Holm): {told.verdict}"
     )
     if (a.trial, a.arm) == (b.trial, b.arm):
-        said += {"tie": ", no degradation shown", "worse": ", a degradation", "better": ""}[told.verdict]
+        fell = "worse" if a.step > b.step else "better"
+        said += ", no degradation shown" if told.verdict == "tie" else ", a degradation" if told.verdict == fell else ""
     if one.band is not None:
         inside = "inside" if abs(told.difference) <= one.band else "outside"
         said += f" ({inside} the A/A band of {one.band:.3f})"
@@ -100,6 +105,17 @@ def sentence(one: Compared) -> str:
     if effect == math.inf:
         return said + f" ({told.n} problems that disagree this seldom cannot show a difference)"
     return said + f" ({told.n} problems that disagree this often show a difference of {effect:.3f} four times in five)"
+
+
+def _called(a: Side, b: Side) -> tuple[str, str, str]:
+    """What each side is called: by that in which they differ; and where both stand."""
+    if a.trial != b.trial:
+        arms = [a.arm, b.arm] if a.arm != b.arm else ["", ""]
+        left, right = (" ".join(filter(None, [one.trial, arm])) for one, arm in zip((a, b), arms, strict=True))
+        return left, right, ""
+    if a.arm == b.arm:
+        return f"{a.arm} at step {a.step}", f"step {b.step}", ""
+    return a.arm, b.arm, f" at step {a.step}"
 
 
 Pair = tuple[Side, Side, list[float], list[float]]
@@ -125,7 +141,7 @@ def _sides(a: Asked, b: Asked, *, shared: bool) -> list[Pair]:
 
 def _corrected(pairs: Sequence[Pair], bands: Mapping[str, float] | None = None) -> list[Compared]:
     compared = []
-    for (a, b, _, _), result in zip(pairs, corrected([compare(left, right) for _, _, left, right in pairs]), strict=True):
+    for (a, b, _, _), result in zip(pairs, corrected([compare(right, left) for _, _, left, right in pairs]), strict=True):
         band = (bands or {}).get(a.reading)
         word = verdict(result.difference, result.p, band=band)
         compared.append(Compared(a=a, b=b, result=replace(result, verdict=word), band=band))

@@ -8,8 +8,10 @@ import pytest
 from earlier import run_of, said
 from typer.testing import CliRunner
 
+from raybridge.analysis.compare import Compared, Side, sentence
 from raybridge.evaluate import app
 from raybridge.results import Results
+from raybridge.statistics import compare
 
 
 @pytest.fixture
@@ -32,17 +34,39 @@ def test_trials_on_different_problems_are_refused_and_can_be_compared_on_the_sha
     shared = CliRunner().invoke(app, [*args, "--shared", "--json"], catch_exceptions=False)
     strict, flexible = json.loads(shared.output)
     assert (strict["a"]["reading"], flexible["a"]["reading"]) == ("strict", "flexible")
-    assert (strict["result"]["n"], strict["result"]["wins"], strict["result"]["losses"]) == (15, 0, 11)
-    assert strict["result"]["verdict"] == "worse"
+    assert (strict["result"]["n"], strict["result"]["wins"], strict["result"]["losses"]) == (15, 11, 0)
+    assert strict["result"]["difference"] == pytest.approx(strict["a"]["accuracy"] - strict["b"]["accuracy"])
+    assert strict["result"]["verdict"] == "better"
     assert strict["result"]["p"] == pytest.approx(2 * 2 / 2**11)  # exact, Holm over two readings
 
 
 def test_arms_of_one_trial_are_compared(two) -> None:
-    args = ["compare", "better", "better", "--on", "gsm8k", "--results", str(two), "--arm", "source", "--arm-b", "bridged"]
+    args = ["compare", "better", "better", "--on", "gsm8k", "--results", str(two), "--arm", "bridged", "--arm-b", "source"]
     told = said(CliRunner().invoke(app, args, catch_exceptions=False))
-    assert "bridged against source at step 40, strict: 0.900 against 0.000" in told
+    assert "A (bridged) against B (source) at step 40, strict: 0.900 against 0.000" in told
     assert "18 won and 0 lost of 20" in told
     assert "better" in told
+
+
+def test_the_first_trial_that_is_typed_is_told_against_the_second(two) -> None:
+    args = ["--on", "gsm8k", "--results", str(two), "--shared"]
+    told = [said(CliRunner().invoke(app, ["compare", *pair, *args])) for pair in (("better", "worse"), ("worse", "better"))]
+    assert re.match(r"A \(better-\w+\) against B \(worse-\w+\), strict: 0.867 against 0.133, difference \+0.733", told[0])
+    assert re.match(r"A \(worse-\w+\) against B \(better-\w+\), strict: 0.133 against 0.867, difference -0.733", told[1])
+    assert "the difference is A minus B" in said(CliRunner().invoke(app, ["compare", "--help"], env={"COLUMNS": "200"}))
+
+
+def side(step: int, accuracy: float) -> Side:
+    return Side(trial="t", arm="bridged", step=step, reading="strict", accuracy=accuracy)
+
+
+@pytest.mark.parametrize(("a", "b"), [(side(20, 0.9), side(40, 0.5)), (side(40, 0.5), side(20, 0.9))])
+def test_a_degradation_is_what_the_later_step_lost_whichever_is_typed_first(a, b) -> None:
+    better = a.accuracy > b.accuracy
+    scores = [[0.0] * 20, [1.0] * 20]
+    result = compare(*scores) if better else compare(*scores[::-1])
+    assert result.verdict == ("better" if better else "worse")
+    assert ", a degradation" in sentence(Compared(a=a, b=b, result=result))
 
 
 @pytest.mark.parametrize(
