@@ -19,6 +19,7 @@ from raybridge.plots import (
     arm_look,
     arms,
     band_of,
+    band_told,
     kinds,
     legend,
     mean_gap,
@@ -161,7 +162,7 @@ def caption(rows: pd.DataFrame) -> str:
         f"{n_by_arm(shown)} test problems, {seeds_of(own['seeds'] if len(own) else shown['seeds'])}. Bars: 95%, Wilson for",
         "accuracy, delta method over problems for the gap. Gap recovered: 0 is no question, 1 is the question as text.",
         "Token budget: the first K tokens of the question as text.",
-        f"Grey: A/A band of the seeds ({band.iloc[0]:.3f})." if len(band) else "No replicate seeds, so no A/A band.",
+        f"{band_told(band.iloc[0] if len(band) else None, own['seeds'])}{' (grey)' if len(band) else ''}.",
     ]
     if len(sent):
         sentences.append("Over the wire: accuracy through the quantised soft tokens, scales and header counted.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.plots import BLACK, Figure, Runs, against_first, arm_look, folded, legend, n_of, points, seeds_of
+from raybridge.plots import BLACK, Figure, Runs, against_first, arm_look, band_told, folded, legend, n_of, points, seeds_of
 
 SHOWN = 20  # configurations in the figure; the table has all
 NEEDS = "python -m raybridge.sweep sweeps/loss_ablation.py"
@@ -46,13 +46,12 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
 
 
 def caption(rows: pd.DataFrame) -> str:
-    band = rows["aa_band"].iloc[0]
     return " ".join(
         [
             f"Paired differences of the bridged arm to {rows['baseline'].iloc[0]} ({rows['baseline_accuracy'].iloc[0]:.3f}),",
             f"{n_of(rows['n'])} test problems, {seeds_of(rows['seeds'])}. Bars: 95% paired bootstrap intervals. Filled:",
             "significant after Holm's correction and outside the A/A band; else a tie.",
-            f"A/A band: ±{band:.3f}." if pd.notna(band) else "No replicate seeds, so no A/A band.",
+            f"{band_told(rows['aa_band'].iloc[0], rows['seeds'])}.",
             "Shuffled: the same translators with the soft tokens of another problem.",
             *([f"The first {SHOWN} of {len(rows)} configurations."] if len(rows) > SHOWN else []),
         ]

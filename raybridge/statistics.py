@@ -136,15 +136,15 @@ def aa_band(*replicates: Sequence[float], level: float = 0.95) -> float | None:
     """The A/A band: how far apart two trials that differ in their seed alone lie with probability `level`.
 
     Each argument holds the scores of one group of replicates; their variance is pooled. t times sqrt(2) times the pooled
-    standard deviation; with two seeds in all, t is 12.7 and the band is as wide as so little data make it. None where no
-    group has two scores: not knowing the spread is not knowing it to be 0.
+    standard deviation. None where it cannot be estimated: without two scores in a group, and from two scores in all, where t
+    is 12.7 and the band would say nothing. Not knowing the spread is not knowing it to be 0.
     """
     from scipy.special import stdtrit
 
     _check_level(level)
     groups = [np.asarray(scores, dtype=float) for scores in replicates if len(scores) > 1]
     freedom = sum(len(scores) - 1 for scores in groups)
-    if not freedom:
+    if freedom < 2:
         return None
     variance = sum(float(((scores - scores.mean()) ** 2).sum()) for scores in groups) / freedom
     return float(stdtrit(freedom, (1 + level) / 2) * math.sqrt(2 * variance))

@@ -218,8 +218,9 @@ def test_bands_pool_groups_and_say_nothing_without_replicates():
     assert aa_band([0.5], [0.6]) is None
     assert aa_band() is None
     assert aa_band([0.5, 0.5, 0.5]) == 0
-    one, two = aa_band([0.50, 0.52]), aa_band([0.50, 0.52], [0.70, 0.72], [0.1, 0.12])
-    assert two < one  # the same spread, better known
+    assert aa_band([0.50, 0.52]) is None  # two seeds in all: t is 12.7
+    two, three = aa_band([0.50, 0.52], [0.70, 0.72]), aa_band([0.50, 0.52], [0.70, 0.72], [0.1, 0.12])
+    assert three < two  # the same spread, better known
     assert aa_band([0.50, 0.52], [0.70, 0.72]) == pytest.approx(stats.t.ppf(0.975, 2) * 0.02)
 
 

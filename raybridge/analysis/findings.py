@@ -133,5 +133,9 @@ def dev_scores(finding: Finding) -> pd.Series:
 
 def band_over(findings: Sequence[Finding], scores: Sequence[float]) -> float | None:
     """The A/A band of scores of these trials."""
-    groups = [group_of(finding.config, finding.run.contents) for finding in findings]
-    return band_of(pd.DataFrame({"group": groups, "accuracy": scores}))
+    return band_of(pd.DataFrame({"group": groups_of(findings), "accuracy": scores}))
+
+
+def groups_of(findings: Sequence[Finding]) -> list[str]:
+    """The group of each: trials of one differ in their seed alone."""
+    return [group_of(finding.config, finding.run.contents) for finding in findings]

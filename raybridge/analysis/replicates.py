@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -23,6 +24,15 @@ def group_of(config: Mapping[str, Any], contents: Mapping[str, Any] | None = Non
 def band_of(rows: pd.DataFrame, score: str = "accuracy") -> float | None:
     """The A/A band of a score of trials, a row each with its `group`; None where no two differ in their seed alone."""
     return aa_band(*(part[score].tolist() for _, part in rows.groupby("group", sort=False)))
+
+
+def band_told(band: float | None, seeds: Iterable[int]) -> str:
+    """The A/A band of a test accuracy in words, or why there is none. seeds: how many each configuration has."""
+    if band is not None and not math.isnan(band):
+        return f"A/A band: {band:.3f} of test accuracy"
+    if max(seeds, default=0) > 1:
+        return "No A/A band: it cannot be estimated from two seeds in all"
+    return "No A/A band: no two trials differ in their seed alone"
 
 
 def bands_of_replicates(results: Results, on: str, split: str, arm: str) -> dict[str, float]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raybridge.analysis.findings import Finding, band_over, complete_of, dev_scores, find
+from raybridge.analysis.findings import Finding, band_over, complete_of, dev_scores, find, groups_of
+from raybridge.analysis.replicates import band_told
 from raybridge.results import Results, TrialRun
 from raybridge.statistics import compare, corrected, minimum_detectable_effect
 
@@ -75,9 +77,12 @@ def notes(findings: Sequence[Finding]) -> list[str]:
         steps = ", ".join(f"{finding.name} at step {finding.result['best_step']}" for finding in elsewhere)
         said.append(f"tested at another step than their peak, whose accuracy dev cannot tell from shuffled's: {steps}.")
     band = band_over(findings, [finding.arms["bridged"]["accuracy"] for finding in findings])
+    seeds = Counter(groups_of(findings)).values()
+    if band is None and max(seeds, default=0) > 1:
+        said.append(f"{band_told(band, seeds)}; without one a ranking is none.")
     if band is not None:
         said.append(
-            f"A/A band: {band:.3f} of test accuracy. Trials that differ in their seed alone lie no further apart, with "
+            f"{band_told(band, seeds)}. Trials that differ in their seed alone lie no further apart, with "
             "probability 0.95 and as few seeds as there are; a ranking inside it is a tie."
         )
     lacking = [f"{arm} of {finding.name}" for finding in findings for arm in finding.missing]

@@ -11,7 +11,7 @@ from raybridge import arms
 from raybridge.analysis import kinds
 from raybridge.analysis.configurations import against_first, bridged_on_test, costs, mean_gap, per_problem, transfer
 from raybridge.analysis.measures import of_first_reading, over_seeds, stacked
-from raybridge.analysis.replicates import band_of
+from raybridge.analysis.replicates import band_of, band_told
 from raybridge.analysis.runs import Runs
 from raybridge.analysis.standings import standings
 from raybridge.arms.arm import BLACK, GREY
@@ -52,6 +52,7 @@ __all__ = [
     "arm_look",
     "arms",
     "band_of",
+    "band_told",
     "bridged_on_test",
     "costs",
     "folded",

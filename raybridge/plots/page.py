@@ -15,7 +15,7 @@ from raybridge.analysis import kinds
 from raybridge.analysis.cautions import cautions
 from raybridge.analysis.configurations import bridged_on_test
 from raybridge.analysis.measures import of_first_reading
-from raybridge.analysis.replicates import band_of
+from raybridge.analysis.replicates import band_of, band_told
 from raybridge.analysis.runs import Runs
 from raybridge.analysis.standings import standings
 from raybridge.analysis.sweeps import changes, costs, differences, origins, outcomes
@@ -141,10 +141,8 @@ def sweep_section(runs: Runs, name: str) -> str:
 
 def band(runs: Runs, trials: pd.DataFrame) -> str:
     """The A/A band of a sweep's trials on test in a sentence."""
-    width = band_of(bridged_on_test(runs, set(trials["fingerprint"])))
-    if width is None:
-        return "No two trials differ in their seed alone: there is no A/A band."
-    return f"A/A band: {width:.3f} of test accuracy; a ranking inside it is a tie."
+    bridged = bridged_on_test(runs, set(trials["fingerprint"]))
+    return f"{band_told(band_of(bridged), bridged['group'].value_counts())}; without one, or inside it, a ranking is none."
 
 
 def arms_table(runs: Runs) -> str:

@@ -167,7 +167,8 @@ def test_the_band_is_that_of_trials_that_differ_in_their_seed_alone(finished):
     again, third = (replace(small, config=small.config | {"seed": seed, "name": f"s{seed}"}) for seed in (5, 6))
     assert band_over([small, large, again, third], [0.2, 0.9, 0.3, 0.25]) == aa_band([0.2, 0.3, 0.25])
     assert not any("A/A band" in line for line in notes([small, large]))
-    assert any("A/A band: 0.000 of test accuracy" in line for line in notes([small, again]))
+    assert any("A/A band: 0.000 of test accuracy" in line for line in notes([small, again, third]))
+    assert any("No A/A band: it cannot be estimated from two seeds in all" in line for line in notes([small, again]))
 
 
 def test_a_trial_that_is_tested_at_another_step_than_its_peak_is_named(finished):

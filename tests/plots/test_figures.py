@@ -190,7 +190,7 @@ def test_without_replicates_there_is_no_band(tmp_path):
     plot = load(HOUSE / "plots/compression_tradeoff.py")
     rows = plot.table(Runs(Results(tmp_path)))
     assert rows["aa_band"].isna().all()
-    assert "no A/A band" in plot.caption(rows)
+    assert "No A/A band: no two trials differ in their seed alone." in plot.caption(rows)
 
 
 def test_scaling_takes_the_configuration_that_was_best_on_dev_at_each_k(tmp_path):
