@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.analysis.kinds import are, bridge, in_place, is_a, ordered, textless
+from raybridge.analysis.kinds import Kind, are, bridge, in_place, is_a, ordered, textless
 from raybridge.analysis.measures import of_first_reading
 from raybridge.analysis.runs import Runs
 from raybridge.results.contents import EARLIER
-from raybridge.statistics import minimum_detectable_effect
+from raybridge.statistics import Comparison, compare, corrected, minimum_detectable_effect
 
 UNIQUE = 0.5  # of the target's share of different completions; below it an arm has collapsed
 DETECTABLE = 0.1  # a paired difference that a benchmark should be able to show
@@ -28,6 +28,9 @@ def cautions(runs: Runs) -> pd.DataFrame:
         contaminated,
         uncontrolled,
         too_few,
+        alone,
+        outdone,
+        harmed,
         collapsed,
         earlier,
         imported,
@@ -128,6 +131,48 @@ def too_few(runs: Runs) -> Iterator[dict[str, Any]]:
             sentence = f"{n} test problems of {evaluator}: between two that disagree on half of them, a difference below "
             sentence += f"{effect:.2f} would often be missed"
             yield _said(who, "n too small", sentence)
+
+
+def alone(runs: Runs) -> Iterator[dict[str, Any]]:
+    """Configurations of one seed: another seed may give another number."""
+    trials = runs.trials[runs.trials["complete"].astype(bool) & ~runs.trials["imported"].astype(bool)]
+    seeds = trials.groupby("group")["fingerprint"].transform("nunique")
+    if (once := trials.loc[seeds == 1, "trial"]).size:
+        yield _said(_together(once), "one seed", "its differences are of a checkpoint; of the method another seed must tell")
+
+
+def outdone(runs: Runs) -> Iterator[dict[str, Any]]:
+    """Bridges that the first K tokens of the question beat: as many positions, no translator."""
+    for trial, evaluator, label, one in _beaten(runs, textless, "token_budget"):
+        sentence = f"the first K tokens of the question as text beat the {label} arm on {evaluator} {_by(one)}"
+        yield _said(trial, "token budget is better", sentence)
+
+
+def harmed(runs: Runs) -> Iterator[dict[str, Any]]:
+    """Soft tokens in front of the question's text that make its answers worse."""
+    for trial, evaluator, label, one in _beaten(runs, lambda arm: bridge(arm) and not textless(arm), "target"):
+        sentence = f"the text alone beats the {label} arm on {evaluator} {_by(one)}: soft tokens harm it"
+        yield _said(trial, "text is harmed", sentence)
+
+
+def _beaten(runs: Runs, kind: Kind, rival: str) -> Iterator[tuple[str, str, str, Comparison]]:
+    """(trial, benchmark, arm, rival against it) of arms of a kind that another beats, p Holm-corrected over the trials."""
+    test = of_first_reading(runs.test)
+    pairs: list[tuple[str, str, str, Comparison]] = []
+    for row in test[are(test["arm"], kind)].to_dict("records"):
+        samples = runs.scores(row["fingerprint"], row["evaluator"])
+        scores = samples.pivot(index="problem", columns="arm", values=f"score_{row['reading']}")
+        other = in_place(row["arm"], rival)
+        if other in scores and row["arm"] in scores and len(both := scores[[row["arm"], other]].dropna()):
+            pairs.append((row["trial"], row["evaluator"], row["arm"], compare(both[row["arm"]], both[other])))
+    for (*which, _), one in zip(pairs, corrected([pair[-1] for pair in pairs]), strict=True):
+        if one.verdict == "better":
+            trial, evaluator, label = map(str, which)
+            yield trial, evaluator, label, one
+
+
+def _by(one: Comparison) -> str:
+    return f"by {one.difference:.3f} (p {one.p:.1g}, n = {one.n})"
 
 
 def collapsed(runs: Runs) -> Iterator[dict[str, Any]]:

@@ -23,6 +23,7 @@ from raybridge.results.files import write_frame
 
 ARMS = ("bridged", "shuffled")
 FEW = "60 test problems of pocket: between two that disagree on half of them, a difference below 0.25 would often be missed"
+ALONE = {"one seed": ["its differences are of a checkpoint; of the method another seed must tell"]}
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_a_field_that_is_none_in_one_trial_and_set_in_another_is_a_difference(tm
 
 
 def test_a_trial_that_another_sweep_ran_has_the_name_that_this_sweep_gave_it(tmp_path):
-    ran = [synthetic.trial(tmp_path, f"0a_replicate_s{seed}_16tok", seed=seed, points=2, n=20) for seed in (1, 2)]
+    ran = [synthetic.trial(tmp_path, f"0a_replicate_s{seed}_16tok", seed=seed, points=2, n=20) for seed in (1, 2, 3)]
     synthetic.sweep(tmp_path, "replicates", ran)
     plan = [{"name": f"9x_other_s{run.config['seed']}_16tok", "fingerprint": run.fingerprint} for run in ran]
     Results(tmp_path).sweep("other").write_plan({"trials": plan})
@@ -184,17 +185,52 @@ def test_a_bridge_without_its_control_is_said(tmp_path, one):
 
 
 def test_a_sound_trial_gives_no_caution_but_that_its_problems_are_few(tmp_path, one):
-    assert said(tmp_path) == {"n too small": [FEW]}
+    assert said(tmp_path) == {"n too small": [FEW]} | ALONE
 
 
 def test_enough_problems_give_none(tmp_path):
-    synthetic.trial(tmp_path, "t", points=2, n=500)
+    for seed in (1, 2):
+        synthetic.trial(tmp_path, f"t_s{seed}", seed=seed, points=2, n=500, level=2.0)
     assert said(tmp_path) == {}
+
+
+def test_one_seed_is_one_checkpoint(tmp_path):
+    for seed, steps in ((1, 1000), (2, 1000), (1, 500), (1, 800)):
+        synthetic.trial(tmp_path, f"t_{steps}_s{seed}", seed=seed, steps=steps, points=2, n=500, level=2.0)
+    found = cautions(Runs(Results(tmp_path)))
+    assert found[found["kind"] == "one seed"]["trial"].tolist() == ["2 trials"]
+    assert said(tmp_path)["one seed"] == ALONE["one seed"]
+
+
+@pytest.mark.parametrize(
+    ("rival", "arm", "kind", "sentence"),
+    [
+        (
+            "token_budget",
+            "bridged",
+            "token budget is better",
+            "the first K tokens of the question as text beat the bridged arm",
+        ),
+        ("target", "bridged_with_text", "text is harmed", "the text alone beats the bridged_with_text arm"),
+    ],
+)
+def test_what_is_better_without_a_translator_is_told(tmp_path, one, rival, arm, kind, sentence):
+    assert kind not in said(tmp_path)
+    step = one.result()["best_step"]
+    samples = one.samples("pocket", "test", step)
+    samples.loc[samples["arm"] == arm, "score_strict"] = 0.0
+    one.write_samples("pocket", "test", step, samples)
+    (told,) = said(tmp_path)[kind]
+    assert told.startswith(f"{sentence} on pocket by 0.")
+    results, key = Results(tmp_path), Runs(Results(tmp_path)).baseline_keys(one.fingerprint, "test")[rival]
+    results.write_baseline(key, results.baseline(key).assign(score_strict=0.0))
+    assert kind not in said(tmp_path)
 
 
 def test_the_trap_of_more_soft_tokens_than_the_question_has(tmp_path):
     synthetic.trial(tmp_path, "t_2048tok", soft_tokens=2048, points=2, n=500)
-    assert said(tmp_path) == {"no compression": ["2048 soft tokens stand for 45 question tokens: nothing is compressed"]}
+    told = said(tmp_path)["no compression"]
+    assert told == ["2048 soft tokens stand for 45 question tokens: nothing is compressed"]
 
 
 def test_a_trial_without_a_result_says_why(tmp_path):
