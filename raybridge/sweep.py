@@ -186,6 +186,9 @@ def launch(trials: Sequence[Workload], *, folder: SweepFolder, chosen: Scale, re
         return {}
     with cluster(chosen.resources) as dashboard:
         console.print(f"dashboard {dashboard}")
+        for trial in waiting:
+            if (run_ := found[trial.fingerprint]) and run_.launch.busy():
+                console.print(f"{trial.name} is run by another sweep: it is waited for", soft_wrap=True, highlight=False)
         with watched(trials, results):
             return run_trials(waiting, judged=trials, results=results, folder=folder, resources=chosen.resources)
 

@@ -14,12 +14,15 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from raybridge import HOUSE
 from raybridge.config import lacking, packages_of, rebuild
 from raybridge.errors import unknown
 from raybridge.results import Results
+from raybridge.results.store import check_name
 from raybridge.scales import Scale
 from raybridge.trial import Workload
 
+FOLDER = HOUSE / "sweeps"
 OWN = "sweeps"  # the package of sweep files, which workers never import
 
 
@@ -88,6 +91,7 @@ def checked(trial: Any, where: str) -> Workload:
             f"{where} must return a Trial, not {type(trial).__name__} (another workload would define {', '.join(missing)})"
         )
     try:
+        check_name(trial.name)
         packages = [package for package in packages_of(trial) if package != OWN]
         assert rebuild(trial.resolved(), packages) == trial
     except ValueError as error:
@@ -127,10 +131,13 @@ def refusal(where: str, error: Exception, known: Mapping[str, Any]) -> ValueErro
 
 
 def load(path: Path) -> Sweep:
-    """Load a sweep file."""
+    """Load a sweep file, or the one of this name that comes with raybridge."""
+    shipped = FOLDER / f"{path.stem}.py"
+    if not path.is_file() and str(path.parent) in (".", FOLDER.name) and path.suffix in ("", ".py") and shipped.is_file():
+        path = shipped
     if not path.is_file():
-        near = sorted(str(file) for file in path.parent.glob("*.py") if file.name != "__init__.py")
-        raise unknown("sweep file", path, near)
+        near = [*files_of(path.parent), *(Path(FOLDER.name, file.name) for file in files_of(FOLDER))]
+        raise unknown("sweep file", path, dict.fromkeys(near))
     if path.suffix != ".py":
         raise ValueError(f"{path} is no sweep file: a sweep is Python, and its name ends in .py")
     spec = importlib.util.spec_from_file_location(f"{OWN}.{path.stem}", path)
@@ -154,6 +161,11 @@ def load(path: Path) -> Sweep:
         trial=module.trial,
         follow_up=getattr(module, "follow_up", None),
     )
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The sweep files in a folder, by name."""
+    return sorted(path for path in folder.glob("*.py") if path.name != "__init__.py")
 
 
 def distinct(trials: Sequence[Workload], where: str) -> list[Workload]:

@@ -145,6 +145,47 @@ def test_a_file_that_is_not_there_gets_its_neighbours_and_the_nearest(write):
     assert f"did you mean '{path}'?" in refused(path.with_name("qestion.py"))
 
 
+@pytest.mark.parametrize("named", ["sweeps/compression.py", "compression.py", "compression"])
+def test_a_sweep_that_comes_with_raybridge_is_found_from_anywhere(tmp_path, monkeypatch, named):
+    monkeypatch.chdir(tmp_path)
+    sweep = sweep_file.load(Path(named))
+    assert (sweep.path, sweep.name) == (HOUSE / "sweeps" / "compression.py", "compression")
+    (tmp_path / "compression.py").write_text(GOOD, encoding="utf8")
+    assert sweep_file.load(Path("compression.py")).question == "A question?"  # one's own comes first
+
+
+def test_a_mistyped_sweep_gets_the_nearest_that_comes_with_raybridge(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"did you mean 'sweeps/compression\.py'\?"):
+        sweep_file.load(Path("sweeps/compresion.py"))
+    with pytest.raises(ValueError, match="unknown sweep file"):
+        sweep_file.load(Path("elsewhere/compression.py"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("n" * 300, "trial name 'nnnnnnnnnnnnnnnnnnnnnnnn'... is 300 bytes long; a directory's name has room for 200"),
+        ("../up", "trial name '../up' must be letters, digits"),
+    ],
+)
+def test_a_name_that_no_directory_can_have_is_refused_in_the_plan(write, name, said):
+    assert said in refused(write('f"t_{soft_tokens}tok"', f'"{name}"'))
+
+
+def test_a_name_of_another_workload_is_held_to_the_same(tmp_path):
+    path = tmp_path / "line.py"
+    path.write_text(LINE.replace('f"line_{seed}"', 'f"lines/{seed}"'), encoding="utf8")
+    assert "trial name 'lines/1' is no directory's name" in refused(path)
+
+
+def test_a_file_and_folder_with_spaces_and_letters_of_any_script(tmp_path):
+    path = tmp_path / "größe und Länge" / "wie groß? 尺寸.py"
+    path.parent.mkdir()
+    path.write_text(GOOD, encoding="utf8")
+    assert [trial.name for trial in sweep_file.load(path).trials(POCKET)] == ["t_4tok", "t_8tok"]
+
+
 def test_a_file_that_is_not_python_is_refused(tmp_path):
     path = tmp_path / "axes.yaml"
     path.write_text("axes: 1", encoding="utf8")

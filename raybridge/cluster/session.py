@@ -5,18 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
+import raybridge
 from raybridge import HOUSE
+from raybridge.data import HERE
 from raybridge.scales import Resources
 
 NAMESPACE = "raybridge"
 NOT_SENT = [".venv", ".git", "ray_results"]  # of the house, to the machines of an existing cluster
 SPARE_CPUS = 0.1  # the Tune trials' own drivers
+# What travels to workers: what raybridge is told, as it was written, for `from_here` reads it; how the hub is reached; and its
+# folders, made absolute, for huggingface_hub knows of no such place.
+TOLD = ("RAYBRIDGE_DATA", "RAYBRIDGE_MODELS", "HF_ENDPOINT", "HF_HUB_OFFLINE")
+FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
+SECRET = "HF_TOKEN"
 
 
 def shortfall(resources: Resources, there: Mapping[str, float]) -> str | None:
@@ -55,9 +64,47 @@ def knock(address: str) -> None:
     if not colon or not port.isdigit():  # auto, local: Ray finds its own and answers at once
         return
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()  # brackets: of an IPv6 address
     except OSError as error:
         raise ConnectionError(address) from error
+
+
+def travelling() -> dict[str, str]:
+    """The part of this process's environment that its workers need, who stand elsewhere. Nothing secret: Ray logs it."""
+    there = {name: os.environ[name] for name in TOLD if name in os.environ}
+    folders = {name: str(Path(os.environ[name]).expanduser().absolute()) for name in FOLDERS if os.environ.get(name)}
+    return {HERE: str(Path(os.environ.get(HERE, ".")).absolute()), **there, **folders}
+
+
+def telling(secret: str) -> Callable[[], None]:
+    """What a worker of an existing cluster does first: it learns the token. A function travels in memory, and is not logged."""
+
+    def tell() -> None:
+        os.environ.setdefault(SECRET, secret)
+
+    return tell
+
+
+def shipped() -> dict[str, Any]:
+    """This code and environment for the workers of an existing cluster, in Ray's words."""
+    package = Path(raybridge.__file__).parent
+    code: dict[str, Any] = {"working_dir": str(HOUSE), "excludes": NOT_SENT}
+    if HOUSE.is_relative_to(package):  # installed: the package carries the house, and no clone carries the package
+        code = {"py_modules": [str(package)]}
+    secret = os.environ.get(SECRET)
+    return {**code, "env_vars": travelling(), **({"worker_process_setup_hook": telling(secret)} if secret else {})}
+
+
+@contextmanager
+def inherited() -> Iterator[None]:
+    """The workers of a cluster that is started here have this process's environment, and stand elsewhere."""
+    before = dict(os.environ)
+    os.environ.update(travelling())
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager
@@ -67,14 +114,20 @@ def connected(**options: Any) -> Iterator[Any]:
     try:
         if address:
             knock(address)
-        context = ray.init(log_to_driver=False, logging_level=logging.ERROR, namespace=NAMESPACE, **options)
+        with inherited():  # local: our own, also where somebody's `ray start` runs on this machine
+            context = ray.init(
+                address or "local", log_to_driver=False, logging_level=logging.ERROR, namespace=NAMESPACE, **options
+            )
     except ConnectionError as error:
         raise ValueError(
             f"RAY_ADDRESS={address}: no Ray cluster answers there; start one with 'ray start --head', "
-            "correct the address (host:port, or auto on a machine of the cluster), or unset it"
+            "correct the address (host:port, [host]:port for IPv6, or auto on a machine of the cluster), or unset it"
         ) from error
     try:
         yield context
+    except RayError as error:
+        kind = ValueError if isinstance(error, ValueError) else RuntimeError  # the error of a task is one of its cause, too
+        raise kind(f"Ray: {(str(error).strip() or type(error).__name__).splitlines()[-1]}") from error
     finally:
         ray.shutdown()
 
@@ -84,7 +137,7 @@ def cluster(resources: Resources) -> Iterator[str]:
     """A connected cluster that can run `resources`, ended on the way out if it was started here; yields the dashboard's URL."""
     options: dict[str, Any]
     if os.environ.get("RAY_ADDRESS"):
-        options = {"runtime_env": {"working_dir": str(HOUSE), "excludes": NOT_SENT}}
+        options = {"runtime_env": shipped()}
     else:
         gpus = gpus_there()
         refuse(shortfall(resources, {"GPU": gpus, "CPU": os.cpu_count() or 1}))  # at once, before anything is started

@@ -70,13 +70,21 @@ def unpack(job: Job) -> tuple[Workload, Resources, TrialRun]:
 
 
 def drive(config: dict[str, Job]) -> None:
-    """Run one experiment to its end: what Tune calls."""
+    """Run one experiment to its end: what Tune calls. What another sweep runs is waited for, and reused once it is complete."""
     job = config["job"]
-    if folder_of(job).stopped():
+    stopped = folder_of(job).stopped
+    if stopped():
         return
     experiment, resources, run = unpack(job)
-    run.launch.begin()
-    job["started"] = time.time()
+    with run.launch.held(unless=stopped) as held:
+        if held and not run.complete:
+            run.launch.begin()
+            job["started"] = time.time()
+            fit(experiment, resources, job)
+
+
+def fit(experiment: Workload, resources: Resources, job: Job) -> None:
+    """Run its workers to their end, again where one died."""
     TorchTrainer(
         train_worker,
         train_loop_config=dict(job),

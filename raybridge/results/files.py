@@ -49,9 +49,7 @@ def read_frame(path: Path, *, without: Sequence[str] = ()) -> pd.DataFrame:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             columns = [name for name in file.schema_arrow.names if name not in without]
             return file.read(columns=columns, use_threads=False).to_pandas(use_threads=False)  # threads cost small files more
-    except (
-        Exception
-    ) as error:  # a flipped bit comes out as any, of the page, the codec, the type or the name
+    except Exception as error:  # a flipped bit comes out as any, of the page, the codec, the type or the name
         if isinstance(error, OSError) and error.errno is not None:
             raise ValueError(f"{path} cannot be read ({error.strerror})") from None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

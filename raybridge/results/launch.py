@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 from raybridge.results.files import read_json, write_json, written_since
+
+WAIT = 1.0  # seconds between two looks at who holds a trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +36,35 @@ class Launch:
         return self.path / "train.log"
 
     @property
+    def _lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
     def _failure(self) -> Path:
         return self.path / "failure.json"
 
     @property
     def _timing(self) -> Path:
         return self.path / "timing.json"
+
+    @contextmanager
+    def held(self, *, unless: Callable[[], bool]) -> Iterator[bool]:
+        """Hold the trial, alone; who would run it too waits until it is let go, or its holder dies, and yields True then.
+
+        unless: asked while it waits, and False is yielded once it says so.
+        """
+        with self._lock.open("a") as file:
+            while not _locked(file):
+                if unless():
+                    yield False
+                    return
+                time.sleep(WAIT)
+            yield True
+
+    def busy(self) -> bool:
+        """Whether somebody holds it."""
+        with self._lock.open("a") as file:
+            return not _locked(file)
 
     def begin(self) -> None:
         """Forget why the launch before this one failed."""
@@ -62,3 +92,12 @@ class Launch:
             return None
         told = read_json(self._timing, needs=("started", "first_step", "ended"))
         return Timing(started=told["started"], first_step=told["first_step"], ended=told["ended"])
+
+
+def _locked(file: IO[str]) -> bool:
+    """Take the lock of an open file, which its closing gives back, if nobody has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -30,7 +30,9 @@ LONGEST = 200  # bytes of a name: a file's may have 255, and a trial's is longer
 
 
 def check_name(name: str) -> None:
-    """Refuse a trial's name that is too long for a directory."""
+    """Refuse a trial's name that no directory can have, or that is too long for one."""
+    if Path(name).name != name or name.startswith("."):
+        raise ValueError(f"trial name {name!r} is no directory's name")
     if (length := len(name.encode())) > LONGEST:
         raise ValueError(f"trial name {name[:24]!r}... is {length} bytes long; a directory's name has room for {LONGEST}")
 

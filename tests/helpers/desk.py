@@ -50,11 +50,12 @@ class Launch:
 
 @dataclass
 class Desk:
-    """A sweep of one trial and where its results are. environment: what its processes are given besides."""
+    """A sweep of one trial and where its results are. environment: what its processes are given besides. at: called from."""
 
     folder: Path
     file: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    at: Path = HOUSE
 
     @property
     def results(self) -> Results:
@@ -75,7 +76,7 @@ class Desk:
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", "raybridge.sweep", str(self.file), "--results", str(self.results.root)],
-                cwd=HOUSE,
+                cwd=self.at,
                 env=environment | self.environment,
                 stdout=out,
                 stderr=subprocess.STDOUT,

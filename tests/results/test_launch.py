@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import threading
 import time
 
 import pytest
 
+from raybridge import HOUSE
 from raybridge.results import Results, TrialRun
 from raybridge.results.launch import Timing
 
@@ -53,3 +57,41 @@ def test_a_file_without_its_fields_is_named(run, name, field):
     (run.path / name).write_text("{}", encoding="utf8")
     with pytest.raises(ValueError, match=f"{name} has no field '{field}'"):
         run.launch.why() if name == "failure.json" else run.launch.timing()
+
+
+def test_of_two_that_would_run_a_trial_one_waits_until_the_other_lets_go(run, monkeypatch):
+    monkeypatch.setattr("raybridge.results.launch.WAIT", 0.01)
+    assert not run.launch.busy()
+    with run.launch.held(unless=lambda: False) as first:
+        assert first
+        assert run.launch.busy()
+        with run.launch.held(unless=lambda: True) as second:
+            assert not second
+        asked, found = threading.Event(), []
+
+        def wait() -> None:
+            with run.launch.held(unless=lambda: asked.set() or False) as held:
+                found.append((held, run.complete))
+
+        third = threading.Thread(target=wait)
+        third.start()
+        assert asked.wait(timeout=10)
+        assert found == []
+        run.finish({"peak": 1.0})
+    third.join(timeout=10)
+    assert found == [(True, True)]
+
+
+def test_death_lets_a_trial_go(run):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from raybridge.results.launch import Launch\n"
+        "with Launch(Path(sys.argv[1])).held(unless=lambda: False):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(run.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HOUSE) as other:
+        assert other.stdout.readline() == "held\n"
+        assert run.launch.busy()
+        other.kill()
+        other.wait()
+    assert not run.launch.busy()
