@@ -1,1 +1,1 @@
-"""Runs of earlier implementations: `records.read_run` reads, checks and grades one, `write.write_run` keeps it as results."""
+"""Runs of earlier implementations: `records.read_run` reads, checks and grades one, `write.write_run` keeps it."""
