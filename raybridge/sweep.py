@@ -129,10 +129,11 @@ def looked_at(trials: Sequence[Workload], resources: Resources) -> tuple[list[Wo
     for trial in trials:
         engine = engine_of(trial)
         try:
+            sealed = engine.sealed(trial, device=resources.device)  # says at once that the hub cannot be reached
             for name in trial.models:
                 names.check(name)
             engine.check(trial, workers=resources.workers)
-            found.append(engine.sealed(trial, device=resources.device))
+            found.append(sealed)
         except UnreachableError as error:
             found.append(trial)
             dark[trial.name] = str(error)
