@@ -19,7 +19,7 @@ from raybridge.data import HERE
 from raybridge.scales import Resources
 
 NAMESPACE = "raybridge"
-NOT_SENT = [".venv", ".git", "ray_results"]  # of the house, to the machines of an existing cluster
+NOT_SENT = [".*", "ray_results"]  # of the house, to the machines of an existing cluster: nothing hidden is code
 SPARE_CPUS = 0.1  # the Tune trials' own drivers
 # What travels to workers: what raybridge is told, as it was written, for `from_here` reads it; how the hub is reached; and its
 # folders, made absolute, for huggingface_hub knows of no such place.
