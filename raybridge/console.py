@@ -33,7 +33,7 @@ def guarded(console: Console, *, debug: bool) -> Iterator[None]:
     except (ValueError, RuntimeError, OSError) as error:
         if debug:
             raise
-        console.print(f"[red]error[/red] {escape(sentence(error))}", soft_wrap=True, highlight=False)
+        console.print(f"[red]error[/red] {escape(printable(sentence(error)))}", soft_wrap=True, highlight=False)
         raise typer.Exit(USAGE if isinstance(error, ValueError) else FAILURE) from None
 
 
@@ -44,6 +44,17 @@ def sentence(error: Exception) -> str:
         what = full if error.errno == errno.ENOSPC else error.strerror or type(error).__name__
         return f"{what}: {error.filename}" if error.filename else what
     return str(error)
+
+
+def printable(text: object) -> str:
+    """Text that came from a file, for a terminal, a label or a page: lines of what can be seen, nothing that steers."""
+    lines = str(text).splitlines()
+    return "\n".join("".join(one if one.isprintable() else " " for one in line) for line in lines)
+
+
+def one_line(text: object) -> str:
+    """The same in one line."""
+    return " ".join(printable(text).split())
 
 
 class OneUnnamed(TyperGroup):

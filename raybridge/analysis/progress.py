@@ -9,8 +9,10 @@ from typing import Literal, Protocol
 import pandas as pd
 from rich import box
 from rich.console import JustifyMethod
+from rich.markup import escape
 from rich.table import Table
 
+from raybridge.console import one_line
 from raybridge.results import Results
 from raybridge.results.headline import Headline, Measured
 
@@ -132,7 +134,7 @@ def table(rows: Sequence[Row], *, width: int = 160) -> Table:
         name = names.get(heading, heading)
         drawn.add_column(name, justify=justify, no_wrap=heading != "trial", overflow="fold")
     for row in cells:
-        drawn.add_row(*(row[heading] for heading in headings))
+        drawn.add_row(*(escape(one_line(row[heading])) for heading in headings))
     return drawn
 
 

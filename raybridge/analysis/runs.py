@@ -11,17 +11,15 @@ import numpy as np
 import pandas as pd
 
 from raybridge.analysis.kinds import are, is_a, is_plain, trained
-from raybridge.analysis.labels import flattened, labels_of, name_of, seed_of, short
+from raybridge.analysis.labels import labels_of, name_of
 from raybridge.analysis.measures import gaps_recovered, of_first_reading, stacked
-from raybridge.analysis.replicates import group_of
 from raybridge.analysis.shared import Borrowed, Borrower, FrozenArms
+from raybridge.analysis.trials import OF_THE_TRIAL, trials_of
 from raybridge.arms import parse
 from raybridge.config import fingerprint as fingerprint_of
 from raybridge.errors import unknown
 from raybridge.results import Results, TrialRun
 from raybridge.results.schema import CONDITIONING, EVAL_COLUMNS
-
-OF_THE_TRIAL = ["trial", "fingerprint", "label", "group", "seed", "pair", "K"]  # K: soft tokens of its translator
 
 
 @dataclass(frozen=True)
@@ -118,33 +116,7 @@ class Runs:
             for fingerprint in fingerprints:
                 sweeps.setdefault(fingerprint, []).append(sweep)
         names = self.named.get(self.sweep or "", {})
-        called = short(self.config(fingerprint).get(which) for fingerprint in self.runs for which in ("source", "target"))
-        rows = []
-        for fingerprint, run in self.runs.items():
-            config, contents = self.config(fingerprint), self.contents(fingerprint)
-            result = run.result()
-            rows.append(
-                {
-                    "trial": names.get(fingerprint, run.name),
-                    "fingerprint": fingerprint,
-                    "group": fingerprint if config.get("imported") else group_of(config, contents),
-                    "seed": seed_of(config),
-                    "pair": f"{called[config.get('source')]} to {called[config.get('target')]}",
-                    "K": (config.get("translator") or {}).get("soft_tokens"),
-                    "sweep": ",".join(sweeps.get(fingerprint, [])),
-                    "complete": result is not None,
-                    "imported": bool(config.get("imported")),
-                    "earlier": contents is None and "evaluator" in config and not config.get("imported"),
-                    **flattened(config, "config"),
-                    **flattened(result or {}, "result"),
-                }
-            )
-        results = [f"result.{key}" for key in ("peak", "peak_step", "best_step", "final", "degradation", "steps", "stopped")]
-        columns = [*OF_THE_TRIAL, "sweep", "complete", "imported", "earlier", *results]
-        trials = pd.DataFrame(rows)
-        trials = trials.reindex(columns=[*columns, *(column for column in trials if column not in columns)])
-        trials["label"] = trials["group"].map(labels_of(trials))
-        return trials
+        return trials_of(self.runs, config=self.config, contents=self.contents, names=names, sweeps=sweeps)
 
     @cached_property
     def evals(self) -> pd.DataFrame:
@@ -179,6 +151,18 @@ class Runs:
         evals = evals[~are(evals["arm"], trained) | best.isna() | (evals["step"] == best)]
         evals = stacked(self.frozen("test"), evals, self._joined(self._borrowed_on_test(), EVAL_COLUMNS))
         return evals.drop_duplicates(["fingerprint", "evaluator", "arm", "reading"], keep="last").reset_index(drop=True)
+
+    def by_trial(self, arm: str, *, on: str | None = None) -> pd.DataFrame:
+        """A row for each trial: an arm on test by the first reading, on a benchmark; on its own if none is given.
+
+        `test` has a row for each reading and benchmark: what takes its rows for trials counts each more than once.
+        """
+        rows = of_first_reading(self.test[self.test["arm"] == arm])
+        configs = {one: self.config(one).get("evaluator") for one in rows["fingerprint"]}
+        own = {one: on or (name_of(asked) if asked else None) for one, asked in configs.items()}
+        wanted = rows["fingerprint"].map(own)
+        rows = rows[wanted.isna() | (rows["evaluator"] == wanted)]  # an imported run does not say: what it was tested on first
+        return rows.drop_duplicates("fingerprint").reset_index(drop=True)
 
     def _borrowed_on_test(self) -> dict[str, pd.DataFrame]:
         """Rows of other trials that stand for arms of a trial, on the benchmarks that it was tested on."""

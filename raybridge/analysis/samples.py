@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from raybridge.analysis.measures import readings_of, summarised
+from raybridge.console import one_line, printable
 
 
 def counted(samples: pd.DataFrame, where: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -52,19 +53,22 @@ def examples_of(samples: pd.DataFrame, count: int) -> list[dict[str, Any]]:
 
 def table_of(rows: Sequence[dict[str, Any]], title: str) -> Table:
     """Summary rows as a table, a blank where something was not recorded."""
-    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=escape(one_line(title)), box=box.SIMPLE_HEAD, title_justify="left")
     columns = [column for column in rows[0] if column not in ("low", "high") and any(row[column] is not None for row in rows)]
     for column in columns:
-        table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right", no_wrap=column == "of")
+        table.add_column(
+            escape(one_line(column)), justify="left" if isinstance(rows[0][column], str) else "right", no_wrap=column == "of"
+        )
     for row in rows:
         told = dict(row) | {
             "accuracy": f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
             "correct": f"{row['correct']:g}",
         }
-        table.add_row(*(escape(str(told[column])) if told[column] is not None else "" for column in columns))
+        table.add_row(*(escape(printable(told[column])) if told[column] is not None else "" for column in columns))
     return table
 
 
 def shorten(completion: str, limit: int = 300) -> str:
-    """A completion, its middle left out if it is long."""
+    """A completion as a terminal may see it, its middle left out if it is long."""
+    completion = printable(completion)
     return completion if len(completion) <= limit else f"{completion[: limit // 2]} ... {completion[-limit // 2 :]}"

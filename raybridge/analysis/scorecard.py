@@ -14,6 +14,7 @@ from rich.table import Table
 
 from raybridge.analysis.kinds import control, control_of, is_a, textless
 from raybridge.analysis.measures import gaps_recovered, summarised
+from raybridge.console import one_line
 from raybridge.data import Problem
 from raybridge.results.schema import COSTS
 from raybridge.statistics import Comparison, against_control, corrected
@@ -148,12 +149,14 @@ def tables(card: Scorecard) -> list[Table]:
 
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Cell], title: str) -> Table:
-    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
+    table = Table(title=escape(one_line(title)), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
     table.add_column("arm", no_wrap=True)
     for column in columns:
-        table.add_column(column, justify="left" if column in ("control", "verdict") else "right")
+        table.add_column(escape(one_line(column)), justify="left" if column in ("control", "verdict") else "right")
     for row in rows:
-        table.add_row(row["arm"], *(escape(cell(row)) for cell in columns.values()), style=_style(row))
+        table.add_row(
+            escape(one_line(row["arm"])), *(escape(one_line(cell(row))) for cell in columns.values()), style=_style(row)
+        )
     return table
 
 

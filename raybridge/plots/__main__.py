@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from raybridge.analysis.runs import Runs
-from raybridge.console import guarded
+from raybridge.console import guarded, printable
 from raybridge.errors import unknown
 from raybridge.plots.figures import Made, Plot, load, make, plot_files
 from raybridge.plots.page import Drawn, report
@@ -56,9 +56,9 @@ def main(
             raise ValueError(f"there is no folder {results}; python -m raybridge.sweep sweeps/compression.py makes one")
         runs = Runs(Results(results), sweep)
         plots = [load(path) for path in files or plot_files()]
-        console.print(f"{len(runs.runs)} trials in {results}" + (f", of sweep {sweep}" if sweep else ""))
+        console.print(f"{len(runs.runs)} trials in {results}" + (f", of sweep {sweep}" if sweep else ""), markup=False)
     for sentence in runs.left_out.values():
-        console.print(f"left out: {sentence}", style="red", markup=False)
+        console.print(f"left out: {printable(sentence)}", style="red", markup=False)
     tried = [made_or_said(plot, runs, kinds, console, debug=debug) for plot in plots]
     if page:
         with guarded(Console(stderr=True), debug=debug):
@@ -83,7 +83,7 @@ def made_or_said(plot: Plot, runs: Runs, kinds: Sequence[str], console: Console,
         why = f"no data: sweep {sweep} was launched and has no results for it, or nothing to compare"
     if error is not None:
         why = f"failed: {error if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'}"
-    console.print(f"{plot.name}: {why}", style="red" if error else "", markup=False)
+    console.print(f"{plot.name}: {printable(why)}", style="red" if error else "", markup=False)
     return Absent(sentence=f"{plot.name}: {why}", failed=error is not None)
 
 
@@ -92,7 +92,7 @@ def write_report(runs: Runs, tried: Sequence[Made | Absent]) -> Path:
     made = [one for one in tried if isinstance(one, Made) and one.plot.draw]
     figures = [Drawn(title=one.plot.title, png=one.files["png"], caption=one.caption) for one in made]
     missing = [one.sentence for one in tried if isinstance(one, Absent)]
-    return runs.results.write("report.html", report(runs, figures, missing).encode())
+    return runs.results.write("report.html", report(runs, figures, missing).encode(errors="replace"))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import pyarrow.csv
 
 from raybridge import HOUSE
 from raybridge.analysis.runs import Runs
+from raybridge.console import one_line
 from raybridge.errors import unknown
 from raybridge.plots import latex
 from raybridge.plots.latex import Column
@@ -90,11 +91,11 @@ class Made:
 
 
 def make(plot: Plot, runs: Runs, formats: Sequence[str]) -> Made | None:
-    """Draw one figure, or set one table, with its data as CSV beside it; None where the results have no data for it."""
+    """Draw one figure with its caption beside it, or set one table, and its data as CSV; None where there are no data."""
     table = plot.table(runs)
     if table.empty:
         return None
-    caption = plot.caption(table) + left_out(runs)
+    caption = one_line(plot.caption(table) + left_out(runs))
     origin = origin_of(table, runs)
     if plot.columns:
         files = {"tex": latex.render(table, plot.columns(table), caption=caption, label=plot.name, origin=origin).encode()}
@@ -102,7 +103,8 @@ def make(plot: Plot, runs: Runs, formats: Sequence[str]) -> Made | None:
         about = {"Title": plot.title, "Subject": caption, "Keywords": f"{origin['commits']}; {origin['fingerprints']}"}
         draw = plot.draw
         assert draw is not None
-        files = pictures(lambda page: draw(page, table), plot.height(table), caption, about=about, formats=formats)
+        files = pictures(lambda page: draw(page, table), plot.height(table), about=about, formats=formats)
+        files["txt"] = f"{caption}\n".encode()
     return Made(plot=plot, caption=caption, files=files | {"csv": as_csv(table)})
 
 
@@ -128,4 +130,5 @@ def origin_of(table: pd.DataFrame, runs: Runs) -> dict[str, str]:
     for fingerprint in fingerprints:
         commit = runs.provenance(fingerprint).get("commit") or {}
         commits.add(f"{commit.get('id') or 'unknown'}{' (with changes)' if commit.get('dirty') else ''}")
-    return {"fingerprints": " ".join(fingerprints), "commits": "commit " + ", ".join(sorted(commits))}
+    told = {"fingerprints": " ".join(fingerprints), "commits": "commit " + ", ".join(sorted(commits))}
+    return {what: one_line(text) for what, text in told.items()}

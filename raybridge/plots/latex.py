@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,16 @@ from typing import Any
 
 import pandas as pd
 
+from raybridge.console import one_line
+
 SPECIAL = {
     "\\": r"\textbackslash{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "[": "{[}",  # behind a line's end it would be an option
+    "]": "{]}",
+    "*": "{*}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "\N{MINUS SIGN}": "$-$",
@@ -23,6 +29,7 @@ SPECIAL = {
     "\N{EN DASH}": "--",
     "\N{EM DASH}": "---",
 }
+LATIN = 0x17F  # the last character that every LaTeX has set up
 ABSENT = "---"
 PAGE = 45  # rows that fit a page; a longer table goes on over the next ones
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # a wide table is made as narrow as the page
@@ -98,13 +105,14 @@ def _rows(table: pd.DataFrame, columns: Mapping[str, Column], heads: Sequence[st
 
 
 def escaped(text: str) -> str:
-    """Text as LaTeX shows it."""
-    return re.sub("|".join(map(re.escape, SPECIAL)), lambda match: SPECIAL[match[0]], text)
+    """Text as LaTeX shows it, in one line; of other scripts than the Latin the number of each character."""
+    told = re.sub("|".join(map(re.escape, SPECIAL)), lambda match: SPECIAL[match[0]], one_line(text))
+    return "".join(one if ord(one) <= LATIN else f"{{[}}U+{ord(one):04X}{{]}}" for one in told)
 
 
 def _cell(row: Mapping[Any, Any], name: str, column: Column) -> str:
     value = row[name]
-    if pd.isna(value):
+    if pd.api.types.is_scalar(value) and pd.isna(value):
         return ABSENT
     text = _shown(value, column.format)
     mark = row.get(column.mark)
@@ -119,8 +127,8 @@ def _cell(row: Mapping[Any, Any], name: str, column: Column) -> str:
 
 
 def _shown(value: Any, how: str) -> str:
-    if isinstance(value, str):
-        return escaped(value.replace("_", " ") if how == "words" else value)
+    if not isinstance(value, numbers.Real):
+        return escaped(str(value).replace("_", " ") if how == "words" else str(value))
     if how == "p":
         return "$<$0.001" if value < 0.001 else f"{value:.3f}"
     return format(value, how).replace("-", "$-$")

@@ -15,10 +15,12 @@ from raybridge.analysis import kinds
 from raybridge.analysis.cautions import cautions
 from raybridge.analysis.configurations import bridged_on_test
 from raybridge.analysis.measures import of_first_reading
+from raybridge.analysis.questions import problems_of
 from raybridge.analysis.replicates import band_of, band_told
 from raybridge.analysis.runs import Runs
 from raybridge.analysis.standings import standings
 from raybridge.analysis.sweeps import changes, costs, differences, origins, outcomes
+from raybridge.data import Problem
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 80rem; margin: 0 auto; padding: 1.5rem; }
@@ -106,7 +108,7 @@ def table_html(table: pd.DataFrame) -> str:
 
 def cell(value: Any) -> str:
     """A value as a reader sees it."""
-    if value is None or (not isinstance(value, str) and pd.isna(value)):
+    if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
         return "–"
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() and abs(value) >= 1 else f"{value:.3g}"
@@ -134,7 +136,7 @@ def sweep_section(runs: Runs, name: str) -> str:
     trials = runs.of_sweep(name)
     return (
         f"<h3>{escape(name)}</h3><p>{escape(question)}</p>{said(lambda: table_html(outcomes(runs, trials)))}"
-        f'<p class="quiet">{READING} {said(lambda: band(runs, trials))}</p>'
+        f'<p class="quiet">{READING} {said(lambda: escape(band(runs, trials)))}</p>'
         f"<p>Where its trials differ:</p>{table_html(differences(runs, trials))}"
     )
 
@@ -157,10 +159,10 @@ def arms_table(runs: Runs) -> str:
 
 
 def figure_list(figures: Sequence[Drawn], missing: Sequence[str]) -> str:
-    """The figures with their captions in words, and those that have no data yet."""
+    """The figures above their captions, and those that have no data yet."""
     drawn = "".join(
-        f'<figure><figcaption><b>{escape(one.title)}</b></figcaption><img alt="{escape(one.title + ". " + one.caption)}" '
-        f'src="data:image/png;base64,{base64.b64encode(one.png).decode()}"></figure>'
+        f'<figure><img alt="{escape(one.title)}" src="data:image/png;base64,{base64.b64encode(one.png).decode()}">'
+        f"<figcaption><b>{escape(one.title)}.</b> {escape(one.caption)}</figcaption></figure>"
         for one in figures
     )
     absent = "".join(f"<li>{escape(sentence)}</li>" for sentence in missing)
@@ -181,9 +183,15 @@ def example_list(runs: Runs) -> str:
         bridge = kinds.ordered(answers["arm"], kinds.bridge)[0]
         found = examples(answers, bridge, f"score_{best['reading']}")
         html.append(f"<h3>{escape(best['trial'])}: {escape(str(pair))}, {escape(str(evaluator))}</h3>")
-        for kind, problems in found.items():
-            html.append(f"<p><b>{escape(kind)}</b>: {len(problems)} problems</p>")
-            html += [sides(answers, problem, bridge, best["reading"]) for problem in problems[:EXAMPLES]]
+        problems: dict[str, Problem] = {}
+        try:
+            problems = problems_of(runs.config(best["fingerprint"]), str(evaluator), "test")
+        except ValueError as error:
+            html.append(f'<p class="quiet">Without question and gold: {escape(str(error))}</p>')
+        for kind, ids in found.items():
+            html.append(f"<p><b>{escape(kind)}</b>: {len(ids)} problems</p>")
+            for one in ids[:EXAMPLES]:
+                html += [asked(one, problems.get(one)), sides(answers, one, bridge, best["reading"])]
     return "".join(html)
 
 
@@ -201,6 +209,15 @@ def examples(answers: pd.DataFrame, bridge: str, score: str) -> dict[str, list[s
     }
 
 
+def asked(named: str, problem: Problem | None) -> str:
+    """A problem: its id and, where the benchmark is there, its question and what counts as right."""
+    told = f'<span class="quiet">{escape(named)}</span>'
+    if problem is None:
+        return f"<div>{told}</div>"
+    gold = " or ".join((problem.gold, *problem.also))
+    return f"<div>{told}<pre>{escape(problem.question)}</pre>gold: {escape(gold)}</div>"
+
+
 def sides(answers: pd.DataFrame, problem: str, bridge: str, reading: str) -> str:
     """One problem: what each arm wrote, what was read from it, and whether that was right."""
     of_problem = answers[answers["problem"] == problem].set_index("arm")
@@ -214,7 +231,7 @@ def sides(answers: pd.DataFrame, problem: str, bridge: str, reading: str) -> str
             head = f"{arm.replace('_', ' ')}, {read}"
             text = escape(str(row["completion"]))
             columns.append(f"<div><span class=quiet>{escape(head)}</span><pre>{text}</pre></div>")
-    return f"<div>{escape(problem)}</div><div class=sides>{''.join(columns)}</div>"
+    return f"<div class=sides>{''.join(columns)}</div>"
 
 
 def trial_section(runs: Runs, trial: Mapping[Any, Any]) -> str:
@@ -226,7 +243,7 @@ def trial_section(runs: Runs, trial: Mapping[Any, Any]) -> str:
     )
     state = "imported" if trial["imported"] else "complete" if trial["complete"] else "not complete"
     inner = from_base(runs, trial) + inner
-    name = f"{trial['trial']} <span class=quiet>{trial['fingerprint'][:8]}, {state}</span>"
+    name = f"{escape(trial['trial'])} <span class=quiet>{escape(trial['fingerprint'][:8])}, {state}</span>"
     return f"<details><summary>{name}</summary><p class=quiet>{escape(str(run.path))}</p>{inner}</details>"
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import re
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +13,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from raybridge import arms
 from raybridge.arms.arm import BLACK, BLUE, GREEN, ORANGE, PLAIN_LOOK, PURPLE, SKY, VERMILLION
@@ -49,6 +48,7 @@ RC: dict[str, Any] = {
     "grid.color": "#E5E5E5",
     "grid.linewidth": 0.5,
     "svg.hashsalt": "raybridge",
+    "text.parse_math": False,  # a dollar in a model's name is a dollar
 }
 
 ARMS: dict[str, Mapping[str, Any]] = {arm.name: arm.look for arm in arms.every()}  # those that were there at import
@@ -66,7 +66,6 @@ LOOKS: list[dict[str, Any]] = [
     {"color": BLACK, "linestyle": (0, (7, 2)), "marker": "X"},
 ]
 TEXT_LINE: dict[str, Any] = {"color": BLACK, "linewidth": 0.8, "linestyle": (0, (1, 1))}  # where the text itself stands
-CAPTION_SIZE, CAPTION_CHARACTERS, CAPTION_LINE = 6, 71, 0.115  # points, characters a line, inches a line
 TOP = 0.04  # inches left free above
 WIDE = 66  # characters that a legend may be wide
 FOLD = 18  # characters of a label beside an axis
@@ -86,6 +85,7 @@ def words(name: str) -> str:
 
 def folded(label: str) -> str:
     """A label beside an axis: a long one breaks after an underscore, so that the axis keeps its room."""
+    label = elided(label)
     if len(label) <= FOLD:
         return label
     ends = [at + 1 for at, character in enumerate(label) if character in "_- " and at + 1 < len(label)]
@@ -95,21 +95,34 @@ def folded(label: str) -> str:
     return f"{label[:middle]}\n{label[middle:]}"
 
 
+def elided(label: str, limit: int = WIDE) -> str:
+    """A label of so many characters: of a longer one its beginning and its end."""
+    return label if len(label) <= limit else f"{label[: limit // 2]}...{label[3 - limit // 2 :]}"
+
+
 def legend(figure: Figure, axes: Iterable[Axes], *, ncols: int, first: Iterable[str] = ()) -> None:
     """One legend above all axes: each name once, those in `first` before the others."""
     found = {
-        name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True) if name[0] != "_"
+        name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True) if name[:1] != "_"
     }
     ahead = [name for name in first if name in found]
     order = [*ahead, *(name for name in found if name not in ahead)]
     if order:
         columns = next(count for count in range(min(ncols, len(order)), 0, -1) if count == 1 or _width(order, count) <= WIDE)
         handles = [found[name] for name in order]
-        figure.legend(handles, order, loc="outside upper center", ncols=columns, columnspacing=1, handletextpad=0.4)
+        figure.legend(
+            handles,
+            [elided(name) for name in order],
+            loc="outside upper center",
+            ncols=columns,
+            columnspacing=1,
+            handletextpad=0.4,
+        )
 
 
 def _width(names: Sequence[str], columns: int) -> int:
     """Characters that a legend of so many columns is wide, which are filled one after the other."""
+    names = [elided(name) for name in names]
     sizes = [len(part) for part in np.array_split(np.array(names), columns)]
     ends = np.cumsum([0, *sizes])
     return sum(max(map(len, names[a:b])) + 7 for a, b in itertools.pairwise(ends))
@@ -176,19 +189,16 @@ def seeds_of(numbers: Iterable[Any]) -> str:
 
 
 def pictures(
-    draw: Callable[[Figure], None], height: float, caption: str, *, about: Mapping[str, str], formats: Iterable[str]
+    draw: Callable[[Figure], None], height: float, *, about: Mapping[str, str], formats: Iterable[str]
 ) -> dict[str, bytes]:
-    """A figure above its caption as files, by format. The same figure gives the same bytes: no date, no random names."""
-    whole = re.sub(r"(\w) = (?=\d)", "\\1\u00a0=\u00a0", caption)  # n = 200 is not broken across lines
-    lines = textwrap.wrap(whole, CAPTION_CHARACTERS)
-    below = CAPTION_LINE * len(lines) + 0.08
+    """A figure as files, by format. The same figure gives the same bytes: no date, no random names."""
     with rc_context(RC):
-        page = Figure(figsize=(COLUMN, height + below))
-        share, above = below / (height + below), TOP / (height + below)
-        page.set_layout_engine("constrained", rect=(0, share, 1, 1 - share - above))
+        page = Figure(figsize=(COLUMN, height))
+        page.set_layout_engine("constrained", rect=(0, 0, 1, 1 - TOP / height))
         draw(page)
+        for ax in page.axes:
+            _fit_title(ax)
         _settle(page)
-        page.text(0.02, (below - 0.04) / (height + below), "\n".join(lines), va="top", size=CAPTION_SIZE, linespacing=1.25)
         by_format: dict[str, dict[str, str | None]] = {
             "pdf": {"Creator": "raybridge", "CreationDate": None},
             "png": {"Software": "raybridge"},
@@ -199,6 +209,14 @@ def pictures(
             page.savefig(content, format=kind, metadata={**about, **by_format[kind]})
             files[kind] = content.getvalue()
     return files
+
+
+def _fit_title(ax: Axes) -> None:
+    """A title no wider than its panel, which would lose its room to it."""
+    place = ax.get_subplotspec()
+    limit = WIDE // (place.get_gridspec().ncols if place else 1)
+    for title in (one for one in ax.get_children() if isinstance(one, Text)):
+        title.set_text("\n".join(elided(line, limit) for line in title.get_text().split("\n")))
 
 
 def _settle(page: Figure) -> None:

@@ -113,3 +113,17 @@ def test_no_results_give_empty_tables(tmp_path):
     assert runs.metrics.empty
     assert runs.test.empty
     assert runs.first_readings.empty
+
+
+def test_a_trial_has_one_row_whatever_it_was_read_by_and_tested_on(tmp_path):
+    runs = [synthetic.trial(tmp_path, f"t_s{seed}", seed=seed, points=2, n=20) for seed in (1, 2)]
+    step = runs[0].result()["best_step"]
+    elsewhere = runs[0].samples("pocket", "test", step)
+    runs[0].add_evals(synthetic.rows_of(elsewhere, step=step, split="test", evaluator="gsm8k"))
+    view = Runs(Results(tmp_path))
+    rows = view.by_trial("bridged")
+    assert sorted(rows["fingerprint"]) == sorted(run.fingerprint for run in runs)
+    assert set(rows["evaluator"]) == {"pocket"}
+    assert set(rows["reading"]) == {"strict"}
+    assert len(view.test[view.test["arm"] == "bridged"]) == 6  # what a figure would have counted
+    assert view.by_trial("bridged", on="gsm8k")["fingerprint"].tolist() == [runs[0].fingerprint]

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from drawing import HOUSE, command, made
 
 from raybridge.plots import Figure, Runs, n_by_arm
 from raybridge.plots.figures import load, make, plot_files
+from raybridge.plots.style import elided
 from raybridge.results import Results
 
 
@@ -39,6 +41,22 @@ def test_the_csv_beside_a_figure_is_its_table(results):
     plot = load(HOUSE / "plots/training_curves.py")
     table = plot.table(Runs(results))
     pd.testing.assert_frame_equal(pd.read_csv(BytesIO(made(plot, results)["csv"])), table, check_dtype=False, check_exact=True)
+
+
+def test_a_caption_stands_beside_a_clean_figure(results, tmp_path):
+    plot = load(HOUSE / "plots/training_curves.py")
+    files = made(plot, results)
+    caption = plot.caption(plot.table(Runs(results)))
+    assert files["txt"].decode() == f"{caption}\n"
+    longer = replace(plot, caption=lambda table: caption * 20)
+    assert made(longer, results)["pdf"].count(b"/FontFile2") == files["pdf"].count(b"/FontFile2")
+    box = re.compile(rb"/MediaBox \[[^]]*\]")
+    assert box.findall(made(longer, results)["pdf"]) == box.findall(files["pdf"])  # no room for words
+
+
+def test_a_label_too_long_for_a_figure_loses_its_middle():
+    assert elided("a" * 66) == "a" * 66
+    assert elided("beginning" + "x" * 99 + "end") == "beginning" + "x" * 24 + "..." + "x" * 27 + "end"
 
 
 def test_a_pdf_carries_its_origin_and_embeds_its_fonts(results):
@@ -68,7 +86,7 @@ def test_formats_and_sweep_are_chosen(results):
         file.unlink()
     done = command("plots/training_curves.py", "--results", results.root, "--format", "png", "--sweep", "compression")
     assert done.exit_code == 0, done.output
-    assert {path.suffix for path in (results.root / "figures").iterdir()} == {".png", ".csv"}
+    assert {path.suffix for path in (results.root / "figures").iterdir()} == {".png", ".csv", ".txt"}
     assert "alone" not in (results.root / "figures/training_curves.csv").read_text()
 
 

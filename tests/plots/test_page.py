@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from typer.testing import CliRunner
 
 from raybridge.analysis.cautions import cautions
 from raybridge.analysis.configurations import mean_gap
+from raybridge.analysis.questions import problems_of
 from raybridge.analysis.runs import Runs
 from raybridge.analysis.sweeps import changes, costs, differences, outcomes
+from raybridge.config import resolve
 from raybridge.plots.__main__ import app
 from raybridge.plots.page import Drawn, examples, report
 from raybridge.results import Results
@@ -87,7 +90,29 @@ def test_completions_are_shown_as_text(tmp_path, one):
     page = report(Runs(Results(tmp_path)), [Drawn(title="<b>", png=b"x", caption='"quoted"')], ["<i>"])
     assert "<script>" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    assert 'alt="&lt;b&gt;. &quot;quoted&quot;"' in page
+    assert 'alt="&lt;b&gt;"' in page
+    assert "<b>&lt;b&gt;.</b> &quot;quoted&quot;</figcaption>" in page
+
+
+def test_an_example_shows_its_question_and_what_counts_as_right(tmp_path):
+    from evaluators.pocket import Pocket
+
+    asked = resolve(Pocket(test=60))
+    synthetic.trial(tmp_path, "t", points=3, n=60, evaluator=asked)
+    page = report(Runs(Results(tmp_path)), [], [])
+    problem = Pocket(test=60).problems("test")[0]
+    shown = [one for one in Pocket(test=60).problems("test") if escape(one.question) in page]
+    assert shown
+    assert all(f"<pre>{escape(one.question)}</pre>gold: {escape(one.gold)}</div>" in page for one in shown)
+    assert problem.id.startswith("pocket/test/")
+    assert "Without question and gold" not in page
+
+
+def test_a_benchmark_that_cannot_be_had_is_said(tmp_path, one):
+    page = report(Runs(Results(tmp_path)), [], [])
+    assert "Without question and gold: Pocket was recorded at version 1" in page
+    with pytest.raises(ValueError, match="the trial says nothing of how gsm8k was set up"):
+        problems_of(one.config, "gsm8k", "test")
 
 
 def test_examples_are_what_they_are_called():
