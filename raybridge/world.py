@@ -1,17 +1,23 @@
 """This process among the workers of a trial: what they add up, gather and agree on.
 
-Alone (size 1) every operation is the identity, so the same training step runs with and without torch.distributed.
+Alone (size 1) every operation is the identity, so the same training step runs with and without torch.distributed. What one
+worker does alone and the others wait for may fail: its error goes the way that its value would have gone, or they would wait
+for it until the process group gives up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import pickle
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
+AGREED = "every worker of the trial ends with this error"
 
 
 class _Gather(torch.autograd.Function):
@@ -58,8 +64,52 @@ class World:
 
     def agree(self, decision: Any) -> Any:
         """What rank 0 decided."""
-        if self.size > 1:
-            box = [decision]
-            dist.broadcast_object_list(box, src=0, device=self.device)
-            return box[0]
-        return decision
+        return self._told(decision, by=0)
+
+    def only_first(self, work: Callable[[], T]) -> T:
+        """What rank 0 alone does: its value on every rank, or its error, raised on every rank."""
+        if self.size == 1:
+            return work()
+        return _taken(self._told(_outcome(work) if self.rank == 0 else None, by=0))
+
+    def each(self, work: Callable[[], T]) -> list[T]:
+        """What every rank does: all their values in rank order, or the first error among them, raised on every rank."""
+        if self.size == 1:
+            return [work()]
+        mine = _outcome(work)
+        return [_taken(self._told(mine, by=rank)) for rank in range(self.size)]
+
+    def _told(self, what: Any, *, by: int) -> Any:
+        """What a rank says, on every rank."""
+        if self.size == 1:
+            return what
+        box = [what]
+        dist.broadcast_object_list(box, src=by, device=self.device)
+        return what if self.rank == by else box[0]
+
+
+def _outcome(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """The value of a call and no error, or no value and an error that can be told to others."""
+    try:
+        return work(), None
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # an error with arguments of its own: its words travel
+            told = RuntimeError(f"{type(error).__name__}: {error}")
+            told.__cause__ = error
+            return None, told
+        return None, error
+
+
+def _taken(outcome: tuple[Any, Exception | None]) -> Any:
+    value, error = outcome
+    if error is not None:
+        error.add_note(AGREED)
+        raise error
+    return value
+
+
+def agreed(error: BaseException) -> bool:
+    """Whether every worker has it, so that none waits for another."""
+    return AGREED in getattr(error, "__notes__", ())

@@ -19,7 +19,7 @@ import ray.tune
 import torch
 from ray.exceptions import RayTaskError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from raybridge.cluster.replicas import ReplicaPool, find_replicas
@@ -31,9 +31,10 @@ from raybridge.results.sweep_folder import SweepFolder
 from raybridge.scales import Resources
 from raybridge.training.worker import Worker, engine_of
 from raybridge.trial import Workload
-from raybridge.world import World
+from raybridge.world import World, agreed
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # trying again would not help
+LONGEST = 6 * 3600  # seconds that workers wait for what the first does alone, such as the evaluation of a whole test split
 
 
 class Job(TypedDict):
@@ -88,6 +89,7 @@ def fit(experiment: Workload, resources: Resources, job: Job) -> None:
     TorchTrainer(
         train_worker,
         train_loop_config=dict(job),
+        torch_config=TorchConfig(timeout_s=LONGEST),
         scaling_config=ScalingConfig(
             num_workers=resources.workers,
             use_gpu=bool(resources.gpus_per_worker),
@@ -103,17 +105,30 @@ def fit(experiment: Workload, resources: Resources, job: Job) -> None:
 
 
 def train_worker(job: Job) -> None:
-    """Run this worker's part of an experiment. A refusal is written down and ends it; trying again would not help."""
+    """Run this worker's part of an experiment. A refusal is written down and ends it; trying again would not help.
+
+    A refusal that this worker alone knows of is raised as well: Train then ends the others, who may be waiting for it, and
+    starts all of them again, who find it written down.
+    """
     experiment, resources, run = unpack(job)
-    with logged(run, rank=ray.train.get_context().get_world_rank()):
+    context = ray.train.get_context()
+    with logged(run, rank=context.get_world_rank()):
+        if run.launch.failed():
+            return
         try:
             _run(experiment, resources, run, job)
-        except (ValueError, RayTaskError) as error:
-            _say_why(run, str(error).strip().splitlines()[-1])
-        except OSError as error:
-            _say_why(run, sentence(error))
-            if error.errno not in UNWRITABLE:
+        except (ValueError, RayTaskError, OSError) as error:
+            if repeats(error):
                 raise
+            why = sentence(error) if isinstance(error, OSError) else str(error).strip().splitlines()[-1]
+            _say_why(run, why)
+            if context.get_world_size() > 1 and not agreed(error):
+                raise
+
+
+def repeats(error: Exception) -> bool:
+    """Whether trying again may help."""
+    return isinstance(error, OSError) and not isinstance(error, ValueError) and error.errno not in UNWRITABLE
 
 
 def _say_why(run: TrialRun, why: str) -> None:

@@ -3,14 +3,16 @@
 The loop stops at evaluation points (every `eval_every` steps, and the last step). At a point it first waits for the
 evaluation submitted at the point before, decides on all evaluations up to that one, saves a checkpoint, and submits the
 next. So the decision is the same however late an evaluation comes, and training goes on while replicas evaluate.
+What rank 0 does alone is agreed upon (`World.only_first`): where it fails, every rank ends with its error.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
@@ -28,7 +30,7 @@ from raybridge.training.conditioning import look_inside
 from raybridge.training.fitting import fit
 from raybridge.training.meter import Meter, flops_per_token, soft_token_rank, soft_token_rms
 from raybridge.training.step import Step, Trainer, build_trainer
-from raybridge.translators.weights import copy_of, read_weights
+from raybridge.translators.weights import copy_of, digest_of, read_weights
 from raybridge.trial import Trial
 from raybridge.world import World
 
@@ -54,7 +56,8 @@ class Judge:
     waited: float = 0.0
 
     def resume(self, step: int) -> None:
-        """Read the dev evaluations up to a step; those that were under way when the trial was cut off start again."""
+        """Forget what was logged after a step and read the dev evaluations up to it; those that were cut off start again."""
+        self.run.truncate_metrics(step)
         evaluator = self.trial.evaluator
         for point in (point for point in points(self.trial) if point <= step):
             samples = self.run.samples(evaluator.name, "dev", point)
@@ -85,6 +88,11 @@ class Judge:
         for point in points(self.trial):
             if point <= step and point not in taken:
                 self.take(point, "dev")
+
+    def decide(self, step: int) -> Decision:
+        """Whether the trial ends, by every dev evaluation up to a step."""
+        self.take_up_to(step)
+        return decide(self.trial.stopping, self.scores)
 
     def keep(self, *steps: int) -> None:
         """Delete all checkpoints but these and the best on dev."""
@@ -120,27 +128,34 @@ def train(
     for lm in (source, target):
         if lm.packs and trial.steps >= COMPILED_FROM:
             lm.compile()
-    steps = run.checkpoints()
-    step = steps[-1] if steps else 0
-    state = checkpoint.restore(run.checkpoint_path(step), trainer.module, trainer.optimizer) if step else {}
-    if not step:
-        fit(trainer.module, trainer.batches)
-    ended = Decision(**state["ended"]) if state.get("ended") else None
-    seconds_before, started = state.get("seconds", 0.0), time.perf_counter()
+    begun = begun_alike(world.each(partial(begin, trainer, run)))
+    step, ended = begun.step, begun.ended
+    started = time.perf_counter()
     judge = Judge(trial=trial, run=run, evaluations=evaluations)
     first = world.rank == 0
-    if first:
-        run.truncate_metrics(step)
-        judge.resume(step)
+    world.only_first(partial(judge.resume, step))
     log.info("from step %d of %d, %d worker(s), %s", step, trial.steps, world.size, world.device)
     meter = Meter(flops_per_token=flops_per_token(source, target), device=world.device, workers=world.size)
 
     def seconds() -> float:
-        return seconds_before + time.perf_counter() - started
+        return begun.seconds + time.perf_counter() - started
 
     def save() -> None:
         told = {"step": step, "seconds": seconds(), "ended": vars(ended) if ended else None}
         run.write_checkpoint(step, checkpoint.pack(copy_of(trainer.module), trainer.optimizer, told))
+
+    def pass_point(loss: float) -> None:
+        save()
+        log.info("step %d: loss %.4f, checkpoint saved, dev evaluation asked for", step, loss)
+        judge.submit(step, copy_of(trainer.module))
+        judge.keep(step)
+
+    def log_step(done: Step, rate: float, mfu: float | None) -> None:
+        run.append_metrics(metrics_row(step, done, rate, mfu, seconds()))
+
+    def end() -> None:
+        judge.take_up_to(step)
+        finish(trainer, run, judge, ended, step=step, seconds=seconds())
 
     while step < trial.steps and ended is None:
         measure = step == 0 or (step + 1) % LOG_EVERY == 0
@@ -149,30 +164,56 @@ def train(
         meter.count(done.tokens)
         if measure:
             rate, mfu = meter.read()
-            if first:
-                run.append_metrics(metrics_row(step, done, rate, mfu, seconds()))
+            world.only_first(partial(log_step, done, rate, mfu))
             report(report_row(run, step, done.loss, rate, judge))
         at_point = step in points(trial)
         if at_point:
-            if first:
-                judge.take_up_to(step - 1)
-            decision = world.agree(decide(trial.stopping, judge.scores) if first else None)
+            decision = world.only_first(partial(judge.decide, step - 1))
             ended = decision if decision.stop else None
-            if first:
-                save()
-                log.info("step %d: loss %.4f, checkpoint saved, dev evaluation asked for", step, done.loss)
-                judge.submit(step, copy_of(trainer.module))
-                judge.keep(step)
+            world.only_first(partial(pass_point, done.loss))
         if done.interrupted:
-            if first and not at_point:
-                save()
+            if not at_point:
+                world.only_first(save)
             log.info("step %d: interrupted, checkpoint saved", step)
             return "interrupted"
 
-    if first:
-        judge.take_up_to(step)
-        finish(trainer, run, judge, ended, step=step, seconds=seconds())
+    world.only_first(end)
     return "complete"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """Where a worker begins: after which step, whether the trial has ended there, and a digest of its weights."""
+
+    step: int
+    ended: Decision | None
+    seconds: float
+    digest: str
+
+
+def begin(trainer: Trainer, run: TrialRun) -> Begun:
+    """Put the last checkpoint into the trainer; without one, fit what starts in closed form."""
+    steps = run.checkpoints()
+    step = steps[-1] if steps else 0
+    state = checkpoint.restore(run.checkpoint_path(step), trainer.module, trainer.optimizer) if step else {}
+    if not step:
+        fit(trainer.module, trainer.batches)
+    ended = Decision(**state["ended"]) if state.get("ended") else None
+    return Begun(step=step, ended=ended, seconds=state.get("seconds", 0.0), digest=digest_of(trainer.module))
+
+
+def begun_alike(workers: Sequence[Begun]) -> Begun:
+    """Where all workers begin, in rank order; they must begin alike, or each would train a translator of its own."""
+    first, *others = workers
+    for rank, other in enumerate(others, start=1):
+        if other.step != first.step:
+            raise ValueError(
+                f"worker {rank} finds the checkpoint of step {other.step} and worker 0 that of step {first.step}: "
+                "the results must be in a folder that the machines of all workers share"
+            )
+        if other != first:
+            raise ValueError(f"worker {rank} begins at step {first.step} with other weights than worker 0")
+    return first
 
 
 def finish(trainer: Trainer, run: TrialRun, judge: Judge, ended: Decision | None, *, step: int, seconds: float) -> None:

@@ -110,6 +110,7 @@ class Trainer:
         totals = self._over_workers([value.item() for value in values])  # behind the passes: reading them waits for the device
         check_finite(losses, totals, step)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.trial.clip).item()
+        check_gradient(norm, step)
         share = learning_rate_share(step, warmup=self.trial.warmup, steps=self.trial.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
@@ -186,6 +187,14 @@ def check_finite(losses: Sequence[Loss], values: Sequence[float], step: int) -> 
             raise ValueError(
                 f"loss term {loss.name!r} is {value} at step {step + 1}; a smaller learning_rate or clip may keep it finite"
             )
+
+
+def check_gradient(norm: float, step: int) -> None:
+    """Refuse a gradient that would make every weight no number, while the loss still is one."""
+    if not math.isfinite(norm):
+        raise ValueError(
+            f"the gradient is {norm} at step {step + 1}; a smaller learning_rate may keep it finite"
+        )
 
 
 def proving_step(loss: Loss, warmup: int) -> int:

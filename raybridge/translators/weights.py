@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -15,6 +16,14 @@ FILE = "translator.safetensors"  # in a checkpoint's folder
 def copy_of(module: nn.Module) -> dict[str, Tensor]:
     """The module's weights as they are now, on the CPU: `state_dict()` alone would go on changing with training."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in module.state_dict().items()}
+
+
+def digest_of(module: nn.Module) -> str:
+    """SHA-256 of the module's weights: equal where every bit is."""
+    told = hashlib.sha256()
+    for name, tensor in sorted(copy_of(module).items()):
+        told.update(name.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return told.hexdigest()
 
 
 def read_weights(folder: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:

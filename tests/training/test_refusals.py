@@ -1,0 +1,124 @@
+"""A refusal that one of two workers meets ends both within seconds, wherever it is met."""
+
+from __future__ import annotations
+
+import multiprocessing
+import socket
+import time
+from dataclasses import replace
+from unittest import mock
+
+import pytest
+import torch
+
+from raybridge.evaluation.answerer import Local
+from raybridge.evaluation.evaluations import Evaluations
+from raybridge.evaluation.models import Models
+from raybridge.results import Results, TrialRun
+from raybridge.training import fitting, loop
+from raybridge.training.loop import Begun, begun_alike, train
+from raybridge.training.step import check_gradient
+from raybridge.world import World
+
+ALONE = {  # what rank 0 does alone
+    **dict.fromkeys(("truncate_metrics", "append_metrics", "write_checkpoint", "keep_checkpoints"), TrialRun),
+    **dict.fromkeys(("add_evals", "write_samples", "write_conditioning", "finish"), TrialRun),
+    **dict.fromkeys(("submit", "collect"), Evaluations),
+}
+
+
+def refuse(*args, **kwargs):
+    raise ValueError("refused here")
+
+
+def moved(module, batches) -> None:
+    fitting.fit(module, batches)
+    with torch.no_grad():
+        next(module.parameters()).add_(1)
+
+
+def _worker(rank: int, port: int, trial, root, queue) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    models = Models("cpu")
+
+    def ends(name: str) -> str:
+        run = Results(root / name).open_trial(name=name, fingerprint=trial.fingerprint, config={}, provenance={})
+        try:
+            return train(
+                trial,
+                run=run,
+                source=models.load(trial.source),
+                target=models.load(trial.target),
+                world=World(rank=rank, size=2),
+                evaluations=Evaluations(trial, Local(models)),
+                report=lambda row: None,
+                interrupted=lambda: False,
+            )
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+
+    patches = [(name, 0, mock.patch.object(kind, name, refuse)) for name, kind in ALONE.items()]
+    patches.append(("restored", 1, mock.patch.object(loop, "fit", refuse)))
+    patches.append(("weights", 1, mock.patch.object(loop, "fit", moved)))
+    for name, where, patch in patches:
+        started = time.monotonic()
+        if rank == where:
+            with patch:
+                said = ends(name)
+        else:
+            said = ends(name)
+        queue.put((name, rank, said, time.monotonic() - started))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory) -> dict:
+    """By what was refused: how both ranks ended, and after how many seconds."""
+    from raybridge.scales import POCKET
+
+    translator = replace(POCKET.trial.translator, soft_tokens=4, width=32, depth=1, heads=2)
+    cut = dict(steps=4, warmup=1, batch=4, eval_every=2, dev_problems=4, test_problems=4)
+    trial = replace(POCKET.trial, name="tiny", translator=translator, **cut)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    root = tmp_path_factory.mktemp("refused")
+    workers = [context.Process(target=_worker, args=(rank, port, trial, root, queue)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    told: dict = {}
+    for _ in range(2 * (len(ALONE) + 2)):
+        name, rank, said, seconds = queue.get(timeout=200)
+        told.setdefault(name, {})[rank] = (said, seconds)
+    for worker in workers:
+        worker.join()
+    return told
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", [*ALONE, "restored"])
+def test_what_one_worker_refuses_ends_both_with_its_sentence(heard, name):
+    assert [heard[name][rank][0] for rank in range(2)] == ["ValueError: refused here"] * 2
+    assert abs(heard[name][0][1] - heard[name][1][1]) < 20
+
+
+@pytest.mark.timeout(400)
+def test_workers_that_would_begin_with_other_weights_are_refused(heard):
+    said = "ValueError: worker 1 begins at step 0 with other weights than worker 0"
+    assert [heard["weights"][rank][0] for rank in range(2)] == [said, said]
+
+
+def test_a_worker_that_sees_another_checkpoint_is_told_of_the_shared_folder():
+    zero, four = (Begun(step=step, ended=None, seconds=0.0, digest="a") for step in (0, 4))
+    assert begun_alike([four, four]) == four
+    with pytest.raises(ValueError, match=r"worker 1 finds the checkpoint of step 0 and worker 0 that of step 4: .* share"):
+        begun_alike([four, zero])
+
+
+def test_a_gradient_that_is_no_number_is_refused_before_it_reaches_the_weights():
+    check_gradient(1.0, 6)
+    with pytest.raises(ValueError, match="the gradient is inf at step 7"):
+        check_gradient(float("inf"), 6)
