@@ -32,7 +32,7 @@ from raybridge.evaluation.setting import frozen_arms
 from raybridge.models import names
 from raybridge.results import Results, TrialRun
 from raybridge.results.find import by_config, why_anew
-from raybridge.results.sweep_folder import SweepFolder
+from raybridge.results.sweep_folder import SMOKE, SweepFolder
 from raybridge.scales import SCALES, Resources, Scale
 from raybridge.training.worker import engine_of
 from raybridge.trial import Workload
@@ -47,7 +47,9 @@ def main(
     file: Annotated[Path, typer.Argument(help="a file of sweeps/, such as sweeps/compression.py")],
     scale: Annotated[str | None, typer.Option(help="pocket, small or full; default: what this machine can carry")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
-    smoke: Annotated[bool, typer.Option("--smoke", help="a few steps and problems of every trial")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="a few steps and problems of every trial, in a folder smoke/ of its own")
+    ] = False,
     gpus: Annotated[int | None, typer.Option(help="training workers a trial, a GPU each")] = None,
     results: Annotated[Path, typer.Option(help="where results are")] = Path("ray_results"),
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
@@ -62,8 +64,9 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
     sweep = sweep_file.load(file)
     chosen = choose_scale(scale_name, gpus)
     trials = sweep.trials(chosen)
+    sweep.rehearse(trials)
     if smoke:
-        trials = [trial.smoke() for trial in trials]
+        trials, results = [trial.smoke() for trial in trials], Results(results.root / SMOKE)
     console.print(f"sweep {sweep.name}: {sweep.question}", highlight=False, markup=False)
     trials, dark = looked_at(trials, chosen.resources)
     console.print(plan_table(trials, results, dark))
@@ -76,6 +79,8 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
     resume = f"python -m raybridge.sweep {shlex.join(sys.argv[1:])}"
     with folder.locked(), stoppable(folder, resume):
         failed = launch(trials, folder=folder, chosen=chosen, results=results)
+        if sweep.follow_up:
+            summed_up(sweep, trials, results, failed)  # first, for a follow_up may be wrong
         if not folder.stopped() and (further := sweep.further(trials, results)):
             console.print("what was found asks for more:")
             further, dark = looked_at(further, chosen.resources)
@@ -88,11 +93,18 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
                 f"stopped; every trial has its checkpoint. To go on: {resume}", soft_wrap=True, highlight=False, markup=False
             )
             raise typer.Exit(130)
-    why = why_without(trials, results, failed)
-    asked = {trial.fingerprint: trial.name for trial in trials}
-    text = write_summary(asked, sweep=sweep.name, question=sweep.question, results=results, why=why)
+    text, why = summed_up(sweep, trials, results, failed)
     console.print(text, soft_wrap=True, highlight=False, markup=False)
     fail_if_failed(why)
+
+
+def summed_up(
+    sweep: sweep_file.Sweep, trials: Sequence[Workload], results: Results, failed: Mapping[str, str]
+) -> tuple[str, dict[str, str]]:
+    """Write the summary of a sweep; its text, and why trials have no result. failed: what `launch` returned."""
+    why = why_without(trials, results, failed)
+    asked = {trial.fingerprint: trial.name for trial in trials}
+    return write_summary(asked, sweep=sweep.name, question=sweep.question, results=results, why=why), why
 
 
 def choose_scale(name: str | None, gpus: int | None) -> Scale:
@@ -179,7 +191,11 @@ def launch(trials: Sequence[Workload], *, folder: SweepFolder, chosen: Scale, re
     from raybridge.cluster.tuner import run_trials
 
     folder.write_plan(
-        {"scale": chosen.name, "trials": [{"name": trial.name, "fingerprint": trial.fingerprint} for trial in trials]}
+        {
+            "scale": chosen.name,
+            "smoke": results.root.name == SMOKE,
+            "trials": [{"name": trial.name, "fingerprint": trial.fingerprint} for trial in trials],
+        }
     )
     found = {trial.fingerprint: results.find(trial.fingerprint) for trial in trials}
     waiting = [trial for trial in trials if (run_ := found[trial.fingerprint]) is None or not run_.complete]

@@ -23,12 +23,24 @@ from raybridge.scales import Scale
 from raybridge.trial import Workload
 
 FOLDER = HOUSE / "sweeps"
+REHEARSED = (0.0, 0.5, 1.0)  # accuracies that a follow_up is tried with
 OWN = "sweeps"  # the package of sweep files, which workers never import
+
+
+class Result(dict[str, Any]):
+    """A trial's result.json as `follow_up` sees it, or an object in it: a key that it lacks is told with those that it has."""
+
+    def __missing__(self, key: str) -> Any:
+        raise unknown("key of a result", key, self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A loaded sweep file: the question it asks (its docstring), its axes by scale, and how they become a trial."""
+    """A loaded sweep file: the question it asks (its docstring), its axes by scale, and how they become a trial.
+
+    follow_up: what it asks for next, from (trial, result.json) of each that has ended; docs/schema.md has the keys. It is tried
+    with made-up results before anything runs.
+    """
 
     path: Path
     question: str
@@ -63,14 +75,26 @@ class Sweep:
         ended = [(trial, run.result()) for trial, run in zip(trials, runs, strict=True) if run is not None and run.complete]
         if len(ended) < len(trials):
             return []
+        return self._asked([(trial, result or {}) for trial, result in ended])
+
+    def rehearse(self, trials: Sequence[Workload]) -> None:
+        """Try `follow_up` before anything runs, with made-up results: a mistake in it should not wait for real ones."""
+        for accuracy in REHEARSED if self.follow_up else ():
+            imagined = [(trial, trial.imagined(accuracy)) for trial in trials if hasattr(trial, "imagined")]
+            if len(imagined) == len(trials):
+                self._asked(imagined)
+
+    def _asked(self, ended: Sequence[tuple[Workload, Mapping[str, Any]]]) -> list[Workload]:
+        """What `follow_up` asks for, checked."""
         where = f"{self.path}, follow_up()"
+        assert self.follow_up is not None
         try:
-            asked = self.follow_up(ended)  # type: ignore[arg-type]
+            asked = self.follow_up([(trial, Result(result)) for trial, result in ended])
         except MISTAKES as error:
             raise refusal(where, error, self.trial.__globals__) from error
         if not isinstance(asked, list):
             raise ValueError(f"{where} must return a list of trials, not {type(asked).__name__}")
-        distinct([*trials, *asked], str(self.path))
+        distinct([*(trial for trial, _ in ended), *asked], str(self.path))
         return [checked(trial, where) for trial in asked]
 
     def _trial(self, scale: Scale, values: Mapping[str, Any]) -> Workload:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
+from raybridge import arms
 from raybridge.config import Json, check_seed, identity, later, resolve, typed
 from raybridge.data import Evaluator
 from raybridge.losses import Loss
@@ -24,6 +25,7 @@ class Workload(Protocol):
 
     ENGINE: the module that runs it (training.worker.Engine), by its dotted name, for it stands above what it runs.
     steps: after which it ends by itself. models: the language models that it needs. headline: what it is followed by.
+    One that a `follow_up` should be tried with may also have `imagined(accuracy)`, a result as it might leave it.
     """
 
     ENGINE: ClassVar[str]
@@ -147,6 +149,16 @@ class Trial:
         """Its row in the plan of a sweep: how much crosses, for how long it is trained, and on what."""
         losses = ", ".join(f"{loss.weight:g} {loss.name}" for loss in self.losses)
         return {"K": str(self.translator.soft_tokens), "steps": str(self.steps), "losses": losses}
+
+    def imagined(self, accuracy: float) -> dict[str, Any]:
+        """A result.json as the trial might leave it, every accuracy the same. What the keys mean is in docs/schema.md."""
+        ended = {"name": self.name, "fingerprint": self.fingerprint, "steps": self.steps, "stopped": "finished", "reason": ""}
+        dev = {"peak": accuracy, "peak_step": self.steps, "best_step": self.steps, "final": accuracy, "degradation": 0.0}
+        score = {"accuracy": accuracy, "n": self.test_problems or 1, "low": accuracy, "high": accuracy, "nll": 1.0}
+        tested = [arm.name for arm in arms.every() if arm.trained and "test" in arm.in_sweeps]
+        test = {arm: {reading: dict(score) for reading in self.evaluator.readings} for arm in tested}
+        spent = {"train_seconds": float(self.steps), "eval_wait_seconds": 0.0}
+        return {**ended, **dev, "shuffled_dev_at_peak": 0.0, "test": test, **spent}
 
     def smoke(self) -> Trial:
         """The same trial cut to a few steps and problems: it shows that everything runs, and nothing else."""

@@ -108,11 +108,59 @@ def test_a_dry_run_says_what_is_complete_what_resumes_and_what_runs(tmp_path):
 
 
 def test_a_smoke_run_is_other_trials(tmp_path):
+    for trial in planned(COMPRESSION):
+        Results(tmp_path).open_trial(
+            name=trial.name, fingerprint=trial.smoke().fingerprint, config=trial.smoke().resolved(), provenance={}
+        ).finish({})
     _, output = launch(COMPRESSION, "--dry-run", "--smoke", root=tmp_path)
+    assert "complete, reused" not in output  # of the real folder
     for trial in planned(COMPRESSION):
         smoke = trial.smoke()
         assert smoke.fingerprint[:8] in output
         assert trial.fingerprint[:8] not in output
+
+
+def run_without_ray(monkeypatch, text: str, root: Path, *words: str) -> tuple[int, str]:
+    """The command on a sweep file, its trials ended as by a cluster."""
+
+    def ended(trials, *, folder, chosen, results):
+        folder.write_plan(
+            {"smoke": results.root.name == "smoke", "trials": [{"name": t.name, "fingerprint": "f"} for t in trials]}
+        )
+        for trial in trials:
+            run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config={"name": trial.name}, provenance={})
+            run.finish({"steps": 1, "headline": {"name": "peak", "value": 0.5}})
+        return {}
+
+    monkeypatch.setattr(sweep, "launch", ended)
+    file = root / "asks.py"
+    file.write_text(text, encoding="utf8")
+    done = CliRunner().invoke(app, [str(file), "--results", str(root / "r"), *words])
+    return done.exit_code, done.output
+
+
+def test_a_mistake_in_a_follow_up_leaves_the_summary_written(tmp_path, monkeypatch):
+    text = COMPRESSION.read_text(encoding="utf8") + "\n\ndef follow_up(ended):\n    return [ended[0][1]['finl']]\n"
+    code, output = run_without_ray(monkeypatch, text, tmp_path)
+    assert code == 2
+    assert "unknown key of a result 'finl'; valid: name, fingerprint, steps, stopped, reason, peak" in said(output)
+    assert not (tmp_path / "r").exists()  # it was seen before anything ran
+    monkeypatch.setattr("raybridge.sweep_file.REHEARSED", ())
+    code, output = run_without_ray(monkeypatch, text, tmp_path)
+    assert code == 2
+    assert "unknown key of a result 'finl'; valid: steps, headline" in said(output)
+    assert "| 2_stable_s1234_4tok |" in (tmp_path / "r/sweeps/asks/EXPERIMENTS_SUMMARY.md").read_text()
+
+
+def test_a_smoke_run_leaves_real_results_as_they_are(tmp_path, monkeypatch):
+    text = COMPRESSION.read_text(encoding="utf8")
+    assert run_without_ray(monkeypatch, text, tmp_path)[0] == 0
+    real = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file() and path.name != "lock"}
+    assert run_without_ray(monkeypatch, text, tmp_path, "--smoke")[0] == 0
+    assert {path: path.read_bytes() for path in real} == real
+    for root, smoke in ((tmp_path / "r", False), (tmp_path / "r/smoke", True)):
+        assert len(Results(root).trials()) == 4
+        assert (Results(root).sweep("asks").plan() or {})["smoke"] is smoke
 
 
 @pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.name)

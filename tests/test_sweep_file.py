@@ -10,6 +10,7 @@ import pytest
 
 from raybridge import HOUSE, sweep_file
 from raybridge.results import Results
+from raybridge.results.schema.records import RESULT
 from raybridge.scales import FULL, POCKET, SCALES
 from raybridge.translators.options import Projected
 
@@ -220,7 +221,7 @@ def test_follow_up_is_optional_and_sees_the_trials_of_this_scale_with_their_resu
 def test_a_slip_in_a_follow_up_is_one_sentence(write, tmp_path):
     results = Results(tmp_path)
     for new, said in (
-        (FOLLOW_UP.replace('"peak"', '"peek"'), "no entry 'peek'"),
+        (FOLLOW_UP.replace('"peak"', '"peek"'), "unknown key of a result 'peek'; valid: peak; did you mean 'peak'?"),
         (FOLLOW_UP.replace("steps=9, warmup=2", "stps=9"), "did you mean 'steps'?"),
         (FOLLOW_UP.replace("return [", "return tuple([").replace("0.5]", "0.5])"), "must return a list of trials, not tuple"),
         (FOLLOW_UP.replace(", steps=9, warmup=2", ""), "differ only in name"),
@@ -232,6 +233,30 @@ def test_a_slip_in_a_follow_up_is_one_sentence(write, tmp_path):
         with pytest.raises(ValueError, match=r".") as caught:
             sweep.further(trials, results)
         assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        (
+            FOLLOW_UP.replace('"peak"', '"peek"'),
+            "unknown key of a result 'peek'; valid: name, fingerprint, .*; did you mean 'peak'",
+        ),
+        (FOLLOW_UP.replace("steps=9, warmup=2", "stps=9"), "did you mean 'steps'"),
+        (FOLLOW_UP.replace('result["peak"] <', "result['test']['bridge']['strict']['accuracy'] <"), "no entry 'bridge'"),
+    ],
+)
+def test_a_slip_in_a_follow_up_is_found_before_anything_runs(write, new, said):
+    sweep = sweep_file.load(write("\ndef trial", new))
+    with pytest.raises(ValueError, match=said):
+        sweep.rehearse(sweep.trials(POCKET))
+    sweep = sweep_file.load(write("\ndef trial", FOLLOW_UP))
+    sweep.rehearse(sweep.trials(POCKET))
+
+
+def test_a_made_up_result_has_the_keys_of_a_real_one():
+    imagined = POCKET.trial.imagined(0.5)
+    assert set(imagined) == {column.name.partition(".")[0] for column in RESULT if not column.only}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ def cautions(runs: Runs) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     rules = (
         unreadable,
+        smoke,
         unfinished,
         uncompressed,
         dead_terms,
@@ -131,6 +132,14 @@ def too_few(runs: Runs) -> Iterator[dict[str, Any]]:
             sentence = f"{n} test problems of {evaluator}: between two that disagree on half of them, a difference below "
             sentence += f"{effect:.2f} would often be missed"
             yield _said(who, "n too small", sentence)
+
+
+def smoke(runs: Runs) -> Iterator[dict[str, Any]]:
+    """Trials of a few steps."""
+    if runs.smoke:
+        yield _said(
+            _together(runs.trials["trial"]), "smoke", "a few steps and problems: they show that everything runs, no more"
+        )
 
 
 def alone(runs: Runs) -> Iterator[dict[str, Any]]:

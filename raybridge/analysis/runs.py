@@ -47,6 +47,11 @@ class Runs:
         return {sweep: list(names) for sweep, names in self.named.items()}
 
     @cached_property
+    def smoke(self) -> bool:
+        """Whether these are trials that were cut to a few steps to see that everything runs."""
+        return any((folder.plan() or {}).get("smoke") for folder in self.results.sweeps())
+
+    @cached_property
     def runs(self) -> dict[str, TrialRun]:
         """Each trial by its fingerprint, but for those that are left out."""
         return {fingerprint: run for fingerprint, (run, _) in self._read.items() if fingerprint not in self.left_out}

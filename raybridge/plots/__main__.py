@@ -17,10 +17,13 @@ from raybridge.errors import unknown
 from raybridge.plots.figures import Made, Plot, load, make, plot_files
 from raybridge.plots.page import Drawn, report
 from raybridge.results import Results
+from raybridge.results.sweep_folder import SMOKE
 
 FORMATS = ("pdf", "png")
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    context_settings={"help_option_names": ["-h", "--help"]}, add_completion=False, pretty_exceptions_enable=False
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,7 @@ def main(
     files: Annotated[list[Path] | None, typer.Argument(help="Files of plots/; all of them if none is named.")] = None,
     sweep: Annotated[str | None, typer.Option(help="Only the trials of this sweep.")] = None,
     results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("ray_results"),
+    smoke: Annotated[bool, typer.Option("--smoke", help="Of the smoke runs, which are drawn only when asked for.")] = False,
     formats: Annotated[list[str], typer.Option("--format", help="pdf, png or both.")] = list(FORMATS),  # noqa: B006
     page: Annotated[bool, typer.Option("--report", help="Also write report.html: everything in one file.")] = False,
     debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
@@ -52,8 +56,10 @@ def main(
     console = Console(soft_wrap=True, highlight=False)
     with guarded(Console(stderr=True), debug=debug):
         kinds = chosen_formats([*formats, *(["png"] if page else [])])  # the report shows the PNGs
+        results = results / SMOKE if smoke else results
         if not results.is_dir():
-            raise ValueError(f"there is no folder {results}; python -m raybridge.sweep sweeps/compression.py makes one")
+            made = f"python -m raybridge.sweep sweeps/compression.py{' --smoke' if smoke else ''}"
+            raise ValueError(f"there is no folder {results}; {made} makes one")
         runs = Runs(Results(results), sweep)
         plots = [load(path) for path in files or plot_files()]
         console.print(f"{len(runs.runs)} trials in {results}" + (f", of sweep {sweep}" if sweep else ""), markup=False)

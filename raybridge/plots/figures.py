@@ -27,6 +27,7 @@ from raybridge.plots.latex import Column
 from raybridge.plots.style import pictures
 
 FOLDER = HOUSE / "plots"
+SMOKE = " Smoke run: a few steps and problems of each trial; it shows that everything runs, no more."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,7 @@ def make(plot: Plot, runs: Runs, formats: Sequence[str]) -> Made | None:
     table = plot.table(runs)
     if table.empty:
         return None
-    caption = one_line(plot.caption(table) + left_out(runs))
+    caption = one_line(plot.caption(table) + left_out(runs) + (SMOKE if runs.smoke else ""))
     origin = origin_of(table, runs)
     if plot.columns:
         files = {"tex": latex.render(table, plot.columns(table), caption=caption, label=plot.name, origin=origin).encode()}

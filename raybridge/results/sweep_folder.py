@@ -13,6 +13,8 @@ from typing import Any
 
 from raybridge.results.files import read_json, write_bytes, write_json
 
+SMOKE = "smoke"  # the folder, below that of the results, where trials cut to a few steps have their own
+
 
 @dataclass(frozen=True)
 class SweepFolder:

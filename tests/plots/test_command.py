@@ -16,6 +16,7 @@ import pytest
 import synthetic
 from drawing import HOUSE, command, made
 
+from raybridge.analysis.cautions import cautions
 from raybridge.plots import Figure, Runs, n_by_arm
 from raybridge.plots.figures import load, make, plot_files
 from raybridge.plots.style import elided
@@ -52,6 +53,21 @@ def test_a_caption_stands_beside_a_clean_figure(results, tmp_path):
     assert made(longer, results)["pdf"].count(b"/FontFile2") == files["pdf"].count(b"/FontFile2")
     box = re.compile(rb"/MediaBox \[[^]]*\]")
     assert box.findall(made(longer, results)["pdf"]) == box.findall(files["pdf"])  # no room for words
+
+
+def test_smoke_runs_are_drawn_only_when_asked_for_and_say_so(tmp_path):
+    synthetic.trial(tmp_path, "real_16tok", points=2, n=20)
+    smoke = synthetic.trial(tmp_path / "smoke", "real_16tok", points=2, n=20, steps=20)
+    plan = {"smoke": True, "trials": [{"name": smoke.name, "fingerprint": smoke.fingerprint}]}
+    Results(tmp_path / "smoke").sweep("s").write_plan(plan)
+    assert command("arms", "--results", tmp_path, "--format", "png").exit_code == 0
+    assert not (tmp_path / "smoke/figures").exists()
+    assert "real_16tok" in (tmp_path / "figures/arms.csv").read_text()
+    assert " (2)" not in (tmp_path / "figures/arms.csv").read_text()
+    assert "Smoke" not in (tmp_path / "figures/arms.txt").read_text()
+    assert command("arms", "--results", tmp_path, "--smoke", "--format", "png").exit_code == 0
+    assert "Smoke run: a few steps and problems" in (tmp_path / "smoke/figures/arms.txt").read_text()
+    assert "smoke" in cautions(Runs(Results(tmp_path / "smoke")))["kind"].tolist()
 
 
 def test_a_label_too_long_for_a_figure_loses_its_middle():
