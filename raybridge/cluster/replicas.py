@@ -1,12 +1,14 @@
 """Actors that hold the frozen models once, and the pool through which every trial evaluates.
 
-A request whose actor died goes to another replica; rows are taken by the request's number, so none comes twice.
+A request whose actor died goes to another replica, or waits for the restart of the only one; rows are taken by the request's
+number, so none comes twice. Their names tell whose launch they belong to: two sweeps on one cluster have replicas of their own.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
+import uuid
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,8 +29,9 @@ from raybridge.evaluation.setting import Request
 from raybridge.scales import Resources
 
 IN_FLIGHT = 2  # requests a replica may hold of one client: one at work, one waiting
-TRIES = 8
-REST = 5.0  # seconds that a dead replica is left alone while it restarts
+TRIES = 8  # of a request; with the rests between them about four minutes
+REST = 5.0  # seconds that a dead replica is left alone while it restarts, twice as long each time that it dies again
+LONGEST_REST = 60.0
 
 Weights = dict[str, np.ndarray]
 
@@ -57,12 +60,18 @@ def _tensors(weights: Weights | None) -> dict[str, Tensor] | None:
     return None if weights is None else {name: torch.tensor(array) for name, array in weights.items()}
 
 
-def start_replicas(resources: Resources) -> list[ActorHandle]:
-    """Start the replicas under their names; they live as long as the handles. On GPUs, replica i works on GPU i."""
+def names_of(count: int, *, launch: str) -> list[str]:
+    """Names for the replicas of a launch, which no other launch has. launch: what a person knows it by."""
+    mark = uuid.uuid4().hex[:12]
+    return [f"{launch}-{mark}-replica-{number}" for number in range(count)]
+
+
+def start_replicas(names: Sequence[str], resources: Resources) -> list[ActorHandle]:
+    """Start a replica a name; they live as long as the handles. On GPUs, replica i works on GPU i."""
     actor = ray.remote(num_cpus=0, num_gpus=0, max_restarts=-1, max_task_retries=0)(Replica)
     handles = []
-    for number in range(resources.replicas):
-        options: dict[str, Any] = {"name": f"replica-{number}", "namespace": NAMESPACE, "get_if_exists": True}
+    for number, name in enumerate(names):
+        options: dict[str, Any] = {"name": name, "namespace": NAMESPACE}
         device = "cpu"
         if resources.gpus_per_worker:
             # Zero GPUs are asked for, so that Ray gives every GPU to a training worker; the replica shares one by its index.
@@ -74,9 +83,9 @@ def start_replicas(resources: Resources) -> list[ActorHandle]:
     return handles
 
 
-def find_replicas(count: int) -> list[ActorHandle]:
-    """The replicas of this cluster, by name."""
-    return [ray.get_actor(f"replica-{number}", namespace=NAMESPACE) for number in range(count)]
+def find_replicas(names: Sequence[str]) -> list[ActorHandle]:
+    """Replicas that somebody else started, by name."""
+    return [ray.get_actor(name, namespace=NAMESPACE) for name in names]
 
 
 class ReplicaPool:
@@ -126,25 +135,42 @@ class ReplicaPool:
         """(number, what came back) of so many calls, as each is done."""
         waiting = deque((number, 1) for number in range(count))
         flying: dict[ray.ObjectRef, tuple[int, int, int]] = {}
-        resting: dict[int, float] = {}
+        deaths: Counter[int] = Counter()  # of a replica, since it last answered
+        rested: dict[int, float] = {}  # when a replica is asked again
         while waiting or flying:
             while waiting and len(flying) < IN_FLIGHT * len(self.replicas):
+                chosen = self._least_busy([replica for _, _, replica in flying.values()], rested)
+                if chosen is None:
+                    break
                 number, tries = waiting.popleft()
-                chosen = self._least_busy([replica for _, _, replica in flying.values()], resting)
                 flying[ask(number, self.replicas[chosen])] = (number, tries, chosen)
+            if not flying:
+                time.sleep(max(0.0, min(rested.values()) - time.monotonic()))
+                continue
             (done, *_), _ = ray.wait(list(flying), num_returns=1)
             number, tries, chosen = flying.pop(done)
             try:
-                yield number, ray.get(done)
-            except RayActorError:
+                value = ray.get(done)
+            except RayActorError as error:
                 if tries == TRIES:
-                    raise
-                resting[chosen] = time.monotonic() + REST
+                    raise RuntimeError(
+                        f"a batch was asked for {TRIES} times, and the process that should have answered died each time; "
+                        "it may need more memory than there is; what killed it stands in Ray's logs "
+                        "(/tmp/ray/session_latest/logs)"
+                    ) from error
+                if rested.get(chosen, 0.0) <= time.monotonic():  # else another of its requests has told of this death
+                    deaths[chosen] += 1
+                    rested[chosen] = time.monotonic() + min(REST * 2 ** (deaths[chosen] - 1), LONGEST_REST)
                 waiting.append((number, tries + 1))
+            else:
+                deaths.pop(chosen, None)
+                yield number, value
 
-    def _least_busy(self, busy: Sequence[int], resting: Mapping[int, float]) -> int:
+    def _least_busy(self, busy: Sequence[int], rested: Mapping[int, float]) -> int | None:
+        """Which replica to ask, or None while all that died are resting."""
         now = time.monotonic()
-        return min(range(len(self.replicas)), key=lambda i: (resting.get(i, 0.0) > now, busy.count(i)))
+        awake = [i for i in range(len(self.replicas)) if rested.get(i, 0.0) <= now]
+        return min(awake, key=busy.count, default=None)
 
 
 def _put(weights: Mapping[str, Tensor] | None) -> ray.ObjectRef | None:
@@ -157,4 +183,4 @@ def pool_on(gpus: int) -> Iterator[ReplicaPool]:
     """A pool of one replica a GPU, on the cluster that RAY_ADDRESS names or one that is started here."""
     resources = Resources(workers=gpus, gpus_per_worker=1, cpus_per_worker=0.5, replicas=gpus, concurrent_trials=1, threads=4)
     with cluster(resources):
-        yield ReplicaPool(start_replicas(resources))
+        yield ReplicaPool(start_replicas(names_of(gpus, launch="evaluate"), resources))

@@ -41,7 +41,7 @@ class Job(TypedDict):
     """What travels to an experiment's driver and workers: plain JSON.
 
     packages: where its classes may come from, as the launcher knows them. results: absolute, for Ray's processes stand
-    elsewhere.
+    elsewhere. replicas: the names of those that its launch started.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Job(TypedDict):
     resources: dict[str, Any]
     results: str
     sweep: str
+    replicas: list[str]
     started: float
 
 
@@ -177,7 +178,7 @@ def _run(experiment: Workload, resources: Resources, run: TrialRun, job: Job) ->
         world=world,
         report=report,
         interrupted=folder_of(job).stopped,
-        answerer=lambda: ReplicaPool(find_replicas(resources.replicas)),
+        answerer=lambda: ReplicaPool(find_replicas(job["replicas"])),
     )
     outcome = engine_of(experiment).run(experiment, worker)
     if world.rank == 0 and outcome == "complete":

@@ -13,7 +13,7 @@ from typing import Any
 import ray.tune
 from ray.tune.progress_reporter import TrialProgressCallback
 
-from raybridge.cluster.replicas import ReplicaPool, start_replicas
+from raybridge.cluster.replicas import ReplicaPool, names_of, start_replicas
 from raybridge.cluster.trainer import Job, drive
 from raybridge.config import packages_of, resolve
 from raybridge.evaluation.keeping import Keeper
@@ -34,10 +34,11 @@ def run_trials(
     a sentence by fingerprint. A trial is evaluated where its engine says so: without any such setting there are no replicas.
     """
     settings = [setting for trial in judged for setting in engine_of(trial).settings(trial)]
-    pool = ReplicaPool(start_replicas(resources) if settings else [])
+    replicas = names_of(resources.replicas, launch=folder.name) if settings else []
+    pool = ReplicaPool(start_replicas(replicas, resources))
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="baselines") as aside:
         baselines = aside.submit(run_baselines, settings, results=results, pool=pool, folder=folder)
-        failed = _tune(trials, results=results, folder=folder, resources=resources) if trials else {}
+        failed = _tune(trials, replicas, results=results, folder=folder, resources=resources) if trials else {}
         baselines.result()
     return failed
 
@@ -55,7 +56,9 @@ def run_baselines(settings: Sequence[Setting], *, results: Results, pool: Replic
         raise
 
 
-def _tune(trials: Sequence[Workload], *, results: Results, folder: SweepFolder, resources: Resources) -> dict[str, str]:
+def _tune(
+    trials: Sequence[Workload], replicas: Sequence[str], *, results: Results, folder: SweepFolder, resources: Resources
+) -> dict[str, str]:
     jobs = [
         Job(
             name=trial.name,
@@ -64,6 +67,7 @@ def _tune(trials: Sequence[Workload], *, results: Results, folder: SweepFolder, 
             resources=_plain(resources),
             results=str(results.root.resolve()),
             sweep=folder.name,
+            replicas=list(replicas),
             started=0.0,
         )
         for trial in trials
