@@ -259,11 +259,10 @@ def test_the_band_comes_from_the_replicates_sweep(trial, finished, tmp_path):
 
 
 def test_compare_calls_a_difference_inside_the_band_a_tie(trial, finished, tmp_path):
-    import pandas as pd
 
     results = Results(tmp_path / "ray_results")
-    runs = [finished(replace(trial, name=f"r{seed}", seed=seed)) for seed in (1, 2)]
-    for run, right in zip(runs, (100, 140), strict=True):
+    runs = [finished(replace(trial, name=f"r{seed}", seed=seed)) for seed in (1, 2, 3)]
+    for run, right in zip(runs, (100, 140, 120), strict=True):
         scores = [1.0] * right + [0.0] * (200 - right)
         table = pd.DataFrame({"problem": [f"p{i}" for i in range(200)], "arm": "bridged", "score_strict": scores})
         run.write_samples("pocket", "test", 4, table)
@@ -274,7 +273,7 @@ def test_compare_calls_a_difference_inside_the_band_a_tie(trial, finished, tmp_p
             ]
         )
     args = ["compare", runs[0].name, runs[1].name, "--on", "pocket", "--results", results.root]
-    assert call(*args)[1].endswith("better ")
+    assert call(*args)[1].endswith("worse ")
     results.sweep("replicates").write_plan({"trials": [{"name": r.name, "fingerprint": r.fingerprint} for r in runs]})
     assert "tie (inside the A/A band of" in call(*args)[1]
 

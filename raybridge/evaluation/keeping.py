@@ -21,7 +21,7 @@ from raybridge.evaluation.costs import BATCHED
 from raybridge.evaluation.setting import BATCH, Request, Setting
 from raybridge.evaluation.trained import Trained
 from raybridge.results import Results
-from raybridge.results.baselines import digest, stands_for
+from raybridge.results.baselines import stands_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,12 @@ class Keeper:
 
     def _kept_by_trial(self, arm: Arm) -> pd.DataFrame:
         table = self._table
-        return table[table["arm"] == self.setting.label(arm)] if table is not None else pd.DataFrame(columns=["problem"])
+        return self._alike(arm, table) if table is not None else pd.DataFrame(columns=["problem"])
+
+    def _alike(self, arm: Arm, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a translator's arm that depend on the same; those that a trial wrote of itself carry no digest."""
+        rows = table[table["arm"] == self.setting.label(arm)]
+        return rows[rows["identity"].isna() | (rows["identity"] == self.setting.digest(arm))] if "identity" in rows else rows
 
     @property
     def _of_trial(self) -> Trained:
@@ -137,21 +142,21 @@ class Keeper:
         setting = self.setting
         place = [setting.trial, str(self.trained.step if self.trained else 0), setting.evaluator.name, setting.split]
         labels = [setting.label(arm) for arm in request.arms]
-        identities = [digest(setting.identity(arm)) for arm in request.arms if arm.frozen]
+        identities = [setting.digest(arm) or "" for arm in request.arms]
         return "\0".join([*place, *labels, *identities, *request.setting.ids])
 
     def _keep(self, arm: Arm, rows: pd.DataFrame) -> None:
         """Put rows of an arm where they belong, beside those of other problems."""
         rows = _merged(self.kept(arm), rows, self.setting.ids)
+        rows = rows.assign(identity=self.setting.digest(arm))
         if arm.frozen:
-            identity = digest(self.setting.identity(arm))
-            self.results.write_baseline(self.setting.key(arm), rows.assign(identity=identity))
+            self.results.write_baseline(self.setting.key(arm), rows)
             return
         setting, run, step = self.setting, self._of_trial.run, self._of_trial.step
         label, table = setting.label(arm), self._table
         mine = rows
         if table is not None:
-            old = table[table["arm"] == label]
+            old = self._alike(arm, table)
             order = list(dict.fromkeys([*(old["problem"] if len(old) > len(rows) else ()), *rows["problem"], *old["problem"]]))
             mine = _merged(old, rows, order)
             others = [part for name, part in table.groupby("arm", sort=False) if name != label]

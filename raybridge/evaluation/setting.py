@@ -55,10 +55,33 @@ class Setting:
         """The name under which an arm's rows are kept."""
         return str(Label(arm=arm.name, hardening=self.hardening.label, at=self.at if arm.trained else ""))
 
+    def digest(self, arm: Arm) -> str | None:
+        """What rows of an arm carry to tell what they depend on; None for a translator's where nobody has looked at contents."""
+        if arm.frozen:
+            return baselines.digest(self.identity(arm))
+        if self.contents is None:
+            return None
+        contents, evaluator = resolve(self.contents), resolve(self.evaluator)
+        assert isinstance(contents, dict)
+        identity = baselines.trained_identity(
+            arm,
+            contents,
+            evaluator=evaluator,
+            split=self.split,
+            trial=self.trial,
+            at=self.at,
+            decoding=self._decoding,
+        )
+        return baselines.digest(identity)
+
+    @property
+    def _decoding(self) -> Json:
+        """How this differs from plain greedy decoding; None where it does not."""
+        return resolve(self.hardening) if self.hardening != PLAIN else None
+
     def identity(self, arm: Arm) -> dict[str, Json]:
         """What the rows of a frozen arm depend on, the choice of problems left out."""
-        evaluator, k = resolve(self.evaluator), self.soft_tokens
-        decoding = resolve(self.hardening) if self.hardening != PLAIN else None
+        evaluator, k, decoding = resolve(self.evaluator), self.soft_tokens, self._decoding
         if self.contents is None:
             return baselines.earlier_identity(
                 arm, source=self.source, target=self.target, evaluator=evaluator, soft_tokens=k, decoding=decoding

@@ -56,6 +56,29 @@ def identity_of(
     return told
 
 
+def trained_identity(
+    arm: Arm, contents: Mapping[str, Any], *, evaluator: Json, split: str, trial: str, at: str, decoding: Json = None
+) -> dict[str, Json]:
+    """What the rows of a translator's arm depend on besides its trial, on whatever benchmark; see `identity_of`."""
+    assert arm.trained, arm.name
+    benchmark = contents["benchmark"]
+    told = identified(
+        {
+            "arm": arm.name,
+            "version": arm.version,
+            "trial": trial,
+            "at": at,
+            "prompts": {member: benchmark[f"{member}_prompt"] for member in MEMBERS},
+            "evaluator": evaluator,
+            "benchmark": {fact: benchmark[fact] for fact in (*FACTS, "exemplars", split)},
+            "decoding": decoding,
+            **{part: contents[part] for part in ("device", "precision", "answering")},
+        }
+    )
+    assert isinstance(told, dict)
+    return told
+
+
 def earlier_identity(
     arm: Arm, *, source: str, target: str, evaluator: Json, soft_tokens: int, decoding: Json = None
 ) -> dict[str, Json]:

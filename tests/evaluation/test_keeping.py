@@ -13,6 +13,7 @@ from raybridge.evaluation.answerer import Local
 from raybridge.evaluation.answering import answer, in_order
 from raybridge.evaluation.costs import measure
 from raybridge.evaluation.evaluations import Evaluations
+from raybridge.evaluation.identity import sealed
 from raybridge.evaluation.keeping import Keeper
 from raybridge.evaluation.setting import frozen_arms, problems_of, setting_of, trial_arms
 from raybridge.evaluation.trained import Trained
@@ -236,3 +237,22 @@ def test_progress_tells_every_problem_of_every_arm_once(keeper):
     told.clear()
     keeper_.rows(ARMS)
     assert told == dict.fromkeys(NAMES, 6)
+
+
+def test_rows_of_a_translator_on_a_benchmark_that_has_changed_are_computed_again(trial, keeper, asked):
+    """Another benchmark than the trial's own is in no fingerprint of it: its rows say what they depend on."""
+    sealed_ = sealed(trial, device="cpu")
+    setting = replace(keeper.setting, contents=sealed_.contents)
+    known = replace(keeper, setting=setting)
+    arms = [find("bridged"), find("shuffled")]
+    before = known.rows(arms)
+    asked.clear()
+    pd.testing.assert_frame_equal(plain(known.rows(arms)), plain(before))
+    assert not asked
+    changed = replace(sealed_.contents, benchmark=replace(sealed_.contents.benchmark, dev="0" * 16))
+    again = replace(keeper, setting=replace(setting, contents=changed))
+    assert again.lacks(find("bridged"))
+    again.rows(arms)
+    assert {arm.name for request in asked for arm in request.arms} == {"bridged", "shuffled"}
+    samples = keeper.trained.run.samples(trial.evaluator.name, "dev", keeper.trained.step)
+    assert samples.groupby("arm").size().to_dict() == {"bridged": 6, "shuffled": 6}

@@ -65,6 +65,7 @@ SAMPLE = (
     Column(name="score_*", means="score by a reading, 0 to 1"),
     Column(name="chosen", means="whose answer it took", only="arms that choose among answers"),
     Column(name="joint_*", means="mean log-likelihood of a model's answer under both", unit="nats", only="arm `joint`"),
+    Column(name="identity", means="digest of what the row depends on, the problems left out", only="rows that `evaluate` kept"),
     Column(name="answer_recorded", means="the answer that the run itself had read", only=ELSEWHERE),
     Column(name="gold_agrees", means="whether its gold was the one of its gold text", only=ELSEWHERE),
     Column(name="official", means="whether the problem is one of the official test split", only=ELSEWHERE),
@@ -131,7 +132,7 @@ TABLES = (
     File(
         path="baselines/*.parquet",
         holds="Sample rows of an arm without a translator, once for each identity and choice of problems",
-        columns=(*SAMPLE, Column(name="identity", means="digest of what the rows depend on, the problems left out")),
+        columns=SAMPLE,
     ),
 )
 
