@@ -56,7 +56,7 @@ class Setting:
         return str(Label(arm=arm.name, hardening=self.hardening.label, at=self.at if arm.trained else ""))
 
     def digest(self, arm: Arm) -> str | None:
-        """What rows of an arm carry to tell what they depend on; None for a translator's where nobody has looked at contents."""
+        """What rows of an arm carry to tell what they depend on; None of a translator where nobody looked at contents."""
         if arm.frozen:
             return baselines.digest(self.identity(arm))
         if self.contents is None:
