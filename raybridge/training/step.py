@@ -192,9 +192,7 @@ def check_finite(losses: Sequence[Loss], values: Sequence[float], step: int) -> 
 def check_gradient(norm: float, step: int) -> None:
     """Refuse a gradient that would make every weight no number, while the loss still is one."""
     if not math.isfinite(norm):
-        raise ValueError(
-            f"the gradient is {norm} at step {step + 1}; a smaller learning_rate may keep it finite"
-        )
+        raise ValueError(f"the gradient is {norm} at step {step + 1}; a smaller learning_rate may keep it finite")
 
 
 def proving_step(loss: Loss, warmup: int) -> int:

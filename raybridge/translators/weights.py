@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 FILE = "translator.safetensors"  # in a checkpoint's folder
+CHECKSUMS = "SHA256SUMS"  # of each of its other files, as `sha256sum -c` reads it
 
 
 def copy_of(module: nn.Module) -> dict[str, Tensor]:
@@ -26,12 +28,48 @@ def digest_of(module: nn.Module) -> str:
     return told.hexdigest()
 
 
+def with_checksums(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files of a checkpoint and the one that says what each of them must be."""
+    lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()]
+    return {**files, CHECKSUMS: "".join(lines).encode()}
+
+
+def damaged(file: Path, why: object) -> ValueError:
+    """What a person does with a checkpoint of which a file is not what was written."""
+    return ValueError(
+        f"checkpoint {file.parent} is damaged: {file.name} {why}; restore it from a copy, or delete the folder of this "
+        "checkpoint and launch its sweep again: the trial goes on from the checkpoint before it, or from the start"
+    )
+
+
+def whole(file: Path) -> Path:
+    """A file of a checkpoint, once it is sure that it is what was written. Checkpoints of old have no checksums."""
+    record = file.with_name(CHECKSUMS)
+    if not file.exists():
+        raise damaged(file, "is missing")
+    if not record.exists():
+        return file
+    lines = [line.split(b"  ") for line in record.read_bytes().splitlines()]
+    told = next((line[0] for line in lines if line[1:] == [file.name.encode()]), None)
+    if told is None:
+        raise damaged(record, f"says nothing of {file.name}")
+    with file.open("rb") as opened:
+        if hashlib.file_digest(opened, "sha256").hexdigest().encode() != told:
+            raise damaged(file, f"is not what was written (its SHA-256 is not that of {CHECKSUMS})")
+    return file
+
+
+def read_tensors(file: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """The tensors of a file of a checkpoint."""
+    try:
+        return load_file(whole(file), device=str(device))
+    except (OSError, SafetensorError) as error:
+        raise damaged(file, f"cannot be read: {error}") from error
+
+
 def read_weights(folder: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """The translator's weights."""
-    try:
-        return load_file(folder / FILE, device=str(device))
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"checkpoint {folder} cannot be read: {error}") from error
+    return read_tensors(folder / FILE, device)
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor], *, where: str) -> None:

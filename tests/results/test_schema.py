@@ -15,7 +15,7 @@ from raybridge import HOUSE
 from raybridge.results.schema import COSTS, EVAL_COLUMNS, FILES, LENGTHS, MEANS, TEXTS, File
 
 ON_DISK = json.loads((HOUSE / "tests/golden/columns.json").read_text(encoding="utf8"))
-TEXT = (".md", ".log", ".safetensors")  # files without columns
+TEXT = (".md", ".log", ".safetensors", "SHA256SUMS")  # files without columns
 
 
 def file_of(path: str) -> File | None:
