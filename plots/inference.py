@@ -1,10 +1,10 @@
-"""Inference: time per problem and context held by the target, for every arm of the configurations that were best on dev."""
+"""Inference: latency and context held by the target, for every arm of the configurations that were best on dev."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import Column, Runs, arms, costs, kinds, n_of
+from raybridge.plots import TIMED, Column, Runs, arms, costs, kinds, n_of
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 
@@ -30,8 +30,7 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
         "arm": Column(header="Arm", format="words"),
         "K": Column(header="K", format=".0f"),
         "accuracy": Column(header="Accuracy", format=".3f", low="low", high="high"),
-        "seconds_per_problem": Column(header="Seconds", format=".4f"),
-        **({"latency_1": Column(header="Latency", format=".4f")} if "latency_1" in rows else {}),
+        **({"latency_median": Column(header="Latency", format=".4f")} if rows["latency_median"].notna().any() else {}),
         "context_tokens": Column(header="Context", format=".0f"),
         "generated_tokens": Column(header="Written", format=".0f"),
         **({"kv_bytes": Column(header="KV bytes", format=",.0f")} if "kv_bytes" in rows else {}),
@@ -39,11 +38,14 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
 
 
 def caption(rows: pd.DataFrame) -> str:
-    latency = "Latency: seconds at one problem at a time, the source's prefill included. " if "latency_1" in rows else ""
+    apart = rows.loc[rows["latency_median"].notna(), "timed"]
+    latency = (
+        f"Latency: median seconds of problems answered one at a time, {n_of(apart)} timed, the source's prefill included."
+        if len(apart)
+        else f"No latency: fewer than {TIMED} problems were timed apart (evaluate --timed {TIMED})."
+    )
     return (
-        f"{n_of(rows['n'])} test problems. Seconds per problem of batched decoding beside whatever else the machine was "
-        "doing; the source's prefill is not in them. "
-        f"{latency}"
+        f"{n_of(rows['n'])} test problems. {latency} "
         "Context: prompt and soft tokens that the answering model holds. Written: tokens of the answer. At each K the "
         "configuration that was best on dev."
     )

@@ -1,6 +1,7 @@
 """Inference cost: accuracy against time per problem and against what the target keeps in its KV cache.
 
-A row for each (configuration, benchmark, arm), seeds averaged. Time is of batched decoding as evaluation ran it.
+A row for each (configuration, benchmark, arm), seeds averaged. Time is of problems that were answered one at a time, and
+none where too few of them were timed.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from raybridge.plots import Figure, Runs, arm_look, arms, costs, kinds, legend, n_of, points, words
+from raybridge.plots import TIMED, Axes, Figure, Runs, arm_look, arms, costs, kinds, legend, n_of, points, words
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PANEL = ["pair", "evaluator"]
@@ -25,11 +26,9 @@ def shown(rows: pd.DataFrame) -> pd.DataFrame:
     return max((part for _, part in rows.groupby(PANEL)), key=lambda part: part["label"].nunique())
 
 
-def axes_of(part: pd.DataFrame) -> tuple[str, str]:
-    """The measures of time and space: latency and KV bytes where an evaluation measured them."""
-    known = part.columns[part.notna().any()]
-    time = "latency_1" if "latency_1" in known else "seconds_per_problem"
-    return time, "kv_bytes" if "kv_bytes" in known else "context_tokens"
+def space_of(part: pd.DataFrame) -> str:
+    """The measure of space: KV bytes where an evaluation measured them."""
+    return "kv_bytes" if "kv_bytes" in part and part["kv_bytes"].notna().any() else "context_tokens"
 
 
 def height(rows: pd.DataFrame) -> float:
@@ -38,8 +37,9 @@ def height(rows: pd.DataFrame) -> float:
 
 def draw(figure: Figure, rows: pd.DataFrame) -> None:
     part = shown(rows)
-    time, space = axes_of(part)
-    left, right = figure.subplots(1, 2, sharey=True)
+    space, timed = space_of(part), bool(part["latency_median"].notna().any())
+    axes = figure.subplots(1, 2 if timed else 1, sharey=True, squeeze=False)[0]
+    costs_of = dict(zip(["latency_median", space] if timed else [space], axes, strict=True))
     alone = kinds.ordered(part["arm"], lambda arm: arm.frozen and not arm.of_k and not arm.passes_on)
     for arm in kinds.ordered(part["arm"]):
         mine = part[part["arm"] == arm]
@@ -48,37 +48,44 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
             mine = mine.head(1)  # the same in every configuration
         look = arm_look(arm) | {"linestyle": "none", "label": words(arm)} | ({"markersize": 6} if frozen else {})
         mine = mine.sort_values("K")
-        for ax, cost in ((left, time), (right, space)):
-            points(ax, mine[cost], mine["accuracy"], mine["low"], mine["high"], look=look, hollow=frozen)
-            ax.plot(mine[cost], mine["accuracy"], color=look["color"], linewidth=0.5)
+        for cost, ax in costs_of.items():
+            known = mine.dropna(subset=[cost])
+            points(ax, known[cost], known["accuracy"], known["low"], known["high"], look=look, hollow=frozen)
+            if cost == space:  # grows with K, where a time is of its own
+                ax.plot(known[cost], known["accuracy"], color=look["color"], linewidth=0.5)
         if arm == "bridged":
-            for k, x, y in zip(mine["K"], mine[time], mine["accuracy"], strict=True):
-                left.annotate(f"{k:.0f}", (x, y), (3, 2), textcoords="offset points", fontsize=5, color=look["color"])
-    short = part[time].max() < SHORT
-    left.set_xlabel(f"{'ms' if short else 'seconds'} per problem")
-    right.set_xlabel("KV cache, kB" if space == "kv_bytes" else "target's context, tokens")
+            for k, x, y in zip(mine["K"], mine[space], mine["accuracy"], strict=True):
+                axes[-1].annotate(f"{k:.0f}", (x, y), (3, 2), textcoords="offset points", fontsize=5, color=look["color"])
+    if timed:
+        time_axis(axes[0], part["latency_median"].max())
+    axes[-1].set_xlabel("KV cache, kB" if space == "kv_bytes" else "target's context, tokens")
     if space == "kv_bytes":
-        right.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}")
-    if short:
-        left.xaxis.set_major_formatter(lambda value, _: f"{value * 1000:g}")
-    left.set_ylabel("test accuracy")
-    left.set_ylim(bottom=-0.03)
-    for ax, cost in ((left, time), (right, space)):
+        axes[-1].xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}")
+    axes[0].set_ylabel("test accuracy")
+    axes[0].set_ylim(bottom=-0.03)
+    for cost, ax in costs_of.items():
         ax.set_xlim(0, 1.08 * part[cost].max())
         ax.xaxis.set_major_locator(MaxNLocator(4))
-    legend(figure, [left], ncols=3)
+    legend(figure, [axes[-1]], ncols=3)
+
+
+def time_axis(ax: Axes, longest: float) -> None:
+    """Seconds, or milliseconds where all are short."""
+    ax.set_xlabel(f"{'ms' if longest < SHORT else 'seconds'} per problem")
+    if longest < SHORT:
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value * 1000:g}")
 
 
 def caption(rows: pd.DataFrame) -> str:
     part = shown(rows)
-    time, space = axes_of(part)
+    apart = part.loc[part["latency_median"].notna(), "timed"]
     sentences = [
         f"{part['pair'].iloc[0]} on {part['evaluator'].iloc[0]}, {n_of(part['n'])} test problems; at each K the",
-        "configuration that was best on dev, joined by thin lines; K beside bridged (left). Bars: 95% Wilson intervals.",
-        "Time: one problem at a time, the source's prefill included."
-        if time == "latency_1"
-        else "Time: batched decoding beside whatever else the machine was doing; the source's prefill is not in it.",
+        "configuration that was best on dev, joined by thin lines over memory; K beside bridged. Bars: 95% Wilson intervals.",
+        f"Time: median of problems answered one at a time, {n_of(apart)} timed, the source's prefill included."
+        if len(apart)
+        else f"No time: fewer than {TIMED} problems were timed apart (evaluate --timed {TIMED}).",
     ]
-    if space == "context_tokens":
+    if space_of(part) == "context_tokens":
         sentences.append("Context: prompt and soft tokens that the target holds while it answers.")
     return " ".join(sentences)

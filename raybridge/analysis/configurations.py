@@ -16,6 +16,8 @@ from raybridge.analysis.runs import Runs
 from raybridge.arms import parse
 from raybridge.statistics import against_control, compare, corrected
 
+TIMED = 20  # problems whose times were taken apart, before these say anything
+
 
 def per_problem(runs: Runs, rows: pd.DataFrame, arm: str) -> dict[str, pd.Series]:
     """Score of each problem by an arm, mean over the seeds, by label, on the problems that all have answered.
@@ -101,10 +103,21 @@ def transfer(runs: Runs, bridged: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def timed(runs: Runs, row: Mapping[Any, Any]) -> list[float]:
+    """Seconds of each problem that an arm answered alone, the source's prefill included; of all seeds in `fingerprint`."""
+    found: list[float] = []
+    for one in row["fingerprint"].split():
+        samples = runs.scores(one, row["evaluator"])
+        if "latency_1" in samples:
+            found += samples.loc[samples["arm"] == row["arm"], "latency_1"].dropna().tolist()
+    return found
+
+
 def costs(runs: Runs, arms: Sequence[str]) -> pd.DataFrame:
     """What answering costs: a row for each (pair, benchmark, K, arm) of the configurations that were best on dev.
 
-    arms: names; those that were hardened or answered by another target are in it with them.
+    arms: names; those that were hardened or answered by another target are in it with them. timed: how many problems were
+    answered one at a time; latency_median: of these, in seconds, where they are enough.
     """
     asked = [label for label in runs.test["arm"].unique() if parse(label).arm in arms]
     test = runs.test[runs.test["arm"].isin(asked) & runs.test["seconds"].gt(0)]
@@ -114,8 +127,14 @@ def costs(runs: Runs, arms: Sequence[str]) -> pd.DataFrame:
     rows["seconds_per_problem"] = rows["seconds"] / rows["n"]
     rows["context_tokens"] = rows["prompt_tokens"] + rows["soft_tokens"]
     columns = ["pair", "evaluator", "label", "K", "arm", "accuracy", "low", "high", "seconds_per_problem", "context_tokens"]
+    times = [timed(runs, row) for row in rows.to_dict("records")]
+    rows["timed"], rows["latency_median"] = (
+        [len(one) for one in times],
+        [float(np.median(one)) if one else None for one in times],
+    )
+    rows["latency_median"] = rows["latency_median"].astype(float).where(rows["timed"] >= TIMED)
     measured = [name for name in ("latency_1", "latency_batched", "kv_bytes") if name in rows and rows[name].notna().any()]
-    kept = [*columns, "generated_tokens", *measured, "n", "seeds", "fingerprint"]
+    kept = [*columns, "generated_tokens", *measured, "timed", "latency_median", "n", "seeds", "fingerprint"]
     order = {label: number for number, label in enumerate(ordered(asked))}
     by = ["pair", "evaluator", "arm", "K", "label"]
     return rows[kept].sort_values(by, key=lambda part: part.map(order) if part.name == "arm" else part, ignore_index=True)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from raybridge import arms
 from raybridge.analysis import kinds
-from raybridge.analysis.configurations import against_first, bridged_on_test, costs, mean_gap, per_problem, transfer
+from raybridge.analysis.configurations import TIMED, against_first, bridged_on_test, costs, mean_gap, per_problem, transfer
 from raybridge.analysis.measures import of_first_reading, over_seeds, stacked
 from raybridge.analysis.replicates import band_of, band_told
 from raybridge.analysis.runs import Runs
@@ -44,6 +44,7 @@ __all__ = [
     "GREY",
     "LOOKS",
     "TEXT_LINE",
+    "TIMED",
     "Axes",
     "Column",
     "Figure",

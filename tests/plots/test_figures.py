@@ -209,6 +209,41 @@ def test_inference_cost_counts_what_the_target_holds(runs):
     assert rows.loc[(32, "bridged"), "seconds_per_problem"] == pytest.approx(0.02 + 0.001 * 44)
 
 
+def timed_on(run: TrialRun, count: int) -> None:
+    """What an evaluation leaves that answered so many problems alone, by the bridge: 1 ms, 2 ms, ..."""
+    step = run.result()["best_step"]
+    samples = run.samples("pocket", "test", step)
+    mine = samples["arm"] == "bridged"
+    samples.loc[samples[mine].index[:count], "latency_1"] = [0.001 * (number + 1) for number in range(count)]
+    run.write_samples("pocket", "test", step, samples)
+
+
+@pytest.mark.parametrize(("count", "panels", "median"), [(0, 1, None), (19, 1, None), (21, 2, 0.011)])
+def test_no_time_is_drawn_until_enough_problems_were_timed_apart(tmp_path, count, panels, median):
+    timed_on(synthetic.trial(tmp_path, "t", points=2, n=40), count)
+    plot = load(HOUSE / "plots/inference_cost.py")
+    rows = plot.table(Runs(Results(tmp_path)))
+    bridged = rows[rows["arm"] == "bridged"].iloc[0]
+    assert bridged["timed"] == count
+    assert bridged["latency_median"] == pytest.approx(median, nan_ok=True) if median else pd.isna(bridged["latency_median"])
+    figure = Figure()
+    plot.draw(figure, rows)
+    assert len(figure.axes) == panels
+    assert ("n = 21 timed" in plot.caption(rows)) == (panels == 2)
+    assert ("fewer than 20 problems were timed apart" in plot.caption(rows)) == (panels == 1)
+    inference = load(HOUSE / "plots/inference.py")
+    table = inference.table(Runs(Results(tmp_path)))
+    assert "seconds_per_problem" not in inference.columns(table)  # of a machine that did other things beside
+    assert ("latency_median" in inference.columns(table)) == (panels == 2)
+    assert ("n = 21 timed" in inference.caption(table)) == (panels == 2)
+    if panels == 2:  # times are of each configuration alone: no line joins them
+        assert all(
+            line.get_linestyle() == "None"
+            for line in figure.axes[0].lines
+            if len(line.get_xdata()) and line.get_marker() != "_"
+        )
+
+
 def test_loss_terms_mark_a_term_that_is_on_and_moves_nothing(tmp_path):
     run = synthetic.trial(tmp_path, "alone", points=2, n=20)
     run.append_metrics({"step": 2000, "loss/idle": 1.0, "weight/idle": 0.5, "gradient/idle": 0.0})
