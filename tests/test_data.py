@@ -9,7 +9,6 @@ import pytest
 from raybridge.data import (
     Problem,
     UnreachableError,
-    check_row,
     check_split,
     check_unique,
     data_folder,
@@ -18,6 +17,7 @@ from raybridge.data import (
     rows,
     same_number,
 )
+from raybridge.data.origin import check_row
 
 
 def problem(number: int) -> Problem:

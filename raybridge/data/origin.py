@@ -1,0 +1,150 @@
+"""Rows of benchmarks: from plain files where RAYBRIDGE_DATA has them, else from the hub. What is broken in one is named."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+BOM = b"\xef\xbb\xbf"
+HERE = "RAYBRIDGE_HERE"  # where relative paths count from, for processes that a launcher started somewhere else
+
+
+class UnreachableError(ValueError):
+    """Something on the hub that this machine cannot reach: another machine may."""
+
+
+def from_here(path: str) -> Path:
+    """A path as a user wrote it. A relative one counts from where the command was called, in Ray's workers too."""
+    return Path(os.environ.get(HERE, "."), Path(path).expanduser())
+
+
+def data_folder() -> Path | None:
+    """The folder that RAYBRIDGE_DATA names, if set. It must exist."""
+    named = os.environ.get("RAYBRIDGE_DATA")
+    if not named:
+        return None
+    folder = from_here(named)
+    if not folder.is_dir():
+        raise ValueError(f"RAYBRIDGE_DATA={named!r} is not a folder")
+    return folder
+
+
+def read_jsonl(path: Path, needs: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a JSON-lines file; a broken line or a missing field is an error that names file and line.
+
+    Blank lines at the end are no rows, and a byte order mark is no part of the first one.
+    """
+    blank = 0
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            line = line.removeprefix(BOM) if number == 1 else line
+            if not line.strip():
+                blank = blank or number
+                continue
+            if blank:
+                raise ValueError(f"{path}, line {blank}: blank, and rows follow")
+            try:
+                row = json.loads(line.decode())
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path}, line {number}: not UTF-8 (byte {error.start + 1})") from None
+            where = f"{path}, line {number}"
+            check_surrogates(row, line, where)
+            yield check_row(row, needs, where)
+
+
+def check_surrogates(row: Any, written: bytes, where: str) -> None:
+    """Refuse half a character: JSON can write one (\\ud83d alone), no file and no tokenizer takes it. written: its JSON."""
+    if b"\\ud" not in written.lower():
+        return
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise ValueError(f"{where}: a text holds half a character ({half!a}, a surrogate without the other)") from None
+
+
+def check_row(row: Any, needs: Sequence[str], where: str) -> dict[str, Any]:
+    """Return the row if it is an object that has a value for every field in `needs`."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: a row must be an object, not {type(row).__name__}")
+    for name in needs:
+        if name not in row:
+            raise ValueError(f"{where}: no field {name!r}; the row has {', '.join(map(repr, row)) or 'no fields'}")
+        if row[name] is None:
+            raise ValueError(f"{where}: field {name!r} is null")
+    return row
+
+
+def text(row: dict[str, Any], name: str, where: str) -> str:
+    """A row's field, which must be text."""
+    if not isinstance(row[name], str):
+        raise ValueError(f"{where}: field {name!r} must be text, not {type(row[name]).__name__}")
+    return row[name]
+
+
+def hub_rows(
+    dataset: str, subset: str | None, split: str, needs: Sequence[str], *, instead: str = "its rows as plain files"
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a dataset on the hub, streamed through `datasets`; `instead` says what RAYBRIDGE_DATA may hold."""
+    from datasets import load_dataset  # a second to import; not needed where RAYBRIDGE_DATA has the rows
+
+    number = 0
+    for part in split.split("+"):  # not every version of datasets streams a sum of splits
+        try:
+            for row in load_dataset(dataset, subset, split=part, streaming=True):
+                yield check_row(dict(row), needs, f"{dataset} ({split}), row {number}")
+                number += 1
+        except (OSError, ConnectionError) as error:
+            raise UnreachableError(
+                f"dataset {dataset!r} cannot be read from the hub ({type(error).__name__}); "
+                f"set RAYBRIDGE_DATA to a folder that has {instead}"
+            ) from error
+
+
+def rows(
+    file: str,
+    hub: tuple[str, str | None, str],
+    needs: Sequence[str],
+    *,
+    flat: Callable[[Any], Iterable[dict[str, Any]]] = iter,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (where, row) from `file` under RAYBRIDGE_DATA if it is there, else from the hub's (dataset, subset, split).
+
+    A .jsonl file has a row a line. A .json file has them all at once; `flat` takes them out of what it holds.
+    """
+    folder = data_folder()
+    path = folder / file if folder is not None else None
+    if path is None or not path.is_file():
+        dataset, subset, split = hub
+        place, called = f"{dataset} ({split})", "row"
+        found = enumerate(hub_rows(dataset, subset, split, needs, instead=file))
+    elif path.suffix == ".jsonl":
+        place, called = str(path), "line"
+        found = enumerate(read_jsonl(path, needs), start=1)
+    else:
+        place, called = str(path), "row"
+        found = enumerate(_read_json(path, flat, needs))
+    number = None
+    for number, row in found:
+        yield f"{place}, {called} {number}", row
+    if number is None:
+        raise ValueError(f"{place} holds no {called}s: there is no problem in it")
+
+
+def _read_json(path: Path, flat: Callable[[Any], Iterable[dict[str, Any]]], needs: Sequence[str]) -> Iterator[dict[str, Any]]:
+    written = path.read_bytes()
+    try:
+        found = list(flat(json.loads(written)))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not of the form that was expected ({type(error).__name__}: {error})") from None
+    for number, row in enumerate(found):
+        where = f"{path}, row {number}"
+        check_surrogates(row, written, where)
+        yield check_row(row, needs, where)
