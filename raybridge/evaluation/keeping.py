@@ -46,7 +46,7 @@ class Keeper:
         found: dict[str, pd.DataFrame] = {}
         for group, missing in self._todo(order):
             if missing:
-                self._compute(group, missing, found)
+                self._compute_once(group, missing, found)
             for arm in group:
                 if not missing:
                     self.tell(arm, len(self.setting.problems))
@@ -115,6 +115,17 @@ class Keeper:
         for key, group in together.items():
             yield group, lacking[key]
 
+    def _compute_once(self, arms: Sequence[Arm], problems: Sequence[Problem], found: Mapping[str, pd.DataFrame]) -> None:
+        """The same, but for what another process computes meanwhile: that is waited for."""
+        whole = Request(setting=replace(self.setting, problems=tuple(problems)), arms=tuple(arms))
+        with self.results.alone(self._name(whole)):
+            for group, missing in self._todo(arms):
+                if missing:
+                    self._compute(group, missing, found)
+                else:
+                    for arm in group:
+                        self.tell(arm, len(self.setting.problems))
+
     def _compute(self, arms: Sequence[Arm], problems: Sequence[Problem], found: Mapping[str, pd.DataFrame]) -> None:
         """Answer these problems with these arms, batch by batch, and keep the rows."""
         requests = replace(self.setting, problems=tuple(problems)).requests(arms, size=self.batch)
@@ -147,6 +158,10 @@ class Keeper:
 
     def _keep(self, arm: Arm, rows: pd.DataFrame) -> None:
         """Put rows of an arm where they belong, beside those of other problems."""
+        with self.results.alone(self.setting.key(arm)) if arm.frozen else self._of_trial.run.alone():
+            self._merge(arm, rows)
+
+    def _merge(self, arm: Arm, rows: pd.DataFrame) -> None:
         rows = _merged(self.kept(arm), rows, self.setting.ids)
         rows = rows.assign(identity=self.setting.digest(arm))
         if arm.frozen:

@@ -7,6 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from raybridge.results.files import (
     write_frame,
     write_json,
 )
+from raybridge.results.lock import alone
 from raybridge.results.sweep_folder import SweepFolder
 from raybridge.results.trial_run import TEXTS, TrialRun
 
@@ -124,6 +126,10 @@ class Results:
     def forget_partial(self, name: str) -> None:
         """Delete the rows of a batch: they are where they belong."""
         self._partial_path(name).unlink(missing_ok=True)
+
+    def alone(self, name: str) -> AbstractContextManager[None]:
+        """Hold the batches of this name, each of a name of its own: who would compute the same waits until they are kept."""
+        return alone(self._partial_path(name).with_suffix(".lock"))
 
     def _partial_path(self, name: str) -> Path:
         return self.root / "partial" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.parquet"

@@ -1,6 +1,7 @@
 """What is on disk of one trial.
 
-A directory has one writer at a time (rank 0 of its trainer, or the command that evaluates it); any number may read.
+A directory has one writer at a time (rank 0 of its trainer, or a command that evaluates it and holds `alone` while it adds
+rows to those that are there); any number may read.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from raybridge.results.files import (
     written_since,
 )
 from raybridge.results.launch import Launch
+from raybridge.results.lock import alone
 from raybridge.results.schema import CONDITIONING, EVAL_COLUMNS, EVAL_KEYS, TEXTS
 
 STEP = re.compile(r"step_(\d{6,})")
@@ -107,6 +110,10 @@ class TrialRun:
         """One row for each (step, evaluator, split, arm, reading), by step; arms and readings as they were first written."""
         path = self.path / "evals.parquet"
         return read_frame(path) if path.exists() else pd.DataFrame(columns=EVAL_COLUMNS)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Hold its rows: who would add to them as well waits."""
+        return alone(self.path / ".rows.lock")
 
     def write_samples(self, evaluator: str, split: str, step: int, frame: pd.DataFrame) -> None:
         """Write the sample rows of one evaluation, a row for each problem and arm."""
