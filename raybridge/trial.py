@@ -11,7 +11,9 @@ from raybridge import arms
 from raybridge.config import Json, check_seed, identity, later, resolve, typed
 from raybridge.data import Evaluator
 from raybridge.losses import Loss
+from raybridge.results import TrialRun
 from raybridge.results.contents import Contents
+from raybridge.results.gaps import Gaps, gaps_of
 from raybridge.results.headline import Headline
 from raybridge.stopping import Stopping
 from raybridge.translators import Translator
@@ -59,6 +61,9 @@ class Workload(Protocol):
 
     def planned(self) -> Mapping[str, str]:
         """Its row in the plan of a sweep: heading to text."""
+
+    def gaps(self, run: TrialRun) -> Gaps:
+        """What a complete run of it has lost of its results, of which some are computed again when its sweep is launched."""
 
     def smoke(self) -> Self:
         """The same cut to a few steps: it shows that everything runs, and nothing else."""
@@ -138,6 +143,15 @@ class Trial:
     def models(self) -> tuple[str, ...]:
         """The source and the target."""
         return tuple(dict.fromkeys((self.source, self.target)))
+
+    @property
+    def points(self) -> list[int]:
+        """Steps after which it is evaluated on dev."""
+        return [*range(self.eval_every, self.steps, self.eval_every), self.steps]
+
+    def gaps(self, run: TrialRun) -> Gaps:
+        """What a complete run of it has lost."""
+        return gaps_of(run, evaluator=self.evaluator.name, points=self.points)
 
     @property
     def headline(self) -> Headline:

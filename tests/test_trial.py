@@ -53,7 +53,7 @@ def test_a_trial_is_a_workload_and_says_what_it_is(trial):
     assert lacking(trial, Workload) == []
     assert lacking(object(), Workload) == [
         *("ENGINE", "name", "seed", "steps", "fingerprint", "models", "headline"),
-        *("resolved", "planned", "smoke"),
+        *("resolved", "planned", "gaps", "smoke"),
     ]
     assert trial.models == ("pocket:source", "pocket:target")
     assert replace(trial, target=trial.source).models == ("pocket:source",)

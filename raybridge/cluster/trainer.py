@@ -72,14 +72,17 @@ def unpack(job: Job) -> tuple[Workload, Resources, TrialRun]:
 
 
 def drive(config: dict[str, Job]) -> None:
-    """Run one experiment to its end: what Tune calls. What another sweep runs is waited for, and reused once it is complete."""
+    """Run one experiment to its end: what Tune calls. What another sweep runs is waited for, and reused once it is complete.
+
+    What a complete one has lost is computed again.
+    """
     job = config["job"]
     stopped = folder_of(job).stopped
     if stopped():
         return
     experiment, resources, run = unpack(job)
     with run.launch.held(unless=stopped) as held:
-        if held and not run.complete:
+        if held and (not run.complete or experiment.gaps(run).mendable):
             run.launch.begin()
             job["started"] = time.time()
             fit(experiment, resources, job)
@@ -180,7 +183,8 @@ def _run(experiment: Workload, resources: Resources, run: TrialRun, job: Job) ->
         interrupted=folder_of(job).stopped,
         answerer=lambda: ReplicaPool(find_replicas(job["replicas"])),
     )
+    before = run.complete
     outcome = engine_of(experiment).run(experiment, worker)
-    if world.rank == 0 and outcome == "complete":
+    if world.rank == 0 and outcome == "complete" and not before:
         began = first_step[0] if first_step else None
         run.launch.write_timing(Timing(started=job["started"], first_step=began, ended=time.time()))

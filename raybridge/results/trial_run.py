@@ -121,7 +121,11 @@ class TrialRun:
 
     def write_conditioning(self, evaluator: str, frame: pd.DataFrame) -> None:
         """Write what the soft tokens of the best checkpoint look like from inside (training.conditioning says the rows)."""
-        write_frame(self.path / "samples" / evaluator / "conditioning.parquet", frame)
+        write_frame(self._conditioning_path(evaluator), frame)
+
+    def has_conditioning(self, evaluator: str) -> bool:
+        """Whether it was written."""
+        return self._conditioning_path(evaluator).exists()
 
     def conditioning(self) -> pd.DataFrame:
         """What was written of it, a row for each (evaluator, kind, index)."""
@@ -145,6 +149,9 @@ class TrialRun:
             if match := STEP.fullmatch(path.stem):
                 found.append((path.parts[-3], path.parts[-2], int(match[1])))
         return sorted(found)
+
+    def _conditioning_path(self, evaluator: str) -> Path:
+        return self.path / "samples" / evaluator / "conditioning.parquet"
 
     def _samples_path(self, evaluator: str, split: str, step: int) -> Path:
         return self.path / "samples" / evaluator / split / f"step_{step:06d}.parquet"

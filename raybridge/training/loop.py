@@ -40,11 +40,6 @@ LOG_EVERY = 10  # steps between two lines of metrics.jsonl
 log = logging.getLogger(__name__)
 
 
-def points(trial: Trial) -> list[int]:
-    """Steps after which a trial is evaluated."""
-    return [*range(trial.eval_every, trial.steps, trial.eval_every), trial.steps]
-
-
 @dataclass(kw_only=True)
 class Judge:
     """Rank 0's book: evaluations asked for and received, checkpoints kept, and the decision at each point."""
@@ -58,13 +53,21 @@ class Judge:
     def resume(self, step: int) -> None:
         """Forget what was logged after a step and read the dev evaluations up to it; those that were cut off start again."""
         self.run.truncate_metrics(step)
-        evaluator = self.trial.evaluator
-        for point in (point for point in points(self.trial) if point <= step):
+        evaluator, checkpoints, evals = self.trial.evaluator, self.run.checkpoints(), self.run.evals()
+        told = set(evals.loc[(evals["evaluator"] == evaluator.name) & (evals["split"] == "dev"), "step"])
+        for point in (point for point in self.trial.points if point <= step):
             samples = self.run.samples(evaluator.name, "dev", point)
+            if samples is None and point not in checkpoints:
+                raise ValueError(
+                    f"the dev samples of step {point} are gone, and so is the checkpoint that would give them again: restore "
+                    f"{self.run.path}/samples, or delete {self.run.path} to train the trial from the start"
+                )
             if samples is None:
                 self.submit(point, read_weights(self.run.checkpoint_path(point)))
-            else:
-                self.scores.append(score_of(samples, evaluator.readings[0], point))
+                continue
+            self.scores.append(score_of(samples, evaluator.readings[0], point))
+            if point not in told:
+                self.run.add_evals(summarise(samples, evaluator, step=point, split="dev"))
 
     def submit(self, step: int, weights: Mapping[str, Tensor]) -> None:
         """Ask for the dev evaluation of a point."""
@@ -85,7 +88,7 @@ class Judge:
     def take_up_to(self, step: int) -> None:
         """Wait for every dev evaluation up to a step that is not in yet."""
         taken = {score.step for score in self.scores}
-        for point in points(self.trial):
+        for point in self.trial.points:
             if point <= step and point not in taken:
                 self.take(point, "dev")
 
@@ -166,7 +169,7 @@ def train(
             rate, mfu = meter.read()
             world.only_first(partial(log_step, done, rate, mfu))
             report(report_row(run, step, done.loss, rate, judge))
-        at_point = step in points(trial)
+        at_point = step in trial.points
         if at_point:
             decision = world.only_first(partial(judge.decide, step - 1))
             ended = decision if decision.stop else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from raybridge.data import Split, UnreachableError
@@ -11,7 +12,9 @@ from raybridge.evaluation.evaluations import Evaluations
 from raybridge.evaluation.provenance import provenance_of
 from raybridge.evaluation.setting import Setting, setting_of
 from raybridge.models import lm, names
+from raybridge.training.gaps import fill
 from raybridge.training.loop import train
+from raybridge.training.step import build_trainer
 from raybridge.training.worker import Ended, Worker
 from raybridge.trial import Trial
 
@@ -64,16 +67,21 @@ def provenance(trial: Trial) -> dict[str, Any]:
 
 
 def run(trial: Trial, worker: Worker) -> Ended:
-    """Load the models and train the translator between them."""
+    """Load the models and train the translator between them; or compute again what a complete trial has lost."""
     source = lm.load(trial.source, device=worker.world.device)
     target = source if trial.source == trial.target else lm.load(trial.target, device=worker.world.device)
+    evaluations = Evaluations(trial, worker.answerer())
+    if worker.run.complete:
+        trainer = partial(build_trainer, trial, source=source, target=target, world=worker.world)
+        worker.world.only_first(lambda: fill(trial.gaps(worker.run), trial, worker.run, evaluations, trainer))
+        return "complete"
     return train(
         trial,
         run=worker.run,
         source=source,
         target=target,
         world=worker.world,
-        evaluations=Evaluations(trial, worker.answerer()),
+        evaluations=evaluations,
         report=worker.report,
         interrupted=worker.interrupted,
     )

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from raybridge.config import Json, identity, resolve
+from raybridge.results import TrialRun
+from raybridge.results.gaps import Gaps
 from raybridge.results.headline import Headline
 from raybridge.training.worker import Ended, Worker
 
@@ -40,6 +42,9 @@ class Fit:
 
     def planned(self) -> dict[str, str]:
         return {"steps": str(self.steps), "rate": f"{self.rate:g}"}
+
+    def gaps(self, run: TrialRun) -> Gaps:
+        return Gaps()
 
     def smoke(self) -> Fit:
         return replace(self, steps=2)

@@ -23,7 +23,7 @@ from raybridge.results import Results
 from raybridge.stopping import Stopping
 from raybridge.training.conditioning import LOOKED_AT
 from raybridge.training.fitting import fit
-from raybridge.training.loop import points, train
+from raybridge.training.loop import train
 from raybridge.training.step import build_trainer, check_finite, learning_rate_share
 from raybridge.translators.weights import read_weights
 from raybridge.world import World
@@ -46,7 +46,7 @@ def test_a_trial_ends_with_everything_on_disk(trial, tmp_path, models):
     metrics, evals, result = numbers(run)
     assert metrics["step"].tolist() == [1, 10]
     assert set(evals["arm"]) == {"bridged", "shuffled", "bridged_with_text"}
-    assert evals.query("split == 'dev' and arm == 'bridged'")["step"].unique().tolist() == points(trial) == [4, 8, 12]
+    assert evals.query("split == 'dev' and arm == 'bridged'")["step"].unique().tolist() == trial.points == [4, 8, 12]
     assert result["steps"] == 12
     assert result["stopped"] == "finished"
     assert run.checkpoints() == sorted({result["best_step"], 12})

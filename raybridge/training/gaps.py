@@ -1,0 +1,35 @@
+"""What a complete trial has lost comes back: evaluated again from the checkpoints that are kept, and nothing else touched."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from raybridge.analysis.measures import summarised
+from raybridge.evaluation.evaluations import Evaluations
+from raybridge.results import TrialRun
+from raybridge.results.gaps import Gaps
+from raybridge.training.conditioning import look_inside
+from raybridge.training.loop import Judge
+from raybridge.training.step import Trainer
+from raybridge.translators.weights import read_weights
+from raybridge.trial import Trial
+
+log = logging.getLogger(__name__)
+
+
+def fill(gaps: Gaps, trial: Trial, run: TrialRun, evaluations: Evaluations, trainer: Callable[[], Trainer]) -> None:
+    """Compute again what can be. trainer: made only where the translator is looked into."""
+    log.info("complete, but %s: computed again", gaps.told)
+    judge = Judge(trial=trial, run=run, evaluations=evaluations)
+    with run.alone():
+        for _, split, step in gaps.samples:
+            evaluations.submit(step=step, split=split, weights=read_weights(run.checkpoint_path(step)))
+            judge.take(step, split)
+        for evaluator, of, at in gaps.evals:
+            samples = run.samples(evaluator, of, at)
+            assert samples is not None, "gaps of evals have their samples"
+            run.add_evals(summarised(samples, step=at, split=of, evaluator=evaluator))
+    result = run.result()
+    if gaps.conditioning and result is not None:
+        look_inside(trainer(), run, read_weights(run.checkpoint_path(int(result["best_step"]))))
