@@ -41,6 +41,14 @@ class Gaps:
         """What will not, in words."""
         return _listed([f"its {split} samples of step {step}" for _, split, step in self.beyond])
 
+    @property
+    def planned(self) -> str:
+        """What becomes of the trial when its sweep is launched; empty where nothing is gone."""
+        beyond = f"without {self.told_beyond} (the checkpoint is gone as well)" if self.beyond else ""
+        if self.mendable:
+            return f"complete, but without {self.told}: computed again" + (f"; {beyond}" if beyond else "")
+        return f"complete, reused {beyond}" if beyond else ""
+
 
 def gaps_of(run: TrialRun, *, evaluator: str, points: Sequence[int]) -> Gaps:
     """What a complete trial has lost. points: the steps after which it is evaluated on dev, if it gets so far."""

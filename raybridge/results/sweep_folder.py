@@ -46,6 +46,10 @@ class SweepFolder:
     def _stop(self) -> Path:
         return self.path / "stop"
 
+    @property
+    def _going(self) -> Path:
+        return self.path / "going"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the sweep: a second launch is refused while this process lives."""
@@ -68,12 +72,16 @@ class SweepFolder:
         return self._stop.exists()
 
     def stop(self) -> None:
-        """Ask for it, of every process that sees this folder."""
-        self._stop.touch()
+        """Ask for it, of every process that sees this folder. A full disk takes no new file, but lets one be renamed."""
+        try:
+            self._going.rename(self._stop)
+        except FileNotFoundError:  # asked before, or nobody runs it
+            self._stop.touch()
 
     def go_on(self) -> None:
         """Ask for it no more."""
         self._stop.unlink(missing_ok=True)
+        self._going.touch()
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Write plan.json: the trials that the sweep asks for."""

@@ -95,6 +95,23 @@ def test_a_full_disk_while_a_trial_is_opened_leaves_no_trial(tmp_path, full_disk
     assert Results(tmp_path).trials() == []
 
 
+def test_a_sweep_on_a_full_disk_can_still_be_asked_to_stop(tmp_path, monkeypatch):
+    folder = Results(tmp_path).sweep("s")
+    folder.write_plan({})
+    folder.go_on()
+
+    def full(self, *args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "touch", full)
+        folder.stop()
+    assert folder.stopped()
+    folder.stop()  # by another process as well
+    folder.go_on()
+    assert not folder.stopped()
+
+
 @pytest.mark.parametrize("kind", ["evals", "samples", "metrics", "result", "checkpoint", "baseline", "plan", "summary"])
 def test_a_kill_just_before_the_rename_leaves_the_old_file_and_the_next_write_tidies_up(tmp_path, monkeypatch, kind):
     write = writes(tmp_path)[kind]

@@ -72,7 +72,7 @@ def test_a_whole_trial_has_no_gaps(copied):
     trial, run = copied
     gaps = trial.gaps(run)
     assert not gaps.mendable
-    assert not gaps.beyond
+    assert not gaps.planned
 
 
 @pytest.mark.parametrize("what", ["evals", "test samples", "dev samples of the last", "conditioning", "all of it"])
@@ -92,7 +92,7 @@ def test_what_is_deleted_of_a_complete_trial_comes_back(copied, whole, models, w
     told = trial.gaps(run)
     assert told.mendable
     if what == "test samples":
-        assert told.told == f"its test samples of step {best}"
+        assert told.planned == f"complete, but without its test samples of step {best}: computed again"
     assert again(trial, run, models) == "complete"
     same(run, whole[1])
     assert not trial.gaps(run).mendable
@@ -104,7 +104,7 @@ def test_samples_that_are_gone_with_their_checkpoint_are_said(copied):
     (run.path / "samples" / "pocket" / "dev" / f"step_{gone:06d}.parquet").unlink()
     gaps = trial.gaps(run)
     assert not gaps.mendable
-    assert gaps.told_beyond == f"its dev samples of step {gone}"
+    assert gaps.planned == f"complete, reused without its dev samples of step {gone} (the checkpoint is gone as well)"
 
 
 def interrupted_at(step: int, trial, root, models) -> TrialRun:
