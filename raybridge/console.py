@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import typer
@@ -19,6 +23,7 @@ from typer.core import TyperGroup
 
 from raybridge.errors import unknown
 
+HELP = {"help_option_names": ["-h", "--help"]}
 USAGE, FAILURE = 2, 1
 EVERY = 60.0  # seconds between two lines on an arm that is not done, in a log file
 
@@ -55,6 +60,15 @@ def printable(text: object) -> str:
 def one_line(text: object) -> str:
     """The same in one line."""
     return " ".join(printable(text).split())
+
+
+def typed(module: str) -> str:
+    """The command of a module as a person types it here: by the environment's own Python where `python` is another."""
+    first, own = shutil.which("python"), Path(sys.executable)
+    if first is not None and Path(first).absolute() == own.absolute():
+        return f"python -m {module}"
+    here = own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own
+    return f"{shlex.quote(str(here))} -m {module}"
 
 
 class OneUnnamed(TyperGroup):
@@ -123,11 +137,21 @@ def _of_columns(table: Table, columns: Sequence[int]) -> Table:
 
 
 @contextmanager
-def progress_of(console: Console, arms: Sequence[str], count: int, *, quiet: bool) -> Iterator[Callable[[str, int], None]]:
-    """A function (arm, problems more that are done): a progress bar for each arm; in a log file, lines."""
+def progress_of(
+    console: Console, arms: Sequence[str], count: int, *, quiet: bool, seconds: float | None = None
+) -> Iterator[Callable[[str, int], None]]:
+    """A function (arm, problems more that are done): a progress bar for each arm; in a log file, lines.
+
+    seconds: how long it may take, if that is known.
+    """
     if quiet:
         yield lambda arm, done: None
-    elif console.is_terminal:
+        return
+    told = f"{len(arms)} arm{'s' if len(arms) > 1 else ''} on {count:,} problems"
+    if seconds is not None:
+        told += f", about {seconds / 60:.0f} min" if seconds >= 90 else f", about {seconds:.0f} s"
+    console.print(f"{told}; what is kept from before is not computed", highlight=False, markup=False)
+    if console.is_terminal:
         with _bars(console, arms, count) as tell:
             yield tell
     else:

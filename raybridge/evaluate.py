@@ -19,7 +19,7 @@ from rich.console import Console
 
 from raybridge.analysis import samples
 from raybridge.analysis.compare import Asked, band_of, compare_readings, default_arm, findings, sentence
-from raybridge.console import OneUnnamed, guarded, print_table, progress_of
+from raybridge.console import HELP, OneUnnamed, guarded, print_table, progress_of
 from raybridge.results import Results
 from raybridge.results.find import find_trial
 from raybridge.statistics import minimum_detectable_effect
@@ -35,7 +35,7 @@ class Commands(OneUnnamed):
     console = console
 
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, cls=Commands)
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, cls=Commands, context_settings=HELP)
 
 RESULTS = Annotated[Path, typer.Option("--results", help="where results are")]
 ON = Annotated[str, typer.Option("--on", help="the benchmark: a file of evaluators/")]
@@ -76,6 +76,7 @@ def evaluate_trial(
     with guarded(console, debug=debug):
         from transformers.utils import logging
 
+        from raybridge.analysis.plan import expected
         from raybridge.analysis.scorecard import tables
         from raybridge.evaluation.benchmarks import load_evaluator
         from raybridge.evaluation.card import arms_of, evaluate
@@ -112,11 +113,12 @@ def evaluate_trial(
         said = _too_few(len(setting.problems), difference)
         if said and not as_json:
             console.print(said, highlight=False, soft_wrap=True)
-        named = [arm.name for arm in chosen]
+        named, count = [arm.name for arm in chosen], len(setting.problems)
+        time_ = expected(kept, named, evaluator=setting.evaluator.name, count=count)
         with (
             _answerer(device, gpus) as answerer,
             _resumable(),
-            progress_of(console, named, len(setting.problems), quiet=as_json) as tell,
+            progress_of(console, named, count, quiet=as_json, seconds=time_) as tell,
         ):
             card = evaluate(
                 setting,
@@ -153,10 +155,7 @@ def compare_trials(
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:
-    """Compare A against B, such as a new trial against an old one, problem by problem: the difference is A minus B.
-
-    A win is a problem where A scored higher. Exact McNemar p, Holm over the readings, and a bootstrap interval.
-    """
+    """Compare A against B, such as new against old, by problem: the difference is A minus B, a win one where A is better."""
     with guarded(console, debug=debug):
         from raybridge.evaluation.benchmarks import check_benchmark
 

@@ -9,40 +9,39 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from raybridge import sweep_file
-from raybridge.analysis.progress import Row, changes, row_of, table
+from raybridge.analysis.plan import NOT_KNOWN, estimate, plan_table, shared
+from raybridge.analysis.progress import Phase, Row, changes, phase_of, row_of, table
 from raybridge.analysis.summary import write_summary
-from raybridge.console import guarded
+from raybridge.console import HELP, guarded, print_table, typed
 from raybridge.data import UnreachableError
 from raybridge.errors import unknown
-from raybridge.evaluation.setting import frozen_arms
-from raybridge.models import names
 from raybridge.results import Results, TrialRun
-from raybridge.results.find import by_config, why_anew
 from raybridge.results.sweep_folder import SMOKE, SweepFolder
-from raybridge.scales import SCALES, Resources, Scale
-from raybridge.training.worker import engine_of
-from raybridge.trial import Workload
 
+if TYPE_CHECKING:
+    from raybridge.scales import Resources, Scale
+    from raybridge.sweep_file import Sweep
+    from raybridge.trial import Workload
+
+app = typer.Typer(context_settings=HELP, add_completion=False)
 console = Console(width=None if sys.stdout.isatty() else 140)  # a log file has no width of its own
-ANEW = "runs: "  # and why, where a trial of the same config is there
-NOT_KNOWN = "not known here"
 ROOM = 2**20  # bytes free, below which a disk counts as full
+EVERY = 15.0  # seconds between two lines of a phase, in a log file
+# torch and transformers take seconds to import: what needs them imports them, so that --help does not.
 
 
+@app.command()
 def main(
     file: Annotated[Path, typer.Argument(help="a file of sweeps/, such as sweeps/compression.py")],
     scale: Annotated[str | None, typer.Option(help="pocket, small or full; default: what this machine can carry")] = None,
@@ -61,22 +60,26 @@ def main(
 
 def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus: int | None, results: Results) -> None:
     """The command, without its command line."""
+    from raybridge import sweep_file
+
     sweep = sweep_file.load(file)
     chosen = choose_scale(scale_name, gpus)
     trials = sweep.trials(chosen)
     sweep.rehearse(trials)
+    root = results.root
     if smoke:
-        trials, results = [trial.smoke() for trial in trials], Results(results.root / SMOKE)
+        trials, results = [trial.smoke() for trial in trials], Results(root / SMOKE)
     console.print(f"sweep {sweep.name}: {sweep.question}", highlight=False, markup=False)
     trials, dark = looked_at(trials, chosen.resources)
-    console.print(plan_table(trials, results, dark))
+    say_plan(trials, results, dark)
     if dry_run:
         for sentence in dict.fromkeys(dark.values()):
-            console.print(f"{NOT_KNOWN}: {sentence}", soft_wrap=True, highlight=False, markup=False)
+            say(f"{NOT_KNOWN}: {sentence}")
+        say(f"time: {estimate(trials, results, at_once=chosen.resources.concurrent_trials or len(trials))}")
         return
     refuse(dark)
     folder = results.sweep(sweep.name)
-    resume = f"python -m raybridge.sweep {shlex.join(sys.argv[1:])}"
+    resume = f"{typed('raybridge.sweep')} {shlex.join(sys.argv[1:])}"
     with folder.locked(), stoppable(folder, resume):
         failed = launch(trials, folder=folder, chosen=chosen, results=results)
         if sweep.follow_up:
@@ -85,31 +88,45 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
             console.print("what was found asks for more:")
             further, dark = looked_at(further, chosen.resources)
             refuse(dark)
-            console.print(plan_table(further, results))
+            say_plan(further, results)
             trials = sweep_file.distinct([*trials, *further], str(file))
             failed |= launch(trials, folder=folder, chosen=chosen, results=results)
         if folder.stopped():
-            console.print(
-                f"stopped; every trial has its checkpoint. To go on: {resume}", soft_wrap=True, highlight=False, markup=False
-            )
+            say(f"stopped; every trial has its checkpoint. To go on: {resume}")
             raise typer.Exit(130)
     text, why = summed_up(sweep, trials, results, failed)
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    say(text)
     fail_if_failed(why)
+    among = [*([] if root == Path("ray_results") else ["--results", str(root)]), *(["--smoke"] if smoke else [])]
+    say(f"results: {folder.path} (EXPERIMENTS_SUMMARY.md); figures: {shlex.join([*typed('raybridge.plots').split(), *among])}")
 
 
 def summed_up(
-    sweep: sweep_file.Sweep, trials: Sequence[Workload], results: Results, failed: Mapping[str, str]
+    sweep: Sweep, trials: Sequence[Workload], results: Results, failed: Mapping[str, str]
 ) -> tuple[str, dict[str, str]]:
     """Write the summary of a sweep; its text, and why trials have no result. failed: what `launch` returned."""
     why = why_without(trials, results, failed)
     asked = {trial.fingerprint: trial.name for trial in trials}
-    return write_summary(asked, sweep=sweep.name, question=sweep.question, results=results, why=why), why
+    width = console.width if console.is_terminal else None
+    return write_summary(asked, sweep=sweep.name, question=sweep.question, results=results, why=why, width=width), why
+
+
+def say(text: str) -> None:
+    """Print text as it is; the terminal breaks its lines."""
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def say_plan(trials: Sequence[Workload], results: Results, dark: Mapping[str, str] | None = None) -> None:
+    """Print what will run: a table, and below it what all of its trials have in common."""
+    print_table(console, plan_table(trials, results, dark or {}))
+    if common := ", ".join(f"{heading}: {text}" for heading, text in shared(trials).items()):
+        say(f"all of them: {common}\n")
 
 
 def choose_scale(name: str | None, gpus: int | None) -> Scale:
     """The scale that was asked for, or what the machine can carry; said in the first line."""
     from raybridge.cluster.session import gpus_there
+    from raybridge.scales import SCALES
 
     there = gpus_there()
     known = {scale.name: scale for scale in SCALES}
@@ -137,6 +154,9 @@ def looked_at(trials: Sequence[Workload], resources: Resources) -> tuple[list[Wo
 
     ValueError for what can be seen to fail.
     """
+    from raybridge.models import names
+    from raybridge.training.worker import engine_of
+
     found, dark = [], {}
     for trial in trials:
         engine = engine_of(trial)
@@ -158,33 +178,6 @@ def refuse(dark: Mapping[str, str]) -> None:
         raise ValueError(sentence)
 
 
-def plan_table(trials: Sequence[Workload], results: Results, dark: Mapping[str, str] = MappingProxyType({})) -> Table:
-    """The expanded matrix: what each trial is, in words of its own, and whether it will run. dark: of `looked_at`."""
-    rows = [trial.planned() for trial in trials]
-    own = dict.fromkeys(heading for row in rows for heading in row)
-    kept = by_config(results.trials(broken={}))
-    plans = [NOT_KNOWN if trial.name in dark else plan_of(trial, results, kept) for trial in trials]
-    drawn = Table(box=box.SIMPLE)
-    for heading in ("trial", "fingerprint", *own, "plan"):
-        explained = heading == "plan" and any(plan.startswith(ANEW) for plan in plans)
-        drawn.add_column(heading, no_wrap=heading not in own and not explained)
-    for trial, row, plan in zip(trials, rows, plans, strict=True):
-        shown = "-" if trial.name in dark else trial.fingerprint[:8]
-        drawn.add_row(trial.name, shown, *(row.get(heading, "-") for heading in own), plan)
-    return drawn
-
-
-def plan_of(trial: Workload, results: Results, kept: Mapping[str, Sequence[TrialRun]]) -> str:
-    """What will become of a trial; where one of the same config is there and cannot stand for it, why. kept: `by_config`."""
-    run_ = results.find(trial.fingerprint)
-    if run_ and run_.complete:
-        return "complete, reused"
-    if run_ and (steps := run_.checkpoints()):
-        return f"resumes at step {steps[-1]}"
-    why = [] if run_ else why_anew(trial.resolved(), kept)
-    return f"{ANEW}{'; '.join(why)}" if why else "runs"
-
-
 def launch(trials: Sequence[Workload], *, folder: SweepFolder, chosen: Scale, results: Results) -> dict[str, str]:
     """Run what has no result yet on a cluster, under the live table; why trials failed that left no directory."""
     from raybridge.cluster.session import cluster
@@ -201,51 +194,60 @@ def launch(trials: Sequence[Workload], *, folder: SweepFolder, chosen: Scale, re
     waiting = [trial for trial in trials if (run_ := found[trial.fingerprint]) is None or not run_.complete]
     if not waiting and baselines_there(trials, results):
         return {}
-    with cluster(chosen.resources) as dashboard:
-        console.print(f"dashboard {dashboard}")
-        for trial in waiting:
-            if (run_ := found[trial.fingerprint]) and run_.launch.busy():
-                console.print(f"{trial.name} is run by another sweep: it is waited for", soft_wrap=True, highlight=False)
-        with watched(trials, results):
+    with watched(trials, results) as tell:
+        tell("starting Ray")
+        with cluster(chosen.resources) as dashboard:
+            console.print(f"dashboard {dashboard}")
+            for trial in waiting:
+                if (run_ := found[trial.fingerprint]) and run_.launch.busy():
+                    say(f"{trial.name} is run by another sweep: it is waited for")
+            tell("starting replicas and training workers")
             return run_trials(waiting, judged=trials, results=results, folder=folder, resources=chosen.resources)
 
 
 def baselines_there(trials: Sequence[Workload], results: Results) -> bool:
     """Whether every arm without a translator has been computed."""
+    from raybridge.evaluation.setting import frozen_arms
+    from raybridge.training.worker import engine_of
+
     settings = [setting for trial in trials for setting in engine_of(trial).settings(trial)]
     return all(results.baseline(one.key(arm)) is not None for one in settings for arm in frozen_arms(one.split))
 
 
 @contextmanager
-def watched(trials: Sequence[Workload], results: Results) -> Iterator[None]:
-    """A live table in a terminal, and a line a change in a log file, read from the results on disk."""
+def watched(trials: Sequence[Workload], results: Results) -> Iterator[Callable[[str], None]]:
+    """A live table in a terminal, and a line a change in a log file, read from the results on disk.
+
+    Yields a function that is told what the command does now: while no trial trains, that is shown with a clock.
+    """
     ended = threading.Event()
     rows: list[Row] = []
+    phases: list[Phase] = []
     launched = time.time()
 
     def look() -> Table:
         now = [row_of(trial, results, since=launched) for trial in trials]
+        phase = phase_of(now, [results.find(trial.fingerprint) for trial in trials], phases, launched=launched)
         if not console.is_terminal:
-            for line in changes(rows, now):
-                console.print(f"{time.strftime('%H:%M:%S')}  {line}", soft_wrap=True, highlight=False)
+            for line in [*changes(rows, now), *([phase.due(every=EVERY)] if phase else [])]:
+                if line:
+                    say(f"{time.strftime('%H:%M:%S')}  {line}")
         rows[:] = now
-        return table(now, width=console.width)
+        return table(now, width=console.width, phase=phase)
 
     def watch() -> None:
-        if console.is_terminal:
-            with Live(look(), console=console, refresh_per_second=1) as live:
-                while not ended.wait(1.0):
-                    live.update(look())
-                live.update(look())
-        else:
-            while not ended.wait(1.0):
-                look()
-            look()
+        with Live(look(), console=console, refresh_per_second=1) if console.is_terminal else nullcontext() as live:
+            over = False
+            while not over:
+                over = ended.wait(1.0)
+                now = look()
+                if live:
+                    live.update(now)
 
     thread = threading.Thread(target=watch, name="live table", daemon=True)
     thread.start()
     try:
-        yield
+        yield lambda doing: phases.append(Phase(doing=doing, since=time.time()))
     finally:
         ended.set()
         thread.join()
@@ -258,7 +260,7 @@ def stoppable(folder: SweepFolder, resume: str) -> Iterator[None]:
 
     def stop(signum: int, frame: object) -> None:
         if folder.stopped():
-            console.print(f"ended at once. To go on: {resume}", soft_wrap=True, highlight=False, markup=False)
+            say(f"ended at once. To go on: {resume}")
             os._exit(130)
         folder.stop()
         console.print("stopping: each trial saves a checkpoint first (Ctrl-C again ends at once)")
@@ -294,4 +296,4 @@ def why_failed(run_: TrialRun | None, results: Results) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -162,7 +162,11 @@ class Trial:
     def planned(self) -> dict[str, str]:
         """Its row in the plan of a sweep: how much crosses, for how long it is trained, and on what."""
         losses = ", ".join(f"{loss.weight:g} {loss.name}" for loss in self.losses)
-        return {"K": str(self.translator.soft_tokens), "steps": str(self.steps), "losses": losses}
+        models, on = f"{self.source} to {self.target}", self.evaluator.name
+        return {
+            **{"K": str(self.translator.soft_tokens), "steps": str(self.steps), "losses": losses},
+            **{"models": models, "benchmark": f"{on}, {self.test_problems or 'all'} test problems"},
+        }
 
     def imagined(self, accuracy: float) -> dict[str, Any]:
         """A result.json as the trial might leave it, every accuracy the same. What the keys mean is in docs/schema.md."""

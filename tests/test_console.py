@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from raybridge.console import print_table, progress_of
+from raybridge.console import print_table, progress_of, typed
 
 
 def wide() -> Table:
@@ -39,11 +39,33 @@ def test_a_log_file_has_a_line_as_soon_as_an_arm_is_done():
     with progress_of(console, ["source", "bridged"], 4, quiet=False) as tell:
         tell("source", 1)
         tell("source", 1)
-        assert console.file.getvalue() == ""
+        assert console.file.getvalue().splitlines() == ["2 arms on 4 problems; what is kept from before is not computed"]
         tell("source", 2)
         assert "problems/s, 1 kept from before" in console.file.getvalue()
         tell("bridged", 4)
-    assert [line.split(":")[0] for line in console.file.getvalue().splitlines()] == ["source", "bridged"]
+    assert [line.split(":")[0] for line in console.file.getvalue().splitlines()[1:]] == ["source", "bridged"]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(None, "problems;"), (42.0, "problems, about 42 s;"), (600.0, "about 10 min;")])
+def test_an_evaluation_says_what_it_will_do_before_it_starts(seconds, told):
+    console = Console(file=io.StringIO(), width=200)
+    with progress_of(console, ["source"], 1319, quiet=False, seconds=seconds):
+        assert console.file.getvalue().startswith("1 arm on 1,319 problems")
+        assert told in console.file.getvalue()
+
+
+def test_a_hint_is_what_can_be_typed_here(tmp_path, monkeypatch):
+    own = tmp_path / "my env" / "bin" / "python"
+    own.parent.mkdir(parents=True)
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(own))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert typed("raybridge.sweep") == f"'{own}' -m raybridge.sweep"
+    monkeypatch.chdir(tmp_path)
+    assert typed("raybridge.sweep") == "'my env/bin/python' -m raybridge.sweep"
+    monkeypatch.setenv("PATH", str(own.parent))
+    assert typed("raybridge.sweep") == "python -m raybridge.sweep"  # the environment is active
 
 
 def test_json_is_alone_in_the_output():

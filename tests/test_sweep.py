@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from raybridge import HOUSE, console, sweep
 from raybridge.cluster.session import SPARE_CPUS, gpus_there, shortfall
 from raybridge.cluster.tuner import keep_failures
 from raybridge.results import Results
+from raybridge.results.launch import Timing
 from raybridge.scales import FULL, POCKET, SCALES, SMALL
 from raybridge.sweep_file import load
 from raybridge.trial import Workload
@@ -86,8 +89,10 @@ def test_a_dry_run_prints_the_matrix_and_touches_nothing(tmp_path):
     trials = planned(COMPRESSION)
     for trial in trials:
         (line,) = [line for line in output.splitlines() if trial.name in line]
-        assert line.split()[:4] == [trial.name, trial.fingerprint[:8], str(trial.translator.soft_tokens), str(trial.steps)]
-        assert line.split()[-1] == "runs"
+        assert line.split() == [trial.name, trial.fingerprint[:8], str(trial.translator.soft_tokens), "runs"]
+    assert "all of them: steps: 120, losses: 1 answer" in output  # said once
+    assert "models: pocket:source to pocket:target, benchmark: pocket, 200 test problems" in output
+    assert "time: no earlier trial of the same models, benchmark and batch tells how long it takes" in output
     assert not (tmp_path / "r").exists()
 
 
@@ -161,6 +166,44 @@ def test_a_smoke_run_leaves_real_results_as_they_are(tmp_path, monkeypatch):
     for root, smoke in ((tmp_path / "r", False), (tmp_path / "r/smoke", True)):
         assert len(Results(root).trials()) == 4
         assert (Results(root).sweep("asks").plan() or {})["smoke"] is smoke
+
+
+def test_a_dry_run_says_how_long_it_may_take_where_earlier_trials_tell(tmp_path):
+    trials = planned(COMPRESSION)
+    for number, trial in enumerate(trials[:2]):
+        run = Results(tmp_path).open_trial(
+            name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={}
+        )
+        run.launch.write_timing(Timing(started=1000.0, first_step=1001.0, ended=1000.0 + 120 * (number + 2)))
+        run.finish({"steps": 120})
+    _, output = launch(COMPRESSION, "--dry-run", root=tmp_path)
+    assert "time: about 5 min for 2 trials, as long a step as 2 earlier took" in output  # 2.5 s a step, two at a time
+
+
+def test_the_last_line_says_where_results_are_and_what_to_type_next(tmp_path, monkeypatch):
+    code, output = run_without_ray(monkeypatch, COMPRESSION.read_text(encoding="utf8"), tmp_path, "--smoke")
+    assert code == 0
+    last = output.rstrip().splitlines()[-1]
+    assert f"results: {tmp_path / 'r/smoke/sweeps/asks'}" in last
+    assert last.endswith(f" -m raybridge.plots --results {tmp_path / 'r'} --smoke")
+
+
+def test_the_help_needs_neither_torch_nor_ray():
+    code = "import sys, raybridge.sweep; print([name for name in ('torch', 'ray', 'transformers') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    for name in ("sweep", "evaluate", "plots"):
+        done = subprocess.run([sys.executable, "-m", f"raybridge.{name}", "-h"], capture_output=True, text=True, check=True)
+        assert "Usage" in done.stdout
+
+
+def test_a_log_is_told_what_is_waited_for_and_for_how_long(tmp_path, trial, monkeypatch):
+    heard = Console(file=io.StringIO(), width=140)
+    monkeypatch.setattr(sweep, "console", heard)
+    monkeypatch.setattr(sweep, "EVERY", 0.5)
+    with sweep.watched([trial], Results(tmp_path)) as tell:
+        tell("starting Ray")
+        time.sleep(2.3)
+    assert heard.file.getvalue().count("  starting Ray, ") >= 2
 
 
 @pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.name)
@@ -467,7 +510,7 @@ def test_an_address_where_no_cluster_answers_is_refused_at_once(tmp_path, monkey
 
 def test_more_gpus_than_the_machine_has_are_refused_before_a_cluster_is_started(tmp_path, monkeypatch):
     monkeypatch.setenv("NUM_GPUS", "2")
-    monkeypatch.setattr(sweep.names, "check", lambda name: None)
+    monkeypatch.setattr("raybridge.models.names.check", lambda name: None)
     monkeypatch.setattr("ray.init", lambda **options: pytest.fail("a cluster was started"))
     file = tmp_path / "pocket_on_gpus.py"
     file.write_text(POCKET_ON_GPUS, encoding="utf8")

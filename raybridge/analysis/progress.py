@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -13,7 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from raybridge.console import one_line
-from raybridge.results import Results
+from raybridge.results import Results, TrialRun
+from raybridge.results.files import written_since
 from raybridge.results.headline import Headline, Measured
 
 State = Literal["waiting", "training", "testing", "complete", "failed"]
@@ -116,7 +118,45 @@ def _last(metrics: pd.DataFrame, column: str) -> float | None:
     return float(metrics[column].iloc[-1])
 
 
-def table(rows: Sequence[Row], *, width: int = 160) -> Table:
+@dataclass
+class Phase:
+    """What the command does while no trial trains. since: seconds since the epoch; said: when a log was told last."""
+
+    doing: str
+    since: float
+    said: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.doing}, {time.time() - self.since:.0f} s"
+
+    def due(self, *, every: float) -> str | None:
+        """A line for a log file: when it begins, and every so many seconds."""
+        now = time.time()
+        if self.said is not None and now - self.said < every:
+            return None
+        self.said = now
+        return str(self)
+
+
+def phase_of(rows: Sequence[Row], runs: Sequence[TrialRun | None], phases: list[Phase], *, launched: float) -> Phase | None:
+    """The phase that a launch is in: the last that it told of or, once a worker has opened its log, that models load.
+
+    None while a trial trains. phases: those so far, to which what is seen on disk is added.
+    """
+    states = {row.state for row in rows}
+    if states & {"training", "testing"} or not phases:
+        return None
+    seen = None
+    if states <= {"complete", "failed"}:
+        seen = "computing the arms that need no translator"
+    elif any(run is not None and not run.complete and written_since(run.launch.log, launched) for run in runs):
+        seen = "training workers load their models"
+    if seen and phases[-1].doing != seen:
+        phases.append(Phase(doing=seen, since=time.time()))
+    return phases[-1]
+
+
+def table(rows: Sequence[Row], *, width: int = 160, phase: Phase | None = None) -> Table:
     """The live table of a terminal. A narrow one leaves out what the log has as well; long names go on in the next line.
 
     The headline and its control have their own names where all rows share them.
@@ -127,7 +167,8 @@ def table(rows: Sequence[Row], *, width: int = 160) -> Table:
     }
     cells = [row.cells() for row in rows]
     left_out = {"loss", "tokens/s"} if width < NARROW else set()
-    drawn = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    drawn = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), caption=None if phase is None else escape(str(phase)))
+    drawn.caption_justify = "left"
     headings = [heading for heading in HEADINGS if heading not in left_out]
     for heading in headings:
         justify: JustifyMethod = "left" if heading in ("trial", "state") else "right"

@@ -14,6 +14,7 @@ from raybridge.statistics import compare, corrected, minimum_detectable_effect
 TEST_ARMS = {"bridged": "test bridged", "shuffled": "shuffled", "target": "text", "bridged_with_text": "bridged with text"}
 ACCURACY = ("trial", "K", "compression", "dev peak", "final", *TEST_ARMS.values(), "transfer", "ended")
 NLL_ARMS = ("bridged", "shuffled", "target", "no_context")
+GAP = 2  # spaces between two columns
 HEADLINE = ("trial", "steps", "result")
 GAPS = {"nll": "gap recovered (shuffled)", "reconstruction_nll": "reconstruction gap (shuffled)"}
 NLL = ("NLL of", "bridged", "shuffled", "text", "no context", "transfer", *GAPS.values())
@@ -128,8 +129,16 @@ def headline_cells(name: str, run: TrialRun) -> list[str]:
     return [name, str(result["steps"]), "missing" if told is None else f"{told['name']} {told['value']:.4g}"]
 
 
-def write_summary(asked: Mapping[str, str], *, sweep: str, question: str, results: Results, why: Mapping[str, str]) -> str:
-    """Write summary.log, ablation_results.json and EXPERIMENTS_SUMMARY.md; returns the log's text.
+def write_summary(
+    asked: Mapping[str, str],
+    *,
+    sweep: str,
+    question: str,
+    results: Results,
+    why: Mapping[str, str],
+    width: int | None = None,
+) -> str:
+    """Write summary.log, ablation_results.json and EXPERIMENTS_SUMMARY.md; returns the log's text, its tables so wide.
 
     asked: what the sweep calls each trial that it asked for, by fingerprint, in order. why: trials have no result, a sentence
     by name.
@@ -145,16 +154,19 @@ def write_summary(asked: Mapping[str, str], *, sweep: str, question: str, result
     said = [*(notes(findings) if findings or not others else []), *(f"no result: {name} ({why[name]})" for name in missing)]
     if findings:
         said.append(best_on_dev(findings))
-    drawn = [line for table in tables for line in [*_aligned(table), ""]]
-    text = "\n".join([f"sweep {sweep}: {question}", "", *drawn, *said, "", *overheads(complete), ""])
+
+    def text(width: int | None) -> str:
+        drawn = [line for table in tables for part in parts(table, width) for line in [*_aligned(part), ""]]
+        return "\n".join([f"sweep {sweep}: {question}", "", *drawn, *said, "", *overheads(complete), ""])
+
     folder = results.sweep(sweep)
-    folder.write_text("summary.log", text)
+    folder.write_text("summary.log", text(None))
     folder.write_json(
         "ablation_results.json", {"sweep": sweep, "trials": [plain(finding) for finding in findings], "missing": missing}
     )
     reasons = {run: (run.result() or {}).get("reason", "") for run in complete.values()}
     folder.write_text("EXPERIMENTS_SUMMARY.md", markdown(sweep, question, tables, said, reasons))
-    return text
+    return text(width)
 
 
 def plain(finding: Finding) -> dict[str, Any]:
@@ -192,6 +204,18 @@ def markdown(
     return "\n".join([f"# {sweep}", "", question, "", *drawn, *listed, "", "## Artifacts", "", *artifacts, ""])
 
 
+def parts(rows: Sequence[Sequence[str]], width: int | None) -> list[list[list[str]]]:
+    """A table as tables that are no wider, if that can be, each with the first column."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    chosen: list[list[int]] = [[]]
+    for column in range(1, len(widths)):
+        needed = widths[0] + sum(GAP + widths[one] for one in [*chosen[-1], column])
+        if chosen[-1] and width is not None and needed > width:
+            chosen.append([])
+        chosen[-1].append(column)
+    return [[[row[0], *(row[one] for one in columns)] for row in rows] for columns in chosen]
+
+
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [(" " * GAP).join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from raybridge.analysis.runs import Runs
-from raybridge.console import guarded, printable
+from raybridge.console import HELP, guarded, printable
 from raybridge.errors import unknown
 from raybridge.plots.figures import Made, Plot, load, make, plot_files
 from raybridge.plots.page import Drawn, report
@@ -21,9 +21,7 @@ from raybridge.results.sweep_folder import SMOKE
 
 FORMATS = ("pdf", "png")
 
-app = typer.Typer(
-    context_settings={"help_option_names": ["-h", "--help"]}, add_completion=False, pretty_exceptions_enable=False
-)
+app = typer.Typer(context_settings=HELP, add_completion=False, pretty_exceptions_enable=False)
 
 
 @dataclass(frozen=True, kw_only=True)

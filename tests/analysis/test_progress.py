@@ -8,7 +8,7 @@ import time
 import pytest
 from rich.console import Console
 
-from raybridge.analysis.progress import HEADINGS, NARROW, Row, changes, line, row_of, table
+from raybridge.analysis.progress import HEADINGS, NARROW, Phase, Row, changes, line, phase_of, row_of, table
 from raybridge.results import Results
 from raybridge.results.headline import Headline, Measured
 
@@ -144,6 +144,27 @@ def test_a_headline_without_a_control_is_told_without_one(run, trial):
         name="fit", step=3, steps=12, state="training", headline=Fit.headline, measured=Measured(value=0.25), seconds_left=9.0
     )
     assert line(told) == "fit: training, step 3 of 12, slope 0.250, 9 s left"
+
+
+def test_what_is_waited_for_has_a_clock_until_a_trial_trains(run, trial):
+    waiting, launched = [row(trial, run)], time.time() - 60
+    assert phase_of(waiting, [run], [], launched=launched) is None
+    phases = [Phase(doing="starting Ray", since=time.time() - 42)]
+    phase = phase_of(waiting, [None], phases, launched=launched)
+    assert str(phase) == "starting Ray, 42 s"
+    assert phase.due(every=15) == "starting Ray, 42 s"
+    assert phase.due(every=15) is None
+    run.launch.log.write_text("began", encoding="utf8")
+    assert phase_of(waiting, [run], phases, launched=launched).doing == "training workers load their models"
+    assert phase_of(waiting, [run], phases, launched=time.time() + 9).doing == "training workers load their models"
+    logged(run, 4)
+    assert phase_of([row(trial, run)], [run], phases, launched=launched) is None
+    run.finish({"steps": 4})
+    assert phase_of([row(trial, run)], [run], phases, launched=launched).doing.startswith("computing the arms")
+    console = Console(width=80)
+    with console.capture() as said:
+        console.print(table(waiting, width=80, phase=Phase(doing="starting Ray", since=time.time() - 3)))
+    assert "starting Ray, 3 s" in said.get()
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])

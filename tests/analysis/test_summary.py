@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -141,6 +142,19 @@ def test_the_trap_a_missing_baseline_is_said_and_is_no_zero(finished, tmp_path):
     assert "target" not in plain(finding)["test"]
     text = write_summary(asked, sweep="s", question="?", results=bare, why=WHY)
     assert "missing baselines (not zero: never computed): source of t_2tok" in text
+
+
+def test_tables_fit_a_narrow_terminal_in_parts_and_the_log_has_them_whole(finished):
+    asked, results = finished
+    wide = write_summary(asked, sweep="s", question="?", results=results, why=WHY)
+    narrow = write_summary(asked, sweep="s", question="?", results=results, why=WHY, width=80)
+    assert (results.sweep("s").path / "summary.log").read_text() == wide
+    rows = [line for line in narrow.splitlines() if line.startswith(("trial ", "NLL of ", "t_"))]
+    tables = [line for line in rows if "first step" not in line]
+    assert max(map(len, tables)) <= 80
+    assert sum(line.startswith("trial ") for line in tables) > 1
+    cells = [cell for line in wide.splitlines() if line.startswith("trial ") for cell in re.split("  +", line)]
+    assert all(cell in narrow for cell in cells)
 
 
 def test_no_trial_complete_is_a_summary_that_says_so(trial, tmp_path):

@@ -74,7 +74,7 @@ def test_its_plan_is_in_words_of_its_own(trial, tmp_path):
     with console.capture() as said:
         console.print(sweep.plan_table([trial, SHORT], Results(tmp_path)))
     row = next(line.split() for line in said.get().splitlines() if "short" in line)
-    assert row == ["short", SHORT.fingerprint[:8], "-", "8", "-", "0.5", "runs"]
+    assert row == ["short", SHORT.fingerprint[:8], "-", "8", "-", "-", "-", "0.5", "runs"]
 
 
 def test_its_row_in_the_live_table_shows_its_headline(tmp_path, monkeypatch):

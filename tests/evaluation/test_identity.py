@@ -11,7 +11,7 @@ import pytest
 
 from evaluators.gsm8k import GSM8K
 from evaluators.pocket import Pocket
-from raybridge import sweep
+from raybridge.analysis.plan import plan_of
 from raybridge.analysis.runs import Runs
 from raybridge.arms import find
 from raybridge.arms.controls import SHUFFLED
@@ -57,7 +57,7 @@ def kept(trial, results):
 
 
 def plan(trial, results):
-    return sweep.plan_of(trial, results, by_config(results.trials()))
+    return plan_of(trial, results, by_config(results.trials()))
 
 
 def swapped(folder):
