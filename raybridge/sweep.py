@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from raybridge.analysis.plan import NOT_KNOWN, estimate, plan_table, shared
+from raybridge.analysis.plan import NOT_KNOWN, estimate, plan_table, shared, unfinished
 from raybridge.analysis.progress import Phase, Row, changes, phase_of, row_of, table
 from raybridge.analysis.summary import write_summary
 from raybridge.console import HELP, guarded, print_table, typed
@@ -179,7 +179,7 @@ def refuse(dark: Mapping[str, str]) -> None:
 
 
 def launch(trials: Sequence[Workload], *, folder: SweepFolder, chosen: Scale, results: Results) -> dict[str, str]:
-    """Run what has no result yet on a cluster, under the live table; why trials failed that left no directory."""
+    """Run what is unfinished on a cluster, under the live table; why trials failed that left no directory."""
     from raybridge.cluster.session import cluster
     from raybridge.cluster.tuner import run_trials
 
@@ -191,7 +191,7 @@ def launch(trials: Sequence[Workload], *, folder: SweepFolder, chosen: Scale, re
         }
     )
     found = {trial.fingerprint: results.find(trial.fingerprint) for trial in trials}
-    waiting = [trial for trial in trials if (run_ := found[trial.fingerprint]) is None or not run_.complete]
+    waiting = [trial for trial in trials if unfinished(trial, found[trial.fingerprint])]
     if not waiting and baselines_there(trials, results):
         return {}
     with watched(trials, results) as tell:
@@ -273,21 +273,21 @@ def stoppable(folder: SweepFolder, resume: str) -> Iterator[None]:
 
 
 def why_without(trials: Sequence[Workload], results: Results, failed: Mapping[str, str]) -> dict[str, str]:
-    """Why trials have no result, a sentence by name. failed: what `launch` returned."""
+    """Why trials have no whole result, a sentence by name. failed: what `launch` returned."""
     runs = {trial: results.find(trial.fingerprint) for trial in trials}
-    lacking = {trial: run_ for trial, run_ in runs.items() if run_ is None or not run_.complete}
+    lacking = {trial: run_ for trial, run_ in runs.items() if unfinished(trial, run_)}
     return {trial.name: failed.get(trial.fingerprint) or why_failed(run_, results) for trial, run_ in lacking.items()}
 
 
 def fail_if_failed(why: Mapping[str, str]) -> None:
-    """Say which trials have no result and why, and fail."""
+    """Say which trials have no whole result and why, and fail."""
     if why:
         raise RuntimeError("\n".join(f"trial {name} has no result: {sentence}" for name, sentence in why.items()))
 
 
 def why_failed(run_: TrialRun | None, results: Results) -> str:
     """What a trial left to say of its failure; a full disk takes not even that."""
-    if run_ and (why := run_.failure()):
+    if run_ and (why := run_.launch.why()):
         return why
     if shutil.disk_usage(results.root).free < ROOM:
         return f"the disk of {results.root} is full; what was complete is kept, and the same command goes on from there"

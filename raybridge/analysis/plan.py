@@ -17,6 +17,7 @@ from raybridge.analysis.sweeps import duration
 from raybridge.console import one_line
 from raybridge.results import Results, TrialRun
 from raybridge.results.find import by_config, why_anew
+from raybridge.results.gaps import Gaps
 
 ANEW = "runs: "  # and why, where a trial of the same config is there
 NOT_KNOWN = "not known here"
@@ -44,6 +45,9 @@ class Planned(Protocol):
 
     def resolved(self) -> Mapping[str, Any]:
         """All of it as JSON."""
+
+    def gaps(self, run: TrialRun) -> Gaps:
+        """What a complete run of it has lost."""
 
 
 def plan_table(trials: Sequence[Planned], results: Results, dark: Mapping[str, str] = MappingProxyType({})) -> Table:
@@ -76,11 +80,16 @@ def plan_of(trial: Planned, results: Results, kept: Mapping[str, Sequence[TrialR
     """What will become of a trial; where one of the same config is there and cannot stand for it, why. kept: `by_config`."""
     run_ = results.find(trial.fingerprint)
     if run_ and run_.complete:
-        return REUSED
+        return trial.gaps(run_).planned or REUSED
     if run_ and (steps := run_.checkpoints()):
         return f"resumes at step {steps[-1]}"
     why = [] if run_ else why_anew(trial.resolved(), kept)
     return f"{ANEW}{'; '.join(why)}" if why else "runs"
+
+
+def unfinished(trial: Planned, run: TrialRun | None) -> bool:
+    """Whether a trial has no result yet, or has lost something that its checkpoints give back."""
+    return run is None or not run.complete or trial.gaps(run).mendable
 
 
 def estimate(trials: Sequence[Planned], results: Results, *, at_once: int) -> str:

@@ -22,6 +22,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from raybridge.analysis.plan import unfinished
 from raybridge.cluster.replicas import ReplicaPool, find_replicas
 from raybridge.config import rebuild
 from raybridge.console import sentence
@@ -82,7 +83,7 @@ def drive(config: dict[str, Job]) -> None:
         return
     experiment, resources, run = unpack(job)
     with run.launch.held(unless=stopped) as held:
-        if held and (not run.complete or experiment.gaps(run).mendable):
+        if held and unfinished(experiment, run):
             run.launch.begin()
             job["started"] = time.time()
             fit(experiment, resources, job)

@@ -10,6 +10,8 @@ import pytest
 import torch
 from local_runs import run_trial
 
+from raybridge import sweep
+from raybridge.analysis.plan import plan_of, unfinished
 from raybridge.evaluation.answerer import Local
 from raybridge.results import Results, TrialRun
 from raybridge.scales import POCKET
@@ -96,6 +98,18 @@ def test_what_is_deleted_of_a_complete_trial_comes_back(copied, whole, models, w
     assert again(trial, run, models) == "complete"
     same(run, whole[1])
     assert not trial.gaps(run).mendable
+
+
+def test_a_launch_runs_what_has_lost_something_and_says_what_did_not_come_back(copied):
+    trial, run = copied
+    results = Results(run.root)
+    assert plan_of(trial, results, {}) == "complete, reused"
+    assert not unfinished(trial, run)
+    shutil.rmtree(run.path / "samples" / "pocket" / "test")
+    assert plan_of(trial, results, {}) == trial.gaps(run).planned
+    assert unfinished(trial, run)
+    run.launch.fail("checkpoint of step 6 is damaged", traceback="")
+    assert sweep.why_without([trial], results, {}) == {"tiny": "checkpoint of step 6 is damaged"}
 
 
 def test_samples_that_are_gone_with_their_checkpoint_are_said(copied):
