@@ -110,8 +110,7 @@ def evaluate_trial(
         chosen = arms_of(setting, trained, kept, bits=_numbers(bits), only=_words(arms))
         for model in dict.fromkeys([setting.source, setting.target]):
             names.check(model)
-        said = _too_few(len(setting.problems), difference)
-        if said and not as_json:
+        if (said := _too_few(len(setting.problems), difference)) and not as_json:
             console.print(said, highlight=False, soft_wrap=True)
         named, count = [arm.name for arm in chosen], len(setting.problems)
         time_ = expected(kept, named, evaluator=setting.evaluator.name, count=count)
@@ -195,7 +194,8 @@ def summarize(
             return
         print_table(console, samples.table_of(rows, ""))
         for one in examples_:
-            console.print(f"[bold]{one['kind']}[/bold] {one['arm']} {one['problem']}: {one['answer']!r}", highlight=False)
+            head = f"{one['kind']} {one['arm']} {one['problem']}: {one['answer']!r}"
+            console.print(samples.shorten(head), markup=False, highlight=False, style="bold")
             console.print(samples.shorten(one["completion"]), markup=False, highlight=False, style="dim")
 
 

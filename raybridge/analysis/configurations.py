@@ -103,14 +103,14 @@ def transfer(runs: Runs, bridged: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def timed(runs: Runs, row: Mapping[Any, Any]) -> list[float]:
-    """Seconds of each problem that an arm answered alone, the source's prefill included; of all seeds in `fingerprint`."""
-    found: list[float] = []
+def timed(runs: Runs, row: Mapping[Any, Any]) -> pd.Series:
+    """Seconds by problem that an arm answered alone, the source's prefill included; of all seeds in `fingerprint`."""
+    found = [pd.Series(dtype=float)]
     for one in row["fingerprint"].split():
         samples = runs.scores(one, row["evaluator"])
         if "latency_1" in samples:
-            found += samples.loc[samples["arm"] == row["arm"], "latency_1"].dropna().tolist()
-    return found
+            found.append(samples[samples["arm"] == row["arm"]].set_index("problem")["latency_1"].dropna())
+    return pd.concat([one for one in found if len(one)] or found)
 
 
 def costs(runs: Runs, arms: Sequence[str]) -> pd.DataFrame:
@@ -128,11 +128,8 @@ def costs(runs: Runs, arms: Sequence[str]) -> pd.DataFrame:
     rows["context_tokens"] = rows["prompt_tokens"] + rows["soft_tokens"]
     columns = ["pair", "evaluator", "label", "K", "arm", "accuracy", "low", "high", "seconds_per_problem", "context_tokens"]
     times = [timed(runs, row) for row in rows.to_dict("records")]
-    rows["timed"], rows["latency_median"] = (
-        [len(one) for one in times],
-        [float(np.median(one)) if one else None for one in times],
-    )
-    rows["latency_median"] = rows["latency_median"].astype(float).where(rows["timed"] >= TIMED)
+    rows["timed"] = [one.index.nunique() for one in times]
+    rows["latency_median"] = pd.Series([one.median() for one in times], dtype=float).where(rows["timed"] >= TIMED)
     measured = [name for name in ("latency_1", "latency_batched", "kv_bytes") if name in rows and rows[name].notna().any()]
     kept = [*columns, "generated_tokens", *measured, "timed", "latency_median", "n", "seeds", "fingerprint"]
     order = {label: number for number, label in enumerate(ordered(asked))}
