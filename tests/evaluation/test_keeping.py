@@ -22,7 +22,7 @@ from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import frozen_arms, problems_of, setting_of, trial_arms
 from raybridge.evaluation.trained import Trained
 from raybridge.models.hardening import Hardening
-from raybridge.results import Results
+from raybridge.results import Results, TrialRun
 from raybridge.translators.weights import copy_of
 
 NAMES = ("source", "target", "no_context", "cascade", "joint", "bridged", "shuffled", "mean")
@@ -295,9 +295,16 @@ def test_two_that_evaluate_one_trial_end_with_equal_rows_and_compute_them_once(k
     assert not list(run.path.glob(".*"))
 
 
-def test_two_that_add_other_arms_to_one_trial_lose_none(keeper, trial):
+def test_two_that_add_other_arms_to_one_trial_lose_none(keeper, trial, monkeypatch):
     """Each reads the rows that are there, adds its own and writes them: the second must read what the first wrote."""
-    arms, started = [find("bridged"), find("mean")], threading.Barrier(2)
+    arms, started, read = [find("bridged"), find("mean")], threading.Barrier(2), TrialRun.samples
+
+    def slowly(self, *place, **how):
+        table = read(self, *place, **how)
+        time.sleep(0.2)
+        return table
+
+    monkeypatch.setattr(TrialRun, "samples", slowly)
 
     def evaluate(arm, one: Keeper) -> None:
         started.wait()
