@@ -5,7 +5,17 @@ Evaluators import this package and no other, so what they need of configs is han
 
 from raybridge.config import later, typed
 from raybridge.data.answers import first_line, plain_number, plain_words, read_numbers, same_number, with_minus, word_f1
-from raybridge.data.origin import HERE, UnreachableError, check_surrogates, data_folder, from_here, read_jsonl, rows, text
+from raybridge.data.origin import (
+    HERE,
+    UnreachableError,
+    check_surrogates,
+    data_folder,
+    from_here,
+    read_jsonl,
+    rows,
+    text,
+    writes_surrogates,
+)
 from raybridge.data.problems import SPLITS, Evaluator, Problem, Split, check_split, check_unique, draw, rank
 
 __all__ = [
@@ -34,4 +44,5 @@ __all__ = [
     "typed",
     "with_minus",
     "word_f1",
+    "writes_surrogates",
 ]

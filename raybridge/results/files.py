@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raybridge.data import check_surrogates
+from raybridge.data import check_surrogates, writes_surrogates
 
 LEFTOVER = ".tmp"  # ends every temporary name; they start with a dot
 LEFT_FOR_DEAD = 3600.0  # seconds after which another process's temporary file is no longer being written
@@ -36,7 +36,8 @@ def read_json(path: Path, needs: Sequence[str] = ()) -> dict[str, Any]:
         raise ValueError(f"{path} is not JSON ({error}); restore it or move its directory out of the results") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold an object, not {type(content).__name__}")
-    check_surrogates(content, written, str(path))
+    if writes_surrogates(written):
+        check_surrogates(content, str(path))
     for name in needs:
         if name not in content:
             raise ValueError(f"{path} has no field {name!r}; it has {', '.join(map(repr, content)) or 'no fields'}")
