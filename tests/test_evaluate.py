@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from raybridge import arms
 from raybridge.analysis.compare import band_of
 from raybridge.analysis.measures import gaps_recovered
-from raybridge.analysis.scorecard import COLLAPSED, control_of
+from raybridge.analysis.scorecard import COLLAPSED
 from raybridge.arms import find
 from raybridge.evaluate import app
 from raybridge.evaluation import answerer
@@ -235,11 +235,6 @@ def test_a_trial_without_a_result_or_without_its_checkpoint_is_refused(trial, fi
     code, said = call(run.path)
     assert code == 2
     assert "has no result yet" in said
-
-
-def test_controls_are_what_an_arm_must_beat():
-    assert control_of("bridged", ["no_context"]) is None  # never another control in silence
-    assert control_of("zero", ["no_context", "zero"]) is None
 
 
 def test_the_band_comes_from_the_replicates_sweep(trial, finished, tmp_path):

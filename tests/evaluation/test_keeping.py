@@ -1,13 +1,9 @@
 """What is kept of an evaluation, what of it is used again, and what a kill leaves."""
 
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pandas as pd
 import pytest
-import torch
 
 from raybridge.analysis.measures import summarised
 from raybridge.arms import find
@@ -17,39 +13,12 @@ from raybridge.evaluation.answering import answer, in_order
 from raybridge.evaluation.costs import measure
 from raybridge.evaluation.evaluations import Evaluations
 from raybridge.evaluation.identity import sealed
-from raybridge.evaluation.keeping import Keeper
-from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import frozen_arms, problems_of, setting_of, trial_arms
-from raybridge.evaluation.trained import Trained
 from raybridge.models.hardening import Hardening
-from raybridge.results import Results, TrialRun
-from raybridge.translators.weights import copy_of
 
 NAMES = ("source", "target", "no_context", "cascade", "joint", "bridged", "shuffled", "mean")
+
 ARMS = [find(name) for name in NAMES]
-
-
-@pytest.fixture
-def results(tmp_path):
-    return Results(tmp_path / "ray_results")
-
-
-@pytest.fixture
-def keeper(trial, models, results):
-    """An evaluation of untrained weights at step 4 on six dev problems, without costs."""
-    torch.manual_seed(0)
-    source, target = models.load(trial.source), models.load(trial.target)
-    module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms)
-    run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
-    setting = setting_of(trial, "dev")
-    return Keeper(
-        setting=replace(setting, problems=setting.problems[:6]),
-        results=results,
-        answerer=Local(models),
-        trained=Trained(run=run, step=4, weights=copy_of(module)),
-        batch=3,
-        timed=0,
-    )
 
 
 @pytest.fixture
@@ -260,59 +229,3 @@ def test_rows_of_a_translator_on_a_benchmark_that_has_changed_are_computed_again
     assert {arm.name for request in asked for arm in request.arms} == {"bridged", "shuffled"}
     samples = keeper.trained.run.samples(trial.evaluator.name, "dev", keeper.trained.step)
     assert samples.groupby("arm").size().to_dict() == {"bridged": 6, "shuffled": 6}
-
-
-def loaded(trial) -> Local:
-    """One that answers by models of its own."""
-    models = Models("cpu")
-    for name in trial.models:
-        models.load(name)
-    return Local(models)
-
-
-def test_two_that_evaluate_one_trial_end_with_equal_rows_and_compute_them_once(keeper, trial, monkeypatch):
-    asked, started = [], threading.Barrier(2)
-
-    def slowly(request, models, weights=None):
-        asked.append((request.arms, tuple(request.setting.ids)))
-        time.sleep(0.05)
-        return answer(request, models, weights)
-
-    monkeypatch.setattr(answerer, "answer", slowly)
-
-    def evaluate(one: Keeper) -> pd.DataFrame:
-        started.wait()
-        return one.rows(ARMS)
-
-    keepers = [replace(keeper, answerer=loaded(trial)) for _ in range(2)]
-    with ThreadPoolExecutor() as both:
-        one, other = both.map(evaluate, keepers)
-    pd.testing.assert_frame_equal(plain(one), plain(other))
-    assert len(asked) == len(set(asked))
-    run = keeper.trained.run
-    assert set(run.evals()["arm"]) == {arm.name for arm in ARMS if not arm.frozen}
-    assert not list((keeper.results.root / "partial").glob("*"))
-    assert not list(run.path.glob(".*"))
-
-
-def test_two_that_add_other_arms_to_one_trial_lose_none(keeper, trial, monkeypatch):
-    """Each reads the rows that are there, adds its own and writes them: the second must read what the first wrote."""
-    arms, started, read = [find("bridged"), find("mean")], threading.Barrier(2), TrialRun.samples
-
-    def slowly(self, *place, **how):
-        table = read(self, *place, **how)
-        time.sleep(0.2)
-        return table
-
-    monkeypatch.setattr(TrialRun, "samples", slowly)
-
-    def evaluate(arm, one: Keeper) -> None:
-        started.wait()
-        one.rows([arm])
-
-    keepers = [replace(keeper, answerer=loaded(trial)) for _ in range(2)]
-    with ThreadPoolExecutor() as both:
-        list(both.map(evaluate, arms, keepers))
-    assert set(keeper.trained.run.evals()["arm"]) == {"bridged", "mean"}
-    assert set(keeper.kept(arms[0])["arm"]) == {"bridged"}
-    assert set(keeper.kept(arms[1])["arm"]) == {"mean"}

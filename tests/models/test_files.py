@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+import tiny_configs
 import tiny_lms
 import torch
 from safetensors.torch import load_file, save_file
@@ -105,7 +106,7 @@ def test_a_tokenizer_that_is_no_json(folder):
 
 def test_a_pad_token_without_an_embedding(folder):
     tokenizer = tiny_lms.plain_tokenizer()
-    tokenizer.add_tokens([f"<{number}>" for number in range(tiny_lms.VOCABULARY - tiny_lms.TOKENS)])
+    tokenizer.add_tokens([f"<{number}>" for number in range(tiny_configs.VOCABULARY - tiny_lms.TOKENS)])
     tokenizer.add_special_tokens({"pad_token": "<pad>"})
     tokenizer.save_pretrained(folder)
     assert "its pad token has the id 264, and there are embeddings for 0..263 only" in refused(folder)
@@ -120,7 +121,9 @@ def test_a_vocabulary_smaller_than_the_tokenizer(folder):
 
 def test_the_trap_a_token_for_images_that_text_does_not_hold_is_no_hindrance():
     tokenizer = tiny_lms.plain_tokenizer()
-    tokenizer.add_tokens([f"<{number}>" for number in range(tiny_lms.VOCABULARY - tiny_lms.TOKENS + 1)], special_tokens=True)
+    tokenizer.add_tokens(
+        [f"<{number}>" for number in range(tiny_configs.VOCABULARY - tiny_lms.TOKENS + 1)], special_tokens=True
+    )
     model = FrozenLM("images", tiny_lms.made(tiny_lms.config("llama")), tokenizer)
     probe.check_tokens(model)
     tokenizer.chat_template = "<6>{{ messages }}"
