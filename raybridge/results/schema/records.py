@@ -95,7 +95,11 @@ EVALUATED = (
 )
 PLAN = (
     Column(name="scale", means="pocket, small or full"),
-    Column(name="smoke", means="whether its trials were cut to a few steps; these stand in a folder smoke/ of their own"),
+    Column(
+        name="smoke",
+        means="whether its trials were cut to a few steps; these stand in a folder smoke/ of their own",
+        only="sweeps launched since smoke runs have a folder of their own",
+    ),
     Column(name="trials.name", means="of each trial that the sweep asks for: what it calls it"),
     Column(name="trials.fingerprint", means="its identity"),
 )
