@@ -15,13 +15,13 @@ import sys
 import types
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, field, fields, is_dataclass
+from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
-# Only the classes of these packages may be named by a config that is read back from disk.
-CONFIG_PACKAGES = ("raybridge", "evaluators")
+CONFIG_PACKAGES = ("raybridge", "evaluators")  # only their classes may be named by a config that is read back from disk
 DEEPEST = 20  # levels of a config that is read back: no trial has half of them
 SEEDS = 2**32  # seeds lie below it: every generator that is seeded takes these
 
@@ -63,7 +63,8 @@ def _fitting(value: Any, kind: Any) -> Any:
     if origin is Literal:
         if value in parts and type(value) is type(parts[parts.index(value)]):
             return value
-        raise _Misfit(f"one of {', '.join(map(repr, parts))}")
+        near = get_close_matches(str(value), map(str, parts), n=1, cutoff=0.5)
+        raise _Misfit(f"one of {', '.join(map(repr, parts))}" + (f" (did you mean {near[0]!r}?)" if near else ""))
     if origin is tuple and len(parts) == 2 and parts[1] is Ellipsis:
         if not isinstance(value, tuple | list):
             raise _Misfit(f"a tuple, each item {_called(parts[0])}")

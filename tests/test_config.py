@@ -217,7 +217,7 @@ def test_one_value_has_one_form(field, written, meant):
         ("rate", False, "rate must be a finite number, not False"),
         ("rate", float("nan"), "rate must be a finite number, not nan"),
         ("on", 1, "on must be True or False, not 1"),
-        ("kind", "evn", "kind must be one of 'even', 'odd', not 'evn'"),
+        ("kind", "evn", "kind must be one of 'even', 'odd' (did you mean 'even'?), not 'evn'"),
         ("layers", 3, "layers must be a tuple, each item a whole number, not 3"),
         ("layers", "12", "layers must be a tuple, each item a whole number, not '12'"),
         ("layers", (1, "a"), "layers must be a tuple, each item a whole number, not (1, 'a')"),

@@ -64,7 +64,7 @@ def _state(file: Path) -> dict[str, Any]:
         raise
     if not isinstance(state, dict):
         raise damaged(file, f"must hold an object, not {type(state).__name__}")
-    seconds, ended = state.get("seconds"), state.get("ended")
+    seconds, ended = state.get("seconds", 0.0), state.get("ended")
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not math.isfinite(seconds):
         raise damaged(file, f"has {seconds!r} for seconds, which is no number")
     if not (ended is None or (isinstance(ended, dict) and ended.keys() == {field.name for field in fields(Decision)})):
