@@ -232,5 +232,5 @@ def test_prompt_tuning_ignores_the_source():
 
 
 def test_an_unknown_pooling_is_refused_with_the_nearest():
-    with pytest.raises(ValueError, match=r"unknown pooling 'men'; valid: picked, mean; did you mean 'mean'\?"):
+    with pytest.raises(ValueError, match=r"pooling must be one of 'picked', 'mean' \(did you mean 'mean'\?\), not 'men'"):
         Linear(soft_tokens=4, layers=(0,), pooling="men")
