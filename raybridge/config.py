@@ -15,9 +15,10 @@ import sys
 import types
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, field, fields, is_dataclass
-from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from raybridge.errors import nearest
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -63,8 +64,8 @@ def _fitting(value: Any, kind: Any) -> Any:
     if origin is Literal:
         if value in parts and type(value) is type(parts[parts.index(value)]):
             return value
-        near = get_close_matches(str(value), map(str, parts), n=1, cutoff=0.5)
-        raise _Misfit(f"one of {', '.join(map(repr, parts))}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+        near = nearest(value, parts)
+        raise _Misfit(f"one of {', '.join(map(repr, parts))}" + (f" (did you mean {near!r}?)" if near else ""))
     if origin is tuple and len(parts) == 2 and parts[1] is Ellipsis:
         if not isinstance(value, tuple | list):
             raise _Misfit(f"a tuple, each item {_called(parts[0])}")

@@ -9,6 +9,11 @@ from difflib import get_close_matches
 def unknown(kind: str, value: object, valid: Iterable[object], where: str = "") -> ValueError:
     """A ValueError that names the value, what would be valid, and the nearest match if there is one."""
     names = [str(v) for v in valid]
-    near = get_close_matches(str(value), names, n=1, cutoff=0.5)
+    near = nearest(value, names)
     sentence = f"{where + ': ' if where else ''}unknown {kind} {str(value)!r}; valid: {', '.join(names) or 'none'}"
-    return ValueError(sentence + (f"; did you mean {near[0]!r}?" if near else ""))
+    return ValueError(sentence + (f"; did you mean {near!r}?" if near else ""))
+
+
+def nearest(value: object, valid: Iterable[object]) -> str | None:
+    """What of the valid was probably meant."""
+    return next(iter(get_close_matches(str(value), map(str, valid), n=1, cutoff=0.5)), None)

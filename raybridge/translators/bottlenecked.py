@@ -10,14 +10,13 @@ P of them that stand for a position, D target width, H heads, N aligned position
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raybridge.config import typed
-from raybridge.errors import unknown
 from raybridge.translators import OneTarget, Translator, TranslatorModule
 from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, windows
 from raybridge.translators.parts import Attention, Norm, SwiGLU, at_rms, check, check_heads, position_features
@@ -53,8 +52,6 @@ class Bottlenecked(OneTarget):
         check_heads(width=self.width, heads=self.heads)
         if self.depth < 1:
             raise ValueError(f"depth must be at least 1, not {self.depth}")
-        if self.picking not in get_args(Picking):
-            raise unknown("picking", self.picking, get_args(Picking), where="translator Bottlenecked")
         if not self.anchored and (self.picking != "even" or self.free_share):
             raise ValueError("a translator that is not anchored picks nothing: leave picking and free_share as they are")
         if not 0 <= self.free_share < 1:

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raybridge.config import typed
-from raybridge.errors import unknown
 from raybridge.translators import OneTarget, TranslatorModule
 from raybridge.translators.noise import NoiseField
 from raybridge.translators.parts import Attention, Reader, SwiGLU, at_rms, check, check_heads, zero_linear
@@ -53,8 +52,6 @@ class DiT(OneTarget):
         typed(self)
         check(soft_tokens=self.soft_tokens, layers=self.layers)
         check_heads(width=self.width, heads=self.heads)
-        if self.pooling not in get_args(Pooling):
-            raise unknown("pooling", self.pooling, get_args(Pooling), where="translator DiT")
         if self.depth < 1 or self.train_steps < 1 or self.eval_steps < 1 or self.width % 2:
             raise ValueError("translator DiT: depth, train_steps and eval_steps must be at least 1, and width even")
         if self.guidance < 1:

@@ -9,13 +9,12 @@ N aligned positions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from raybridge.config import typed
-from raybridge.errors import unknown
 from raybridge.translators import OneTarget, TranslatorModule
 from raybridge.translators.anchor import Anchor, one_hot, picks, windows
 from raybridge.translators.parts import at_rms, check
@@ -40,8 +39,6 @@ class Linear(OneTarget):
     def __post_init__(self) -> None:
         typed(self)
         check(soft_tokens=self.soft_tokens, layers=self.layers)
-        if self.pooling not in get_args(Pooling):
-            raise unknown("pooling", self.pooling, get_args(Pooling), where="translator Linear")
 
     def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> LinearModule:
         """The module, initialised from torch's current random state."""

@@ -231,12 +231,15 @@ def test_what_is_no_flow_is_refused_by_name(batches, target):
     [
         (
             lambda: Flow(teacher="answers"),
-            r"did you mean 'answer'\?\), not 'answers'",
+            r"teacher must be one of 'prompt', 'answer' \(did you mean 'answer'\?\), not 'answers'",
         ),
         (lambda: Flow(condition_dropout=1.0), "condition_dropout must lie in 0..1"),
         (lambda: replace(SMALL, guidance=0.5), "guidance must be at least 1"),
         (lambda: replace(SMALL, eval_steps=0), "eval_steps must be at least 1"),
-        (lambda: replace(SMALL, pooling="max"), "pooling must be one of 'mean', 'attention'.*, not 'max'"),
+        (
+            lambda: replace(SMALL, pooling="max"),
+            r"pooling must be one of 'mean', 'attention' \(did you mean 'mean'\?\), not 'max'",
+        ),
         (lambda: replace(SMALL, width=33), "width 33 must be a multiple of heads 4"),
     ],
 )
