@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from raybridge.analysis.measures import stacked
+from raybridge.analysis.progress import Followed
 from raybridge.analysis.sweeps import duration
 from raybridge.console import one_line
 from raybridge.results import Results, TrialRun
@@ -25,20 +26,8 @@ REUSED = "complete, reused"
 ALIKE = ("class", "source", "target", "evaluator", "batch")  # fields in which trials take about as long a step
 
 
-class Planned(Protocol):
-    """What can be planned (`raybridge.trial.Workload` says what each is)."""
-
-    @property
-    def name(self) -> str:
-        """A label."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Its identity."""
-
-    @property
-    def steps(self) -> int:
-        """How many it may take."""
+class Planned(Followed, Protocol):
+    """What can be planned, and then followed (`raybridge.trial.Workload` says what each is)."""
 
     def planned(self) -> Mapping[str, str]:
         """Its row: heading to text."""

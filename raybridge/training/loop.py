@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import torch
@@ -30,6 +30,7 @@ from raybridge.training.conditioning import look_inside
 from raybridge.training.fitting import fit
 from raybridge.training.meter import Meter, flops_per_token, soft_token_rank, soft_token_rms
 from raybridge.training.step import Step, Trainer, build_trainer
+from raybridge.training.worker import Ended
 from raybridge.translators.weights import copy_of, digest_of, read_weights
 from raybridge.trial import Trial
 from raybridge.world import World
@@ -119,7 +120,7 @@ def train(
     evaluations: Evaluations,
     report: Callable[[dict[str, Any]], None],
     interrupted: Callable[[], bool],
-) -> Literal["complete", "interrupted"]:
+) -> Ended:
     """Train, evaluate and finish a trial, from its last checkpoint if it has one.
 
     Rank 0 writes everything; `report` is called on every rank at the same steps, `interrupted` on rank 0 only.
