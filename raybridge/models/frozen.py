@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raybridge.models.embedding import Embedding
-from raybridge.models.gguf import begins_with_bos
 from raybridge.models.head import Head, body_of, in_chunks
 from raybridge.models.injection import injecting
 from raybridge.models.packing import Packing, UnpackableError, can_pack, packed_attention, within_window
@@ -132,11 +131,6 @@ class FrozenLM:
     def embedding_rms(self) -> float:
         """Median RMS of the embeddings as the first layer receives them (Gemma scales them on the way)."""
         return self.embedding.rms
-
-    @cached_property
-    def adds_bos(self) -> bool:
-        """Whether this tokenizer puts a BOS in front of text by itself."""
-        return begins_with_bos(self.tokenizer)
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of text, no special tokens added."""

@@ -58,10 +58,8 @@ def _state(file: Path) -> dict[str, Any]:
         state = json.loads(whole(file).read_text(encoding="utf8"))
     except OSError as error:
         raise damaged(file, f"cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
-            raise damaged(file, f"is not JSON ({error})") from None
-        raise
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise damaged(file, f"is not JSON ({error})") from None
     if not isinstance(state, dict):
         raise damaged(file, f"must hold an object, not {type(state).__name__}")
     seconds, ended = state.get("seconds", 0.0), state.get("ended")
