@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from shutil import copy
 
+import example_arm
 import pytest
 import torch
 
@@ -32,12 +33,7 @@ def translator(tmp_path, monkeypatch):
 @pytest.fixture
 def arm(tmp_path, monkeypatch):
     """The example as a file of raybridge/arms/."""
-    copy(EXAMPLES / "arm.py", tmp_path / "last_sentence.py")
-    monkeypatch.setattr(arms, "__path__", [*arms.__path__, str(tmp_path)])
-    arms._by_name.cache_clear()
-    yield arms.find("last_sentence")
-    arms._by_name.cache_clear()
-    del sys.modules["raybridge.arms.last_sentence"]
+    yield from example_arm.found(tmp_path / "arms", monkeypatch)
 
 
 def test_translator_is_a_linear_map_of_the_mean_of_real_positions(translator):

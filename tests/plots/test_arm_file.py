@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from shutil import copy
 
+import example_arm
 import pytest
 import synthetic
 from drawing import HOUSE, command, table_of
 from typer.testing import CliRunner
 
-from raybridge import arms
 from raybridge.evaluate import app
 from raybridge.plots import Figure, Runs
 from raybridge.plots.figures import load
@@ -21,14 +19,7 @@ from raybridge.results import Results
 @pytest.fixture
 def arm(tmp_path, monkeypatch):
     """The example as a file of raybridge/arms/."""
-    folder = tmp_path / "arms"
-    folder.mkdir()
-    copy(HOUSE / "examples/arm.py", folder / "last_sentence.py")
-    monkeypatch.setattr(arms, "__path__", [*arms.__path__, str(folder)])
-    arms._by_name.cache_clear()
-    yield arms.find("last_sentence")
-    arms._by_name.cache_clear()
-    del sys.modules["raybridge.arms.last_sentence"]
+    yield from example_arm.found(tmp_path / "arms", monkeypatch)
 
 
 @pytest.fixture
