@@ -45,7 +45,8 @@ def plan_table(trials: Sequence[Planned], results: Results, dark: Mapping[str, s
     dark: by name, why the contents of some are not known on this machine.
     """
     rows = [trial.planned() for trial in trials]
-    own = dict.fromkeys(heading for row in rows for heading in row if heading not in shared(trials))
+    common = shared(trials)
+    own = dict.fromkeys(heading for row in rows for heading in row if heading not in common)
     kept = by_config(results.trials(broken={}))
     plans = [NOT_KNOWN if trial.name in dark else plan_of(trial, results, kept) for trial in trials]
     drawn = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
