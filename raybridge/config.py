@@ -21,7 +21,6 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from raybridge.errors import nearest
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
-
 CONFIG_PACKAGES = ("raybridge", "evaluators")  # only their classes may be named by a config that is read back from disk
 DEEPEST = 20  # levels of a config that is read back: no trial has half of them
 SEEDS = 2**32  # seeds lie below it: every generator that is seeded takes these

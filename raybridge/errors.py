@@ -17,3 +17,8 @@ def unknown(kind: str, value: object, valid: Iterable[object], where: str = "") 
 def nearest(value: object, valid: Iterable[object]) -> str | None:
     """What of the valid was probably meant."""
     return next(iter(get_close_matches(str(value), map(str, valid), n=1, cutoff=0.5)), None)
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what another library's error says; its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from raybridge.errors import reason_of
 from raybridge.models import gguf
 
 FILES = {
@@ -69,7 +70,7 @@ def _read(name: str, what: str, where: str, read: Callable[[], Any]) -> Any:
     except ImportError:
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise ValueError(f"model {name!r}: its {what} cannot be read from {where}: {reason}") from error
 
 

@@ -23,6 +23,7 @@ from transformers import AutoTokenizer
 from transformers.utils import cached_file
 
 from raybridge.data import UnreachableError
+from raybridge.errors import reason_of
 from raybridge.models import byte_lm, gguf, names
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -136,7 +137,7 @@ def _of_hub(repository: str) -> Files | str:
         told = HfApi().model_info(repository, files_metadata=True, timeout=PATIENCE)
         revision, files = told.sha, {file.rfilename: file.lfs.sha256 if file.lfs else None for file in told.siblings or ()}
     except Exception as error:  # no network, no such model, no access: each client of HTTP has errors of its own
-        revision, files, why = None, {}, (str(error).strip() or type(error).__name__).splitlines()[0]
+        revision, files, why = None, {}, reason_of(error)
     try:
         folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
     except OSError:
@@ -180,7 +181,7 @@ def _tokenizer(name: str, where: str, *, revision: str | None = None) -> Any:
     except ImportError:
         raise
     except Exception as error:  # each reader of files has errors of its own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise ValueError(f"model {name!r}: its tokenizer cannot be read from {where}: {reason}") from error
 
 

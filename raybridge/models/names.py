@@ -11,7 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 import raybridge
 from raybridge.data import UnreachableError, from_here
-from raybridge.errors import unknown
+from raybridge.errors import reason_of, unknown
 from raybridge.models import byte_lm, files, gguf
 from raybridge.models.shape import positions_of
 
@@ -72,7 +72,7 @@ def config_of(name: str) -> PreTrainedConfig:
     except (OSError, ValueError) as error:
         kind = ValueError if Path(where).exists() else UnreachableError
         raise kind(
-            f"model {name!r} cannot be read from {where}: {str(error).splitlines()[0]} "
+            f"model {name!r} cannot be read from {where}: {reason_of(error)} "
             "(valid: a hub id that is reachable or cached, a directory, a .gguf file, pocket:source, pocket:target; "
             "RAYBRIDGE_MODELS=id=directory maps a hub id to a directory)"
         ) from error

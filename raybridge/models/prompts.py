@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from raybridge.data import Evaluator, Problem
+from raybridge.errors import reason_of
 from raybridge.models.frozen import FrozenLM
 
 REPEAT_CUE = "\nRepeat:"  # what asks the target to write its question again
@@ -188,7 +189,7 @@ def rendered(lm: FrozenLM, turns: Sequence[dict[str, Any]], *, thinking: bool = 
                 form, tokenize=False, add_generation_prompt=True, **FIXED | {"enable_thinking": thinking}
             )
         except Exception as error:  # a template is a program of the model's author: it may raise anything
-            said.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
+            said.append(reason_of(error))
             continue
         if text.count(PLACE) == 1 and all(turn["content"].strip() in text for turn in turns):
             return text

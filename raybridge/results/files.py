@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raybridge.data import check_surrogates, writes_surrogates
+from raybridge.errors import reason_of
 
 LEFTOVER = ".tmp"  # ends every temporary name; they start with a dot
 LEFT_FOR_DEAD = 3600.0  # seconds after which another process's temporary file is no longer being written
@@ -53,7 +54,7 @@ def read_frame(path: Path, *, without: Sequence[str] = ()) -> pd.DataFrame:
     except Exception as error:  # a flipped bit comes out as any, of the page, the codec, the type or the name
         if isinstance(error, OSError) and error.errno is not None:
             raise ValueError(f"{path} cannot be read ({error.strerror})") from None
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise ValueError(f"{path} is not a parquet table ({reason}); delete it and it is computed again") from None
 
 
