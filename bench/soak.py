@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,7 +96,8 @@ def tidy(children: list[psutil.Process]) -> None:
     """End what a command that is gone leaves behind."""
     _, left = psutil.wait_procs(children, timeout=GRACE)
     for process in left:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # it may end by itself in this very moment
+            process.kill()
 
 
 def numbers(root: Path) -> dict[str, pd.DataFrame | dict]:

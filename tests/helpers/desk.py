@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,7 +46,8 @@ class Launch:
         self.process.wait()
         _, left = psutil.wait_procs(children, timeout=grace)
         for process in left:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it may end by itself in this very moment
+                process.kill()
 
 
 @dataclass
