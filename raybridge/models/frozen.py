@@ -31,6 +31,11 @@ PACKING_SLACK = 0.1  # relative error of packed states: half precision alone mak
 PASS = 256  # positions of a padded batch that take as long as starting one more pass does
 
 
+def unit_rms(states: Tensor) -> Tensor:
+    """States (..., S) at unit RMS each, in fp32, as translators read them."""
+    return F.rms_norm(states.float(), states.shape[-1:])
+
+
 class FrozenLM:
     """A causal LM whose weights never change, with its tokenizer.
 
@@ -168,10 +173,8 @@ class FrozenLM:
         return Piece(embeds_BTD=soft_BKD.to(self.model.dtype), mask_BT=torch.ones(B, K, dtype=torch.bool, device=self.device))
 
     @torch.no_grad()
-    def hidden_states(
-        self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        """States of `rows`, read after the shared tokens `before`: (B, T, L, S) at unit RMS each, and the mask (B, T).
+    def states(self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """States of `rows`, read after the shared tokens `before`: (B, T, L, S) as the layers gave them, and the mask (B, T).
 
         Position 0 carries massive activations in many models (Sun et al. 2024, arXiv:2402.17762), so it must lie in `before`.
         """
@@ -188,8 +191,15 @@ class FrozenLM:
         states_BTLS = torch.stack(
             [states[:, len(before) :] for states in self._passed({"input_ids": ids_BT}, mask_BT, layers, packed=self.packs)],
             dim=2,
-        ).float()
-        return F.rms_norm(states_BTLS, states_BTLS.shape[-1:]), mask_BT[:, len(before) :]
+        )
+        return states_BTLS, mask_BT[:, len(before) :]
+
+    def hidden_states(
+        self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """The `states` of rows at unit RMS each, in fp32, and the mask."""
+        states_BTLS, mask_BT = self.states(before, rows, layers)
+        return unit_rms(states_BTLS), mask_BT
 
     def continuation_states(self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
         """Last hidden states (B, A, D) that predict the tokens of `rows` after the pieces, the ids (B, A) and their mask."""
