@@ -12,9 +12,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import ray
 import torch
 from ray.actor import ActorHandle
@@ -33,31 +33,48 @@ TRIES = 8  # of a request; with the rests between them about four minutes
 REST = 5.0  # seconds that a dead replica is left alone while it restarts, twice as long each time that it dies again
 LONGEST_REST = 60.0
 
-Weights = dict[str, np.ndarray]
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A translator's weights in the object store.
+
+    A replica takes them out where it has not yet: Ray would hand a bare reference's content over anew at every call.
+    """
+
+    reference: ray.ObjectRef
 
 
 class Replica:
-    """The frozen models on one device."""
+    """The frozen models on one device, and the weights of the checkpoint that it was asked about last."""
 
     def __init__(self, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self._here = Local(Models(device))
+        self._last: tuple[str, dict[str, Tensor]] | None = None
 
-    def answer(self, request: Request, weights: Weights | None) -> Rows:
+    def answer(self, request: Request, checkpoint: Checkpoint | None) -> Rows:
         """Sample rows of a request."""
-        return self._here.start([request], _tensors(weights)).result()
+        return self._here.start([request], self._weights(checkpoint)).result()
 
-    def costs(self, request: Request, arm: Arm, weights: Weights | None, alone: int) -> dict[str, dict[str, float]]:
+    def costs(self, request: Request, arm: Arm, checkpoint: Checkpoint | None, alone: int) -> dict[str, dict[str, float]]:
         """What an arm costs here."""
-        return self._here.costs(request, arm, _tensors(weights), alone=alone)
+        return self._here.costs(request, arm, self._weights(checkpoint), alone=alone)
 
-    def check(self, request: Request, weights: Weights | None) -> None:
+    def check(self, request: Request, checkpoint: Checkpoint | None) -> None:
         """Whether training and decoding read the first answer token from the same position."""
-        self._here.check(request, _tensors(weights))
+        self._here.check(request, self._weights(checkpoint))
 
-
-def _tensors(weights: Weights | None) -> dict[str, Tensor] | None:
-    return None if weights is None else {name: torch.tensor(array) for name, array in weights.items()}
+    def _weights(self, checkpoint: Checkpoint | None) -> dict[str, Tensor] | None:
+        """A checkpoint's weights, the same object at each request, for the translator is built anew for another one."""
+        if checkpoint is None:
+            return None
+        key = checkpoint.reference.hex()
+        if self._last is None or self._last[0] != key:
+            self._last = None  # never two checkpoints at a time
+            arrays = ray.get(checkpoint.reference)
+            # Copied once: the store's own memory is read-only, and is given back when the next checkpoint comes.
+            self._last = key, {name: torch.tensor(array) for name, array in arrays.items()}
+        return self._last[1]
 
 
 def names_of(count: int, *, launch: str) -> list[str]:
@@ -94,6 +111,7 @@ class ReplicaPool:
     def __init__(self, replicas: Sequence[ActorHandle]) -> None:
         self.replicas = list(replicas)
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="evaluation")
+        self._put: tuple[Mapping[str, Tensor], Checkpoint] | None = None
 
     @property
     def device(self) -> str:
@@ -102,10 +120,10 @@ class ReplicaPool:
 
     def answer(self, requests: Sequence[Request], weights: Mapping[str, Tensor] | None) -> Iterator[tuple[int, Rows]]:
         """(number of the request, its rows) as each is done."""
-        reference = _put(weights)
+        checkpoint = self._stored(weights)
 
         def ask(number: int, replica: ActorHandle) -> ray.ObjectRef:
-            return replica.answer.remote(requests[number], reference)
+            return replica.answer.remote(requests[number], checkpoint)
 
         yield from self._spread(ask, len(requests))
 
@@ -122,14 +140,24 @@ class ReplicaPool:
         self, request: Request, arm: Arm, weights: Mapping[str, Tensor] | None, *, alone: int
     ) -> dict[str, dict[str, float]]:
         """What an arm costs on one of them."""
-        reference = _put(weights)
-        ((_, costs),) = self._spread(lambda _, replica: replica.costs.remote(request, arm, reference, alone), 1)
+        checkpoint = self._stored(weights)
+        ((_, costs),) = self._spread(lambda _, replica: replica.costs.remote(request, arm, checkpoint, alone), 1)
         return costs
 
     def check(self, request: Request, weights: Mapping[str, Tensor] | None) -> None:
         """Check on one of them that training and decoding read the first answer token from the same position."""
-        reference = _put(weights)
-        list(self._spread(lambda _, replica: replica.check.remote(request, reference), 1))
+        checkpoint = self._stored(weights)
+        list(self._spread(lambda _, replica: replica.check.remote(request, checkpoint), 1))
+
+    def _stored(self, weights: Mapping[str, Tensor] | None) -> Checkpoint | None:
+        """Weights in the object store, once for all that is asked about them."""
+        if weights is None:
+            return None
+        last = self._put
+        if last is None or last[0] is not weights:
+            last = weights, Checkpoint(ray.put({name: tensor.numpy() for name, tensor in weights.items()}))
+            self._put = last
+        return last[1]
 
     def _spread(self, ask: Callable[[int, ActorHandle], ray.ObjectRef], count: int) -> Iterator[tuple[int, Any]]:
         """(number, what came back) of so many calls, as each is done."""
@@ -171,11 +199,6 @@ class ReplicaPool:
         now = time.monotonic()
         awake = [i for i in range(len(self.replicas)) if rested.get(i, 0.0) <= now]
         return min(awake, key=busy.count, default=None)
-
-
-def _put(weights: Mapping[str, Tensor] | None) -> ray.ObjectRef | None:
-    """Weights in the object store, once for all requests."""
-    return None if weights is None else ray.put({name: tensor.numpy() for name, tensor in weights.items()})
 
 
 @contextmanager
