@@ -1,7 +1,7 @@
 """What a translator starts with in closed form: what it is fitted from is read off the first problems of train.
 
-Shapes: B problems, T source positions, L source layers, S source width, or features of a position (layers x width), D target
-width, N source tokens of all problems, each aligned to a token of the target.
+Shapes: B problems, T source positions, L source layers, S source width, N source tokens of some problems, each aligned to a
+token of the target.
 """
 
 from __future__ import annotations
@@ -10,9 +10,14 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
+from raybridge.data import Problem
 from raybridge.training.batches import Batches
 from raybridge.translators import TranslatorModule
+from raybridge.translators.ridge import Moments
+
+AT_ONCE = 16  # problems whose states are in memory at one time
 
 
 @torch.no_grad()
@@ -20,21 +25,27 @@ def fit(module: TranslatorModule, batches: Batches, *, problems: int = 512) -> N
     """Fit a translator that is `fitted_from` something; the same on every worker."""
     if not module.fitted_from:
         return
-    source, target, first = batches.source, batches.target, batches.problems[:problems]
-    batch = batches.tokens(first)
+    moments, first = Moments(), batches.problems[:problems]
+    for start in range(0, len(first), AT_ONCE):
+        _add(moments, module, batches, first[start : start + AT_ONCE])
+    module.fit(moments)
+
+
+def _add(moments: Moments, module: TranslatorModule, batches: Batches, problems: Sequence[Problem]) -> None:
+    """Count the source tokens of these problems."""
+    source, target, batch = batches.source, batches.target, batches.tokens(problems)
     states_BTLS, _ = batches.states(batch)
-    aligned = [align(source.question_ends(problem.question), target.question_ends(problem.question)) for problem in first]
     states_BTLS = module.core_states(states_BTLS)
-    states_NS = torch.cat([states_BTLS[row, : len(tokens)].flatten(1) for row, tokens in enumerate(aligned)])
-    embeddings_ND = nll_N = None
+    aligned = [align(source.question_ends(problem.question), target.question_ends(problem.question)) for problem in problems]
+    wanted: dict[str, Tensor] = {}
     if "embeddings" in module.fitted_from:
         ids = [torch.tensor(row)[tokens] for row, tokens in zip(batch.target_questions, aligned, strict=True)]
-        embeddings_ND = target.lm.embed(torch.cat(ids).to(target.lm.device)).float()
+        wanted["embeddings"] = target.lm.embed(torch.cat(ids).to(target.lm.device))
     if "nll" in module.fitted_from:
-        before = target.lm.text_piece([target.before] * len(first))
+        before = target.lm.text_piece([target.before] * len(problems))
         nll_BT = target.lm.answer_nll([before], batch.target_questions)
-        nll_N = torch.cat([nll_BT[row, tokens] for row, tokens in enumerate(aligned)])
-    module.fit(states_NS, embeddings_ND, nll_N)
+        wanted["nll"] = torch.cat([nll_BT[row, tokens] for row, tokens in enumerate(aligned)]).unsqueeze(1)
+    moments.add(torch.cat([states_BTLS[row, : len(tokens)].flatten(1) for row, tokens in enumerate(aligned)]), wanted)
 
 
 def align(source_ends: Sequence[int], target_ends: Sequence[int]) -> list[int]:

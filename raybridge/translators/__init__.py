@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.pieces import Piece
 from raybridge.translators.parts import Attention
+from raybridge.translators.ridge import Moments
 
 
 class TranslatorModule(nn.Module):
@@ -58,10 +59,10 @@ class TranslatorModule(nn.Module):
         """What `fit` needs beside source states, of "embeddings" and "nll"; empty where nothing is fitted."""
         return frozenset()
 
-    def fit(self, states_NS: Tensor, embeddings_ND: Tensor | None, nll_N: Tensor | None) -> None:
+    def fit(self, moments: Moments) -> None:
         """Start in closed form from source positions, as the core reads them, and the target's token that each is aligned to.
 
-        embeddings_ND, nll_N: of those tokens, None where `fitted_from` does not name them.
+        moments: of what `fitted_from` names: "embeddings" (D values a position), "nll" (one).
         """
 
     @property

@@ -1,6 +1,6 @@
 """A closed-form start: ridge regression from source states to the target embedding of the aligned token.
 
-Shapes: N aligned positions, S features of a source position (layers x width), D target width, K soft tokens.
+Shapes: B batch, T source positions, S features of a source position (layers x width), D target width, K soft tokens.
 """
 
 from __future__ import annotations
@@ -9,16 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def ridge(states_NS: Tensor, embeddings_ND: Tensor, *, penalty: float = 1e-3) -> tuple[Tensor, Tensor]:
-    """Weight (D, S) and bias (D) that minimise the squared error plus `penalty` x mean feature variance, in float64."""
-    x, y = states_NS.double(), embeddings_ND.double()
-    x_mean, y_mean = x.mean(0), y.mean(0)
-    x, y = x - x_mean, y - y_mean
-    gram = x.T @ x
-    gram.diagonal().add_(penalty * gram.diagonal().mean())
-    weight_SD = torch.linalg.solve(gram, x.T @ y)
-    return weight_SD.T, y_mean - x_mean @ weight_SD
+from raybridge.translators.ridge import Moments
 
 
 def picks(lengths_B: Tensor, soft_tokens: int) -> tuple[Tensor, Tensor]:
@@ -73,15 +64,16 @@ class Anchor(nn.Module):
         nn.init.zeros_(self.map.bias)
 
     @torch.no_grad()
-    def fit(self, states_NS: Tensor, embeddings_ND: Tensor) -> None:
+    def fit(self, moments: Moments) -> None:
         """Set the map in closed form, onto embeddings brought to unit RMS as a whole.
 
         Embeddings have an RMS of 0.13 in one target and of 1.03 in another, and an optimizer's steps the size of the learning
         rate in both: a map fitted to the smaller ones is overthrown by the first of them.
         """
-        weight_DS, bias_D = ridge(states_NS, embeddings_ND / embeddings_ND.square().mean().sqrt())
-        self.map.weight.copy_(weight_DS)
-        self.map.bias.copy_(bias_D)
+        weight_DS, bias_D = moments.ridge("embeddings")
+        rms = moments.rms("embeddings")
+        self.map.weight.copy_(weight_DS / rms)
+        self.map.bias.copy_(bias_D / rms)
 
     def forward(self, weights_BKT: Tensor, states_BTS: Tensor) -> Tensor:
         """Mapped means (B, K, D) of the positions that soft tokens stand for; zero where one stands for none."""
@@ -102,9 +94,9 @@ class Salience(nn.Module):
         self.register_buffer("weight_S", torch.zeros(source_features))
 
     @torch.no_grad()
-    def fit(self, states_NS: Tensor, nll_N: Tensor) -> None:
+    def fit(self, moments: Moments) -> None:
         """Set the map in closed form."""
-        weight_1S, _ = ridge(states_NS, nll_N.unsqueeze(1))  # what is added to all of them changes no order
+        weight_1S, _ = moments.ridge("nll")  # what is added to all of them changes no order
         self.weight_S.copy_(weight_1S.squeeze(0))
 
     @torch.no_grad()

@@ -20,6 +20,7 @@ from raybridge.config import typed
 from raybridge.translators import OneTarget, Translator, TranslatorModule
 from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, windows
 from raybridge.translators.parts import Attention, Norm, SwiGLU, at_rms, check, check_heads, position_features
+from raybridge.translators.ridge import Moments
 
 Picking = Literal["even", "salient", "mean"]
 
@@ -137,14 +138,11 @@ class BottleneckedModule(TranslatorModule):
         parts = {"embeddings": self.anchor, "nll": self.salience}
         return frozenset(name for name, part in parts.items() if part is not None)
 
-    def fit(self, states_NS: Tensor, embeddings_ND: Tensor | None, nll_N: Tensor | None) -> None:
+    def fit(self, moments: Moments) -> None:
         """Fit what there is of the two."""
-        if self.anchor is not None:
-            assert embeddings_ND is not None
-            self.anchor.fit(states_NS, embeddings_ND)
-        if self.salience is not None:
-            assert nll_N is not None
-            self.salience.fit(states_NS, nll_N)
+        for part in (self.anchor, self.salience):
+            if part is not None:
+                part.fit(moments)
 
     @property
     def stands_evenly(self) -> bool:

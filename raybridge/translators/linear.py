@@ -18,6 +18,7 @@ from raybridge.config import typed
 from raybridge.translators import OneTarget, TranslatorModule
 from raybridge.translators.anchor import Anchor, one_hot, picks, windows
 from raybridge.translators.parts import at_rms, check
+from raybridge.translators.ridge import Moments
 
 Pooling = Literal["picked", "mean"]
 
@@ -61,10 +62,9 @@ class LinearModule(TranslatorModule):
         """Embeddings, which it maps onto."""
         return frozenset({"embeddings"})
 
-    def fit(self, states_NS: Tensor, embeddings_ND: Tensor | None, nll_N: Tensor | None) -> None:
+    def fit(self, moments: Moments) -> None:
         """Fit the map."""
-        assert embeddings_ND is not None
-        self.anchor.fit(states_NS, embeddings_ND)
+        self.anchor.fit(moments)
 
     def forward(self, states_BTLS: Tensor, mask_BT: Tensor) -> Tensor:
         """Soft tokens (B, K, D), each at the target's embedding RMS."""

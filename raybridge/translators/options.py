@@ -21,6 +21,7 @@ from raybridge.models.frozen import FrozenLM
 from raybridge.models.pieces import Piece
 from raybridge.translators import Translator, TranslatorModule
 from raybridge.translators.parts import zero_linear
+from raybridge.translators.ridge import Moments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +117,9 @@ class OptionModule(TranslatorModule):
         """What the wrapped translator needs."""
         return self.inner.fitted_from
 
-    def fit(self, states_NS: Tensor, embeddings_ND: Tensor | None, nll_N: Tensor | None) -> None:
+    def fit(self, moments: Moments) -> None:
         """Fit the wrapped translator."""
-        self.inner.fit(states_NS, embeddings_ND, nll_N)
+        self.inner.fit(moments)
 
     @property
     def adds_onto_text(self) -> bool:

@@ -13,6 +13,7 @@ from raybridge.translators.linear import Linear
 from raybridge.translators.options import LayerMix, LayerMixModule, Projected
 from raybridge.translators.prompt_tuning import PromptTuning
 from raybridge.translators.residual import Residual
+from raybridge.translators.ridge import Moments
 
 B, T, S, D, RMS = 4, 11, 24, 40, 0.37
 
@@ -52,7 +53,7 @@ def build(config, seed: int = 0):
     module = config.build(S, D, target_rms=RMS)
     with torch.no_grad():
         states_NS = module.core_states(torch.randn(20, 10, len(config.layers), S)).flatten(0, 1).flatten(1)
-    module.fit(states_NS, torch.randn(200, D), torch.randn(200))
+    module.fit(Moments.of(states_NS, embeddings=torch.randn(200, D), nll=torch.randn(200, 1)))
     return module
 
 

@@ -5,10 +5,12 @@ from unittest import mock
 import pytest
 import torch
 
+from raybridge.training import fitting
 from raybridge.training.fitting import align, fit
 from raybridge.translators import TranslatorModule
 from raybridge.translators.options import ProjectedModule
 from raybridge.translators.prompt_tuning import PromptTuning
+from raybridge.translators.ridge import Moments
 
 
 class Asking(TranslatorModule):
@@ -22,8 +24,8 @@ class Asking(TranslatorModule):
     def fitted_from(self) -> frozenset[str]:
         return self.needs
 
-    def fit(self, states_NS, embeddings_ND, nll_N) -> None:
-        self.given = states_NS, embeddings_ND, nll_N
+    def fit(self, moments) -> None:
+        self.given = moments
 
 
 def test_alignment_names_the_token_that_covers_the_last_character():
@@ -31,7 +33,9 @@ def test_alignment_names_the_token_that_covers_the_last_character():
     assert align([5], [1, 2, 5]) == [2]
 
 
-def test_each_source_token_comes_with_the_target_token_that_covers_its_end(batches, source, target):
+@pytest.mark.parametrize("at_once", [2, 16])
+def test_each_source_token_comes_with_the_target_token_that_covers_its_end(batches, source, target, at_once, monkeypatch):
+    monkeypatch.setattr(fitting, "AT_ONCE", at_once)
     module = Asking("embeddings", "nll")
     fit(module, batches, problems=6)
     states, embeddings, nll = [], [], []
@@ -45,8 +49,10 @@ def test_each_source_token_comes_with_the_target_token_that_covers_its_end(batch
         with torch.no_grad():
             logits = target.model(torch.tensor([[*batches.target.before, *text]])).logits[0, -len(text) - 1 : -1]
         nll.append(torch.nn.functional.cross_entropy(logits, torch.tensor(text), reduction="none")[covering])
-    for given, wanted in zip(module.given, (states, embeddings, nll), strict=True):
-        torch.testing.assert_close(given, torch.cat(wanted), rtol=1e-3, atol=1e-3)
+    wanted = Moments.of(torch.cat(states), embeddings=torch.cat(embeddings), nll=torch.cat(nll).unsqueeze(1))
+    assert module.given.count == wanted.count
+    for name in ("embeddings", "nll"):
+        torch.testing.assert_close(module.given.ridge(name), wanted.ridge(name), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("needs", [("embeddings",), ("nll",)])
@@ -54,8 +60,12 @@ def test_what_a_translator_does_not_ask_for_is_not_gathered(batches, target, nee
     module = Asking(*needs)
     with mock.patch.object(type(target), "answer_nll", autospec=True, side_effect=type(target).answer_nll) as passes:
         fit(module, batches, problems=3)
-    _, embeddings, nll = module.given
-    assert (embeddings is not None, nll is not None) == ("embeddings" in needs, "nll" in needs)
+    for name in ("embeddings", "nll"):
+        if name in needs:
+            assert module.given.rms(name) > 0
+        else:
+            with pytest.raises(KeyError):
+                module.given.rms(name)
     assert passes.call_count == len({"nll"} & set(needs))
 
 
@@ -70,4 +80,7 @@ def test_a_wrapped_translator_is_fitted_from_the_states_that_it_reads(batches, s
     torch.nn.init.normal_(module.turn.weight)
     fit(module, batches, problems=1)
     states_BTLS, _ = batches.states(batches.tokens(batches.problems[:1]))
-    assert torch.equal(module.inner.given[0], module.changed(states_BTLS)[0].flatten(1))
+    embeddings = batches.target.lm.embed(torch.tensor(batches.target.question(batches.problems[0].question)))
+    ends = [side.question_ends(batches.problems[0].question) for side in (batches.source, batches.target)]
+    wanted = Moments.of(module.changed(states_BTLS)[0].flatten(1).detach(), embeddings=embeddings[align(*ends)])
+    torch.testing.assert_close(module.inner.given.ridge("embeddings"), wanted.ridge("embeddings"))

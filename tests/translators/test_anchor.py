@@ -12,17 +12,18 @@ from raybridge.models.prompts import frame
 from raybridge.scales import POCKET
 from raybridge.training.fitting import fit
 from raybridge.training.step import build_trainer
-from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, ridge
+from raybridge.translators.anchor import Anchor, Salience, one_hot, picks
 from raybridge.translators.bottlenecked import Bottlenecked, evenly
 from raybridge.translators.linear import Linear
 from raybridge.translators.residual import Residual
+from raybridge.translators.ridge import Moments
 from raybridge.world import World
 
 
 def test_ridge_is_least_squares_with_a_penalty_on_centred_features():
     torch.manual_seed(0)
     x, y = torch.randn(40, 3).double(), torch.randn(40, 2).double()
-    weight, bias = ridge(x, y, penalty=0.1)
+    weight, bias = Moments.of(x, y=y).ridge("y", penalty=0.1)
     centred = x - x.mean(0)
     strength = 0.1 * (centred.T @ centred).diagonal().mean()
     rows = torch.cat([centred, strength.sqrt() * torch.eye(3)])  # the penalty as three more rows that should map to zero
@@ -31,13 +32,26 @@ def test_ridge_is_least_squares_with_a_penalty_on_centred_features():
     torch.testing.assert_close(bias, y.mean(0) - x.mean(0) @ naive.T)
 
 
+def test_a_ridge_of_parts_is_that_of_the_whole_far_from_zero_too():
+    torch.manual_seed(0)
+    x, y = torch.randn(90, 4) + 20, torch.randn(90, 3) - 7
+    parts = Moments()
+    for rows in (slice(0, 1), slice(1, 50), slice(50, 90)):
+        parts.add(x[rows], {"y": y[rows], "first": y[rows, :1]})
+    whole = Moments.of(x, y=y)
+    for part, of_whole in zip(parts.ridge("y"), whole.ridge("y"), strict=True):
+        torch.testing.assert_close(part, of_whole, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(parts.ridge("first")[0], whole.ridge("y")[0][:1], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(parts.rms("y"), y.double().square().mean().sqrt())
+
+
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(1, 12), st.integers(0, 9))
 def test_the_positions_that_tell_most_are_picked_in_their_order(lengths, K, pads):
     T = max(lengths) + pads
     mask = torch.arange(T) < torch.tensor(lengths).unsqueeze(1)
     states = torch.randn(len(lengths), T, 5)
     salience = Salience(5)
-    salience.fit(torch.randn(50, 5), torch.randn(50))
+    salience.fit(Moments.of(torch.randn(50, 5), nll=torch.randn(50, 1)))
     chosen, real = salience.picks(states, mask, K)
     for row, n in enumerate(lengths):
         if n <= K:
@@ -105,7 +119,7 @@ def test_a_learning_rate_means_the_same_for_every_embedding_rms(translator):
     def trained(rms: float, steps: int = 3) -> torch.Tensor:
         torch.manual_seed(0)
         module = translator.build(5, 6, target_rms=rms)
-        module.anchor.fit(features, rms * embeddings)
+        module.anchor.fit(Moments.of(features, embeddings=rms * embeddings))
         optimizer = torch.optim.AdamW(module.parameter_groups(learning_rate=0.01, weight_decay=0.1))
         for _ in range(steps):
             optimizer.zero_grad()
@@ -121,7 +135,7 @@ def test_a_learning_rate_means_the_same_for_every_embedding_rms(translator):
 def test_a_resampler_of_means_starts_from_the_mapped_mean_of_each_window(length, P):
     torch.manual_seed(length)
     module = Bottlenecked(soft_tokens=P, layers=(0,), width=8, depth=1, heads=2, picking="mean").build(5, 6, target_rms=1.0)
-    module.anchor.fit(torch.randn(50, 5), torch.randn(50, 6))
+    module.anchor.fit(Moments.of(torch.randn(50, 5), embeddings=torch.randn(50, 6)))
     torch.nn.init.zeros_(module.out.weight)  # what is left is what the anchor says
     states = torch.randn(1, length, 1, 5)
     with torch.no_grad():

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from raybridge.config import rebuild, resolve
 from raybridge.models.pieces import Piece
 from raybridge.training import checkpoint
-from raybridge.translators.anchor import picks, ridge, windows
+from raybridge.translators.anchor import picks, windows
 from raybridge.translators.dit import DiTModule
 from raybridge.translators.linear import Linear, LinearModule
 from raybridge.translators.prompt_tuning import PromptTuning
+from raybridge.translators.ridge import Moments
 from raybridge.translators.weights import copy_of
 
 
@@ -177,7 +178,7 @@ def test_picks_are_in_order_and_cover_the_question(length, K):
 def test_ridge_is_numpy_least_squares_when_the_penalty_vanishes():
     torch.manual_seed(0)
     x, y = torch.randn(300, 12).double(), torch.randn(300, 5).double()
-    weight, bias = ridge(x, y, penalty=1e-12)
+    weight, bias = Moments.of(x, y=y).ridge("y", penalty=1e-12)
     design = torch.cat([x, torch.ones(300, 1)], dim=1)
     solution = torch.linalg.lstsq(design, y).solution
     torch.testing.assert_close(weight, solution[:-1].T)
