@@ -11,6 +11,7 @@ from torch import Tensor
 from raybridge.arms import Arm
 from raybridge.evaluation.answering import answer
 from raybridge.evaluation.costs import measure
+from raybridge.evaluation.kept_source import Reading
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.prompt import prompt_of
 from raybridge.evaluation.scoring import check_alignment
@@ -39,6 +40,9 @@ class Answerer(Protocol):
     def check(self, request: Request, weights: Weights | None) -> None:
         """Assert that training and decoding read the first answer token from the same position."""
 
+    def keep(self, readings: Sequence[Reading]) -> Iterator[int]:
+        """Number of each reading whose states are on disk, as each is done."""
+
 
 class Local:
     """This process."""
@@ -54,6 +58,7 @@ class Local:
     def answer(self, requests: Sequence[Request], weights: Weights | None) -> Iterator[tuple[int, Rows]]:
         """One after the other."""
         for number, request in enumerate(requests):
+            self.models.hold(needed(request))
             yield number, answer(request, self.models, weights)
 
     def start(self, requests: Sequence[Request], weights: Weights | None) -> Future[Rows]:
@@ -69,6 +74,19 @@ class Local:
     def check(self, request: Request, weights: Weights | None) -> None:
         """Checked here."""
         check(request, self.models, weights)
+
+    def keep(self, readings: Sequence[Reading]) -> Iterator[int]:
+        """Read here, one after the other."""
+        for number, reading in enumerate(readings):
+            self.models.keep(reading)
+            yield number
+
+
+def needed(request: Request) -> set[str]:
+    """The models that have to be in memory for a request: the source only where it answers, or judges answers, itself."""
+    setting = request.setting
+    by_source = any(arm.answered_by == "source" or arm.chooses for arm in request.arms)
+    return {setting.target, *([setting.source] if by_source else [])}
 
 
 def check(request: Request, models: Models, weights: Weights | None) -> None:

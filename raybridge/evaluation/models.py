@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from raybridge.config import fingerprint
+from raybridge.evaluation.kept_source import KeptSource, Reading
 from raybridge.evaluation.setting import Request, Setting
 from raybridge.models import lm as lms
+from raybridge.models import names
 from raybridge.models.lm import FrozenLM
 from raybridge.models.prompts import frame
+from raybridge.results.states import States
 from raybridge.translators import TranslatorModule
 from raybridge.translators.soft_tokens import SoftTokens
 
-CACHED_STATES = 2 * 2**30  # bytes of frozen source states that a replica keeps
+CACHED_STATES = 2 * 2**30  # bytes of frozen source states that a replica keeps in memory
+SPARE = 0.3  # of a device's memory, below which models that are not wanted now are let go
 
 
 class Models:
-    """The frozen models on one device, each loaded once, and the source's states of what they were asked last."""
+    """The frozen models on one device, each loaded once, and the source's states of what they were asked last.
 
-    def __init__(self, device: torch.device | str, *, cached_states: int = CACHED_STATES) -> None:
+    kept: where states are kept on disk; None reads every question with the source itself.
+    """
+
+    def __init__(self, device: torch.device | str, *, cached_states: int = CACHED_STATES, kept: States | None = None) -> None:
         self.device = torch.device(device)
-        self.cached_states = cached_states
+        self.cached_states, self.kept = cached_states, kept
         self._models: dict[str, FrozenLM] = {}
+        self._sources: dict[str, KeptSource] = {}
         self._states: OrderedDict[tuple[Any, ...], tuple[Tensor, Tensor]] = OrderedDict()
-        self._built: tuple[Mapping[str, Tensor], TranslatorModule] | None = None
+        self._built: tuple[tuple[str, ...], TranslatorModule] | None = None
+        self._filled: Mapping[str, Tensor] | None = None
 
     def load(self, name: str) -> FrozenLM:
         """The model of that name, loaded once."""
@@ -36,29 +45,60 @@ class Models:
             self._models[name] = lms.load(name, device=self.device)
         return self._models[name]
 
+    def hold(self, wanted: Iterable[str]) -> None:
+        """Let go of models that are not wanted now, where the device is nearly full."""
+        if nearly_full(self.device):
+            self._models = {name: model for name, model in self._models.items() if name in set(wanted)}
+            torch.cuda.empty_cache()
+
+    def keep(self, reading: Reading) -> None:
+        """Read questions with a source and put its states of them on disk, as far as they are not there."""
+        self._source(reading.source).keep(reading.before, reading.rows, reading.layers)
+
+    def _source(self, name: str) -> KeptSource:
+        if name not in self._sources:
+            assert self.kept is not None, "nobody said where states are kept"
+            self._sources[name] = KeptSource(name, device=self.device, kept=self.kept, load=lambda: self.load(name))
+        return self._sources[name]
+
     def states(self, setting: Setting, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Source states of a setting's questions; kept, for they are the same at every step of every trial."""
         key = (setting.source, fingerprint(setting.evaluator), tuple(setting.ids), layers)
         if key not in self._states:
-            self._states[key] = self._read(setting, layers)
+            self._states[key] = self._found(setting, layers)
             while len(self._states) > 1 and sum(states.nbytes for states, _ in self._states.values()) > self.cached_states:
                 self._states.popitem(last=False)
         self._states.move_to_end(key)
         return self._states[key]
 
+    def _found(self, setting: Setting, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """From disk where they are kept, and put there where they are not yet."""
+        if self.kept is None:
+            return self._read(setting, layers)
+        source = self._source(setting.source)
+        around = frame(source.as_lm, setting.evaluator)
+        rows = around.questions([one.question for one in setting.problems])
+        source.keep(around.before, rows, layers)
+        return source.hidden_states(around.before, rows, layers)
+
     def _read(self, setting: Setting, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         source = self.load(setting.source)
         around = frame(source, setting.evaluator)
-        return source.hidden_states(around.before, [around.question(one.question) for one in setting.problems], layers)
+        return source.hidden_states(around.before, around.questions([one.question for one in setting.problems]), layers)
 
     def module(self, setting: Setting, weights: Mapping[str, Tensor]) -> TranslatorModule:
-        """The translator with these weights; built again only for other weights."""
+        """The translator with these weights: built once for all checkpoints of a trial, filled anew for other weights."""
         assert setting.translator is not None, "a setting without a translator has no module"
-        if self._built is None or self._built[0] is not weights:
-            source, target = self.load(setting.source), self.load(setting.target)
-            module: TranslatorModule = setting.translator.build(source.width, target.width, target_rms=target.embedding_rms)
-            module.load_state_dict(dict(weights))
-            self._built = weights, module.to(self.device).eval()
+        key = (fingerprint(setting.translator), setting.source, setting.target)
+        if self._built is None or self._built[0] != key:
+            self._built = self._filled = None  # never two at a time
+            target, width = self.load(setting.target), names.width_of(setting.source)
+            module: TranslatorModule = setting.translator.build(width, target.width, target_rms=target.embedding_rms)
+            self._built = key, module.to(self.device).eval()
+        if self._filled is not weights:
+            self._filled = None  # a module that was filled in part is filled again
+            self._built[1].load_state_dict(dict(weights))
+            self._filled = weights
         return self._built[1]
 
     def written(self, request: Request, weights: Mapping[str, Tensor] | None, *, fresh: bool = False) -> SoftTokens | None:
@@ -77,6 +117,14 @@ class Models:
         target = self.load(setting.target)
         target.check_target()
         return SoftTokens(target=target, names=tuple(setting.ids), size=soft_BKD.shape[1], written_BKD=soft_BKD)
+
+
+def nearly_full(device: torch.device) -> bool:
+    """Whether less than a share of SPARE of an accelerator's memory is free; a CPU's is the system's to share out."""
+    if device.type != "cuda":
+        return False
+    free, whole = torch.cuda.mem_get_info(device)
+    return free < SPARE * whole
 
 
 def autocast(device: torch.device) -> torch.autocast:

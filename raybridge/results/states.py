@@ -1,0 +1,184 @@
+"""What a frozen source makes of questions, on disk: read once, and shared by all trials and processes that ask for it.
+
+A folder a shelf (one source behind one prompt), in it a folder a part (some questions), in it a file a layer:
+
+    states/<shelf>/<part>/questions.json    digests of the questions, and how many positions each has
+                          layer_016.npy     states (positions of all of them, width), in the source's own precision
+                          layer_016.json    a checksum a question; written last: its presence means that the layer is there
+
+Every file is written under a temporary name and renamed, so a kill loses a part at most, and two who write the same part
+write the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raybridge.errors import reason_of
+from raybridge.results.files import read_json, remove_leftovers, write_bytes
+from raybridge.results.lock import alone
+
+SHARE = 0.25  # of what is free, beside what is kept already, that states may take where nobody says how much
+QUESTIONS = "questions.json"
+
+
+def digest(ids: Sequence[int]) -> str:
+    """What a question's tokens are known by."""
+    return hashlib.sha256(" ".join(map(str, ids)).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class States:
+    """The folder of all shelves. budget: bytes that they may take; None for a share of the disk."""
+
+    root: Path
+    budget: int | None = None
+
+    @property
+    def used(self) -> int:
+        """Bytes that they take."""
+        return sum(path.stat().st_size for path in self.root.glob("*/*/*") if path.is_file())
+
+    @property
+    def most(self) -> int:
+        """Bytes that they may take."""
+        if self.budget is not None:
+            return self.budget
+        there = next(path for path in (self.root, *self.root.absolute().parents) if path.exists())
+        return int(SHARE * (shutil.disk_usage(there).free + self.used))
+
+    def take(self, more: int) -> bool:
+        """Whether so many more bytes are within the budget."""
+        return self.used + more <= self.most
+
+    def shelf(self, key: str) -> Shelf:
+        """The states of one source behind one prompt."""
+        assert Path(key).name == key, f"shelf {key!r} is no directory's name"
+        return Shelf(self.root / key)
+
+
+@dataclass(kw_only=True)
+class Part:
+    """Some questions of a shelf. places: where each one's positions begin and end."""
+
+    path: Path
+    places: Mapping[str, tuple[int, int]]
+    there: set[int] = field(default_factory=set)  # layers: what is there once stays
+    opened: dict[int, tuple[np.ndarray, Mapping[str, int]]] = field(default_factory=dict)
+    seen: set[tuple[int, str]] = field(default_factory=set)
+
+    def has(self, layer: int) -> bool:
+        """Whether this layer of its questions is there."""
+        if layer not in self.there and _checks(self.path, layer).exists():
+            self.there.add(layer)
+        return layer in self.there
+
+    def read(self, question: str, layer: int) -> np.ndarray:
+        """A question's states (positions, width) in a layer. Their checksum is looked at the first time."""
+        if layer not in self.opened:
+            self.opened[layer] = self._open(layer)
+        rows, checks = self.opened[layer]
+        start, end = self.places[question]
+        states = np.array(rows[start:end])
+        if (layer, question) not in self.seen:
+            if zlib.crc32(states) != checks[question]:
+                raise _damaged(_states(self.path, layer), "its checksum is another")
+            self.seen.add((layer, question))
+        return states
+
+    def _open(self, layer: int) -> tuple[np.ndarray, Mapping[str, int]]:
+        path = _states(self.path, layer)
+        checks = read_json(_checks(self.path, layer), needs=("crc32",))["crc32"]
+        try:
+            rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        except Exception as error:  # a header that is no header comes out as any
+            raise _damaged(path, reason_of(error)) from None
+        positions = max(end for _, end in self.places.values())
+        if rows.ndim != 2 or len(rows) != positions or len(checks) != len(self.places):
+            raise _damaged(path, f"it has shape {rows.shape} and {len(checks)} checksums")
+        return rows, dict(zip(self.places, checks, strict=True))
+
+
+class Shelf:
+    """States of questions by their digests. What others put there meanwhile is found."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._parts: dict[str, Part] = {}
+        self._where: dict[str, list[Part]] = {}
+
+    def lacks(self, questions: Sequence[str], layers: Sequence[int]) -> list[str]:
+        """Those of the questions that some of the layers are not there of."""
+        if any(not self._find(question, layer) for question in questions for layer in layers):
+            self._look()
+        return [question for question in questions if any(not self._find(question, layer) for layer in layers)]
+
+    def read(self, question: str, layer: int) -> np.ndarray:
+        """A question's states (positions, width) in a layer, which must be there."""
+        part = self._find(question, layer)
+        assert part is not None, f"layer {layer} of question {question} is not on the shelf"
+        return part.read(question, layer)
+
+    def write(self, lengths: Mapping[str, int], layers: Mapping[int, np.ndarray]) -> None:
+        """Put a part there: by question its positions, and by layer the states of all of them (positions, width)."""
+        part = self.path / hashlib.sha256("\n".join(lengths).encode()).hexdigest()[:16]
+        part.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(part)
+        ends = np.cumsum(list(lengths.values())).tolist()
+        mark = f".{os.getpid()}"  # two processes may write the same part
+        if not (part / QUESTIONS).exists():
+            write_bytes(part / QUESTIONS, json.dumps({"positions": dict(lengths)}).encode(), mark=mark)
+        for layer, rows in layers.items():
+            assert len(rows) == ends[-1], "a row of states a position"
+            checks = [zlib.crc32(rows[end - length : end]) for end, length in zip(ends, lengths.values(), strict=True)]
+            content = io.BytesIO()
+            np.save(content, rows, allow_pickle=False)
+            write_bytes(_states(part, layer), content.getvalue(), mark=mark)
+            write_bytes(_checks(part, layer), json.dumps({"crc32": checks}).encode(), mark=mark)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Fill it while nobody else does: who would read the same questions waits, and finds them."""
+        return alone(self.path.with_name(f".{self.path.name}.lock"))
+
+    def _find(self, question: str, layer: int) -> Part | None:
+        return next((part for part in self._where.get(question, ()) if part.has(layer)), None)
+
+    def _look(self) -> None:
+        """Find the parts that have come since."""
+        for path in sorted(self.path.glob(f"[!.]*/{QUESTIONS}")):
+            if path.parent.name not in self._parts:
+                part = Part(path=path.parent, places=_places(path))
+                self._parts[path.parent.name] = part
+                for question in part.places:
+                    self._where.setdefault(question, []).append(part)
+
+
+def _states(part: Path, layer: int) -> Path:
+    return part / f"layer_{layer:03d}.npy"
+
+
+def _checks(part: Path, layer: int) -> Path:
+    return part / f"layer_{layer:03d}.json"
+
+
+def _places(path: Path) -> dict[str, tuple[int, int]]:
+    """Where each question's positions begin and end in the files beside this one."""
+    told: dict[str, Any] = read_json(path, needs=("positions",))["positions"]
+    ends = np.cumsum(list(told.values())).tolist()
+    return {question: (end - length, end) for (question, length), end in zip(told.items(), ends, strict=True)}
+
+
+def _damaged(path: Path, why: str) -> ValueError:
+    return ValueError(f"{path} is damaged ({why}); delete {path.parent} and the source reads its questions again")
