@@ -57,7 +57,7 @@ def test_a_layer_that_a_kill_left_without_its_checksums_is_not_there(states):
     shelf = states.shelf("s")
     lengths, rows = part(("a", 2), ("b", 3))
     shelf.write(lengths, {0: rows})
-    (states.root / "s").glob("*/layer_000.json").__next__().unlink()
+    next((states.root / "s").glob("*/layer_000.json")).unlink()
     again = states.shelf("s")
     assert again.lacks(["a"], [0]) == ["a"]
     again.write(lengths, {0: rows})
@@ -75,14 +75,14 @@ def test_a_flipped_byte_is_named(states, at):
     shelf = states.shelf("s")
     assert shelf.lacks(["a", "b"], [0]) == []
     with pytest.raises(ValueError, match=r"layer_000.npy is damaged .*; delete .* and the source reads its questions again"):
-        for question in lengths:
-            shelf.read(question, 0)
+        [shelf.read(question, 0) for question in lengths]
 
 
 def test_the_budget_counts_what_is_there(states):
     assert states.take(10**6)
     assert not states.take(10**6 + 1)
-    states.shelf("s").write(*[(lengths, {0: rows}) for lengths, rows in [part(("a", 100))]][0])
+    lengths, rows = part(("a", 100))
+    states.shelf("s").write(lengths, {0: rows})
     assert states.used > 100 * 3 * 4
     assert not states.take(10**6)
     assert states.take(10**6 - states.used)
