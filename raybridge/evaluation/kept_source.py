@@ -118,3 +118,6 @@ class KeptSource:
 def _to_numpy(states: Tensor) -> np.ndarray:
     bits = BITS.get(states.dtype)
     return cast(np.ndarray, (states if bits is None else states.view(bits)).cpu().numpy())
+
+
+Source = FrozenLM | KeptSource  # what is asked for states: the model itself, or what is kept of it

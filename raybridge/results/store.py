@@ -25,6 +25,7 @@ from raybridge.results.files import (
     write_json,
 )
 from raybridge.results.lock import alone
+from raybridge.results.states import States
 from raybridge.results.sweep_folder import SweepFolder
 from raybridge.results.trial_run import TEXTS, TrialRun
 
@@ -133,6 +134,10 @@ class Results:
 
     def _partial_path(self, name: str) -> Path:
         return self.root / "partial" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.parquet"
+
+    def kept_states(self, budget: int | None = None) -> States:
+        """Where sources' states of questions are kept. budget: bytes that they may take; None for a share of the disk."""
+        return States(root=self.root.absolute() / "states", budget=budget)
 
     def note_evaluation(self, row: Mapping[str, Any]) -> None:
         """Add a line to evaluations.jsonl: what was computed outside a sweep, by which commit, on what."""

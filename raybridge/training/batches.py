@@ -6,11 +6,13 @@ Shapes: B problems of this worker, T source positions, L source layers, S source
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from raybridge.data import Problem
+from raybridge.evaluation.kept_source import Source
 from raybridge.losses.bridge import Batch
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.prompts import REPEAT_CUE, Behind, frame
@@ -21,14 +23,14 @@ from raybridge.world import World
 class Batches:
     """The token batches of a trial: which problems a step sees depends on the seed and the step alone."""
 
-    def __init__(self, trial: Trial, source: FrozenLM, target: FrozenLM, others: Mapping[str, FrozenLM] | None = None) -> None:
+    def __init__(self, trial: Trial, source: Source, target: FrozenLM, others: Mapping[str, FrozenLM] | None = None) -> None:
         self.problems = trial.evaluator.problems("train")
         if len(self.problems) < trial.batch:
             raise ValueError(
                 f"trial {trial.name}: batch {trial.batch} is larger than the {len(self.problems)} problems of train"
             )
         self.trial = trial
-        self.source = frame(source, trial.evaluator)
+        self.source = frame(cast(FrozenLM, source), trial.evaluator)  # of a source a prompt needs the tokenizer alone
         self.target = frame(target, trial.evaluator)
         self.repeat = frame(target, trial.evaluator, after=REPEAT_CUE)
         self.others = {name: Batches(trial, source, other) for name, other in (others or {}).items()}
