@@ -1,0 +1,265 @@
+"""What a trial takes on a GPU, before anything is loaded: a worker that trains and a replica that evaluates share a card.
+
+It is predicted from configs and the lengths of a benchmark's texts, in GiB; docs/PERFORMANCE.md has it beside what was
+measured. The passes that losses share are counted; those that a loss makes of its own are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from statistics import mean, pstdev
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from raybridge.data import draw
+from raybridge.evaluation.models import CACHED_STATES
+from raybridge.evaluation.prompt import exemplars_of
+from raybridge.losses import Read
+from raybridge.losses.bridge import SHARED_TOKENS, cut
+from raybridge.models.frozen import FrozenLM
+from raybridge.models.identity import model_identity
+from raybridge.models.kv_cache import kv_bytes
+from raybridge.models.memory import HALF, SINGLE, activation_bytes, logit_bytes, scoring_bytes, weight_bytes
+from raybridge.models.names import config_of
+from raybridge.models.prompts import REPEAT_CUE, frame
+from raybridge.translators import Translator
+from raybridge.trial import Trial
+
+GIB = 2**30
+CONTEXT = 0.6  # GiB of CUDA in a process
+SLACK = 0.05  # share of what comes and goes that the allocator holds in pieces too small to be used
+COPIES = 5  # of the translator's size: weights, two moments, the gradient, and the gradient as it is added up over workers
+SAMPLE = 512  # problems whose texts are measured
+SPREAD = 3.0  # standard deviations by which a micro-batch is longer than the mean one: there are thousands of them
+LEAST_ROWS = 16  # that a replica should decode together: fewer take as long a token
+LEAST_PASS = 4  # problems of a micro-batch: below it, computing layers twice costs less than shorter passes
+CARDS, BITS = (2, 4, 8), (8, 4)  # over which a model may be spread, and to which its weights may be packed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Tokens of a benchmark's texts before a target.
+
+    frames: around the question's place, where it is to be answered and where it is to be repeated. answer, repetition: of a
+    problem, as far as losses read them; spread: the standard deviation of both together. question: the longest. exemplars:
+    that all text prompts share. new: the most that an answer is decoded to.
+    """
+
+    frames: tuple[int, int]
+    answer: float
+    repetition: float
+    spread: float
+    question: int
+    exemplars: int
+    new: int
+
+
+def lengths_of(trial: Trial) -> Lengths:
+    """Of a trial's benchmark, measured on a sample of train."""
+    lm = cast(FrozenLM, model_identity(trial.target))  # a prompt is made of its tokenizer alone
+    evaluator = trial.evaluator
+    problems = evaluator.problems("train")
+    problems = draw(problems, min(SAMPLE, len(problems)), seed=0)
+    around, repeat = frame(lm, evaluator), frame(lm, evaluator, after=REPEAT_CUE)
+    answers = [len(row) for row in cut(around.answers([problem.rationale for problem in problems]), SHARED_TOKENS)]
+    questions = [problem.question for problem in problems]
+    repetitions = [len(row) for row in cut(repeat.answers(questions), SHARED_TOKENS)]
+    return Lengths(
+        frames=(len(around.before) + len(around.after), len(repeat.before) + len(repeat.after)),
+        answer=mean(answers),
+        repetition=mean(repetitions),
+        spread=pstdev([sum(pair) for pair in zip(answers, repetitions, strict=True)]),
+        question=max(map(len, around.questions(questions))),
+        exemplars=len(frame(lm, evaluator, exemplars=exemplars_of(evaluator)).before) - len(around.before),
+        new=evaluator.max_new_tokens,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What decides how much memory a trial takes on a card.
+
+    source, target, others: configs of the models, the others being further targets. share: problems a step of one worker.
+    reads: what its losses read. states_on_disk: whether a worker trains from the source's states instead of from the source.
+    cards: over which a model is spread. bits: of a weight.
+    """
+
+    source: Any
+    target: Any
+    others: tuple[Any, ...] = ()
+    translator: Translator
+    lengths: Lengths
+    share: int
+    reads: frozenset[Read]
+    states_on_disk: bool
+    cards: int = 1
+    bits: int = 16
+
+    def worker(self, problems: int, *, recomputed: bool) -> dict[str, float]:
+        """What a worker holds at its peak, GiB by part. problems: of a pass. recomputed: its layers, in the backward pass."""
+        held = [self.target, *self.others, *([] if self.states_on_disk else [self.source])]
+        weights, written = self._translator
+        texts = self._texts(problems)
+        kept = activation_bytes(self.target, self._positions(problems), recomputed=recomputed) / self.cards
+        return _with_slack(
+            {"models": self._models(held), "translator": COPIES * SINGLE * weights},
+            {"soft tokens": self.share * written, "activations": kept, "logits": logit_bytes(self.target, texts)},
+        )
+
+    def replica(self, rows: int, *, source: bool) -> dict[str, float]:
+        """What a replica holds at its peak, GiB by part, that decodes so many rows. source: whether an arm needs it."""
+        lengths = self.lengths
+        longest = max(lengths.question, self.translator.soft_tokens) + lengths.frames[0] + lengths.new
+        cache = (kv_bytes(self.target, lengths.exemplars) + rows * kv_bytes(self.target, longest)) / self.cards
+        weights, _ = self._translator
+        held = [self.target, *([self.source] if source else [])]
+        return _with_slack(
+            {"models": self._models(held), "translator": SINGLE * weights, "states": CACHED_STATES},
+            {"decoding or scoring": max(cache, scoring_bytes(self.target))},
+        )
+
+    def _models(self, configs: Sequence[Any]) -> float:
+        """The weights of models; one that is source and target at once is loaded once."""
+        distinct = {id(config): config for config in configs}
+        return sum(weight_bytes(config, bits=self.bits) for config in distinct.values()) / self.cards
+
+    def _texts(self, problems: int) -> list[float]:
+        """Tokens of the answers and of the repetitions that a pass reads."""
+        each = {"answers": self.lengths.answer, "repeats": self.lengths.repetition}
+        return [problems * each[read] for read in each if read in self.reads]
+
+    def _positions(self, problems: int) -> float:
+        """Positions of the target's passes over the longest micro-batch."""
+        frames = dict(zip(("answers", "repeats"), self.lengths.frames, strict=True))
+        around = sum(frames[read] + self.translator.soft_tokens for read in self.reads)
+        longer = SPREAD * self.lengths.spread * problems**0.5 if self.reads else 0.0
+        return problems * around + sum(self._texts(problems)) + longer
+
+    @property
+    def _translator(self) -> tuple[int, float]:
+        widths = (config.get_text_config().hidden_size for config in (self.source, self.target))
+        translator: Any = self.translator  # frozen, so hashable
+        return translator_memory(translator, *widths, self.lengths.question)
+
+
+@lru_cache(maxsize=256)
+def translator_memory(translator: Translator, source_width: int, target_width: int, positions: int) -> tuple[int, float]:
+    """A translator's weights, and bytes that it keeps of a question of so many positions for its backward pass, in bf16."""
+    kept: list[Tensor] = []
+
+    def seen(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with FakeTensorMode(), torch.random.fork_rng(devices=[]):
+        module = translator.build(source_width, target_width, target_rms=1.0)
+        states_BTLS = torch.zeros(1, positions, len(translator.layers), source_width)
+        with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
+            module(states_BTLS, torch.ones(1, positions, dtype=torch.bool))
+    trained = list(module.parameters())
+    sizes = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in kept}
+    for tensor in trained:
+        sizes.pop(tensor.untyped_storage()._cdata, None)
+    return sum(p.numel() for p in trained), sum(sizes.values()) * HALF / SINGLE
+
+
+def _with_slack(stays: Mapping[str, float], passes: Mapping[str, float]) -> dict[str, float]:
+    """Bytes as GiB, with what CUDA and the allocator take. passes: what is allocated and freed all the time."""
+    parts = {name: size / GIB for name, size in {**stays, **passes}.items()}
+    return parts | {"CUDA and slack": CONTEXT + SLACK * sum(passes.values()) / GIB}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How a trial fits on a card. problems: a pass of a worker. rows: that its replica decodes at once."""
+
+    problems: int
+    recomputed: bool
+    rows: int
+    worker: Mapping[str, float]
+    replica: Mapping[str, float]
+
+
+def ways(share: int) -> Iterator[tuple[int, bool]]:
+    """Problems a pass of a worker and whether layers are recomputed, the fastest first."""
+    sizes = [share]
+    while sizes[-1] > 1:
+        sizes.append(-(-sizes[-1] // 2))
+    yield from ((size, False) for size in sizes if size >= min(LEAST_PASS, share))
+    yield from ((size, True) for size in sizes)
+
+
+def fit(footprint: Footprint, card: float) -> Fit | None:
+    """The fastest way that fits on a card of so many GiB beside a replica with both models; None where none does."""
+    replica = footprint.replica(LEAST_ROWS, source=True)
+    for problems, recomputed in ways(footprint.share):
+        worker = footprint.worker(problems, recomputed=recomputed)
+        free = card - sum(worker.values())
+        if sum(replica.values()) <= free:
+            rows = LEAST_ROWS
+            while rows < 1024 and sum((more := footprint.replica(2 * rows, source=True)).values()) <= free:
+                rows, replica = 2 * rows, more
+            return Fit(problems=problems, recomputed=recomputed, rows=rows, worker=worker, replica=replica)
+    return None
+
+
+def footprint_of(trial: Trial, *, workers: int, states_on_disk: bool) -> Footprint:
+    """Of a trial on so many workers. ValueError or UnreachableError where a model or the benchmark is not here."""
+    return Footprint(
+        source=config_of(trial.source),
+        target=config_of(trial.target),
+        others=tuple(config_of(name) for name in trial.translator.other_targets),
+        translator=trial.translator,
+        lengths=lengths_of(trial),
+        share=-(-trial.batch // workers),
+        reads=frozenset(read for loss in trial.losses for read in loss.reads),
+        states_on_disk=states_on_disk,
+    )
+
+
+def fits(trial: Trial, *, workers: int, card: float, states_on_disk: bool = True) -> str:
+    """How a trial fits on cards of so many GiB, in a line for its plan. ValueError where it does not, with what would help.
+
+    states_on_disk: whether the source's states are read from there, so that a worker holds no source.
+    """
+    footprint = footprint_of(trial, workers=workers, states_on_disk=states_on_disk)
+    found = fit(footprint, card)
+    if found is None:
+        raise ValueError(f"trial {trial.name} {refusal(footprint, card)}")
+    recomputed = ", layers computed again in the backward pass" if found.recomputed else ""
+    return (
+        f"{trial.name}: a worker takes {told(found.worker)} at {found.problems} problems a pass{recomputed}; "
+        f"its replica {told(found.replica)} at {found.rows} rows; the card has {card:.0f} GiB"
+    )
+
+
+def told(parts: Mapping[str, float]) -> str:
+    """Parts and their sum as a person reads them."""
+    return f"{sum(parts.values()):.1f} GiB ({', '.join(f'{name} {size:.1f}' for name, size in parts.items() if size >= 0.05)})"
+
+
+def refusal(footprint: Footprint, card: float) -> str:
+    """Why nothing of it fits on a card, and what would."""
+    worker, replica = footprint.worker(1, recomputed=True), footprint.replica(LEAST_ROWS, source=True)
+    help_ = [what for what, other in remedies(footprint) if fit(other, card)]
+    return (
+        f"does not fit on a card of {card:.0f} GiB: at one problem a pass a worker takes {told(worker)}, and its replica "
+        f"{told(replica)}. What would make it fit: {' or '.join(help_) or 'smaller models'}"
+    )
+
+
+def remedies(footprint: Footprint) -> Iterator[tuple[str, Footprint]]:
+    """What may be changed of a trial that does not fit, each alone, and at last cards and bits together."""
+    if not footprint.states_on_disk:
+        yield "the source's states on disk", replace(footprint, states_on_disk=True)
+    for cards in CARDS:
+        yield f"each model over {cards} cards", replace(footprint, cards=cards)
+    for bits in BITS:
+        yield f"weights in {bits} bits", replace(footprint, bits=bits)
+    for bits in BITS:
+        yield f"weights in {bits} bits over {CARDS[0]} cards", replace(footprint, bits=bits, cards=CARDS[0])

@@ -1,0 +1,183 @@
+"""What a trial takes on a card as it is predicted: against what was measured, and what is decided by it."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import LlamaConfig, MistralConfig
+
+from raybridge import HOUSE
+from raybridge.losses.next_token import AnswerNLL, Reconstruction
+from raybridge.models.memory import weight_bytes
+from raybridge.scales import FULL
+from raybridge.training import memory
+from raybridge.training.memory import GIB, Footprint, Lengths, fit, fits, lengths_of, refusal, told, translator_memory, ways
+
+CARD = 79.0  # GiB of an 80 GB H100
+SHAPE = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32}
+MISTRAL_7B = MistralConfig(vocab_size=32768, num_key_value_heads=8, sliding_window=None, **SHAPE)
+LLAMA_8B = LlamaConfig(vocab_size=128256, num_key_value_heads=8, **SHAPE)
+LLAMA_70B = LlamaConfig(
+    vocab_size=128256,
+    hidden_size=8192,
+    intermediate_size=28672,
+    num_hidden_layers=80,
+    num_attention_heads=64,
+    num_key_value_heads=8,
+)
+# GSM8K's train split in the tokens of Llama 3.1 and within its chat template
+GSM8K = Lengths(frames=(34, 36), answer=101.5, repetition=58.1, spread=57.9, question=208, exemplars=1340, new=256)
+
+
+def footprint(soft_tokens: int, share: int, **fields) -> Footprint:
+    return Footprint(
+        source=fields.pop("source", MISTRAL_7B),
+        target=fields.pop("target", LLAMA_8B),
+        translator=replace(FULL.trial.translator, soft_tokens=soft_tokens),
+        lengths=GSM8K,
+        share=share,
+        reads=AnswerNLL.reads | Reconstruction.reads,
+        states_on_disk=fields.pop("states_on_disk", True),
+        **fields,
+    )
+
+
+def peak(soft_tokens: int, batch: int) -> float:
+    """A worker's that holds both models and reads its batch in one pass."""
+    one = footprint(soft_tokens, batch, states_on_disk=False)
+    return sum(one.worker(batch, recomputed=False).values())
+
+
+@pytest.mark.parametrize(("batch", "measured"), [(8, 50.1), (16, 65.3)])
+def test_a_worker_takes_what_was_measured_on_an_h100(batch, measured):
+    assert peak(64, batch) == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.parametrize(("soft_tokens", "batch"), [(64, 32), (512, 8)])
+def test_what_ran_out_of_memory_is_predicted_to(soft_tokens, batch):
+    assert peak(soft_tokens, batch) > CARD
+
+
+@pytest.mark.parametrize(("config", "billions"), [(MISTRAL_7B, 7.248), (LLAMA_8B, 8.030), (LLAMA_70B, 70.554)])
+def test_weights_are_those_of_the_models_cards(config, billions):
+    assert weight_bytes(config) == pytest.approx(2e9 * billions, rel=1e-3)
+
+
+def test_packed_weights_leave_embeddings_and_head_as_they_are():
+    ends = 2 * 2 * LLAMA_8B.vocab_size * LLAMA_8B.hidden_size
+    whole = weight_bytes(LLAMA_8B)
+    assert weight_bytes(LLAMA_8B, bits=4) == ends + (whole - ends) // 4
+    tied = LlamaConfig(vocab_size=1000, hidden_size=64, num_hidden_layers=1, tie_word_embeddings=True)
+    apart = LlamaConfig(vocab_size=1000, hidden_size=64, num_hidden_layers=1, tie_word_embeddings=False)
+    assert weight_bytes(apart) - weight_bytes(tied) == 2 * 1000 * 64
+
+
+def test_full_scale_fits_on_four_cards_and_on_one_at_every_number_of_soft_tokens():
+    for soft_tokens in (16, 64, 256, 512):
+        for share in (8, 32):
+            found = fit(footprint(soft_tokens, share), CARD)
+            assert found is not None
+            assert sum(found.worker.values()) + sum(found.replica.values()) <= CARD
+
+
+def test_layers_are_recomputed_where_short_passes_do_not_fit_and_not_where_they_do():
+    few, many = (fit(footprint(soft_tokens, 8), CARD) for soft_tokens in (64, 512))
+    assert few is not None
+    assert many is not None
+    assert (few.problems, few.recomputed) == (8, False)
+    assert many.recomputed
+
+
+@given(share=st.integers(1, 200))
+def test_ways_go_from_the_whole_share_to_one_problem(share):
+    tried = list(ways(share))
+    assert tried[0] == (share, False)
+    assert tried[-1] == (1, True)
+    assert all(size >= min(memory.LEAST_PASS, share) for size, recomputed in tried if not recomputed)
+    for recomputed in (False, True):
+        sizes = [size for size, again in tried if again == recomputed]
+        assert all(1 < larger / smaller <= 2 for larger, smaller in pairwise(sizes))
+
+
+@given(problems=st.integers(1, 32), soft_tokens=st.sampled_from([16, 64]))
+def test_more_problems_take_more_and_recomputed_layers_less(problems, soft_tokens):
+    one = footprint(soft_tokens, 32)
+    plain, again, more = (
+        sum(one.worker(count, recomputed=recomputed).values())
+        for count, recomputed in ((problems, False), (problems, True), (problems + 1, False))
+    )
+    assert again < plain < more
+
+
+def test_a_card_that_is_larger_takes_more_rows_or_longer_passes():
+    small, large = (fit(footprint(64, 32), card) for card in (60.0, 140.0))
+    assert small is not None
+    assert large is not None
+    assert small.problems < large.problems == 32
+
+
+def test_seventy_billion_are_refused_with_what_would_make_them_fit():
+    one = footprint(64, 8, target=LLAMA_70B)
+    assert fit(one, CARD) is None
+    why = refusal(one, CARD)
+    assert "does not fit on a card of 79 GiB" in why
+    assert "each model over 8 cards or weights in 4 bits over 2 cards" in why
+    assert "2 cards" not in why.split(" or ")[0]
+    for remedy in (replace(one, cards=8), replace(one, bits=4, cards=2)):
+        assert fit(remedy, CARD) is not None
+
+
+def test_a_model_that_is_source_and_target_is_held_once():
+    one = footprint(64, 8, source=LLAMA_8B, states_on_disk=False)
+    assert one.worker(8, recomputed=False)["models"] == pytest.approx(weight_bytes(LLAMA_8B) / GIB)
+
+
+def test_a_translator_is_counted_as_it_is_built_and_draws_nothing():
+    translator = replace(FULL.trial.translator, width=64, heads=2, depth=1, layers=(0, 1), soft_tokens=4)
+    before = torch.random.get_rng_state()
+    weights, kept = translator_memory(translator, 32, 48, 10)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    built = translator.build(32, 48, target_rms=1.0)
+    assert weights == sum(p.numel() for p in built.parameters())
+    assert kept < translator_memory(replace(translator, soft_tokens=8), 32, 48, 10)[1]
+
+
+def test_lengths_are_those_of_the_benchmark_as_the_target_reads_it(trial, target):
+    lengths = lengths_of(trial)
+    rationales = [problem.rationale for problem in trial.evaluator.problems("train")]
+    naive = [len(target.tokenize(f" {rationale}")) + 1 for rationale in rationales]
+    assert lengths.answer == pytest.approx(sum(naive) / len(naive), rel=0.05)
+    assert lengths.new == trial.evaluator.max_new_tokens
+
+
+def test_the_plan_has_a_line_a_trial_and_refuses_what_cannot_fit(trial):
+    line = fits(trial, workers=2, card=8.0)
+    assert line.startswith("tiny: a worker takes ")
+    assert "at 4 problems a pass" in line
+    with pytest.raises(ValueError, match=r"trial tiny does not fit on a card of 1 GiB.*What would make it fit: smaller models"):
+        fits(trial, workers=2, card=1.0)
+
+
+def table() -> str:
+    """The predictions as docs/PERFORMANCE.md has them."""
+    rows = []
+    for soft_tokens in (16, 64, 256, 512):
+        one = footprint(soft_tokens, 8)
+        found = fit(one, CARD)
+        assert found is not None
+        replicas = [sum(one.replica(found.rows, source=source).values()) for source in (False, True)]
+        how = f"{found.problems}{', recomputed' if found.recomputed else ''}"
+        sizes = [sum(found.worker.values()), *replicas]
+        rows.append(f"| {soft_tokens} | {how} | {found.rows} | {' | '.join(f'{size:.1f}' for size in sizes)} |")
+    return "\n".join(rows)
+
+
+def test_the_documented_tables_are_what_is_predicted():
+    documented = (HOUSE / "docs" / "PERFORMANCE.md").read_text(encoding="utf8")
+    assert table() in documented
+    for soft_tokens, batch in ((64, 8), (64, 16), (64, 32), (512, 8)):
+        assert f"| {soft_tokens} | {batch} | {peak(soft_tokens, batch):.1f} |" in documented
+    assert told({"models": 1.0, "logits": 0.01}) == "1.0 GiB (models 1.0)"
