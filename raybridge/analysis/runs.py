@@ -36,10 +36,19 @@ class Runs:
     @cached_property
     def named(self) -> dict[str, dict[str, str]]:
         """What each sweep calls the trials that it asked for, by fingerprint: one that ran before has another name on disk."""
-        return {
-            folder.name: {one["fingerprint"]: one["name"] for one in (folder.plan() or {}).get("trials", [])}
-            for folder in self.results.sweeps()
-        }
+        whole = {sweep: plan for sweep, plan in self._planned.items() if not isinstance(plan, str)}
+        return {sweep: {one["fingerprint"]: one["name"] for one in plan.get("trials", [])} for sweep, plan in whole.items()}
+
+    @cached_property
+    def _planned(self) -> dict[str, dict[str, Any] | str]:
+        """The plan of each sweep, or what is wrong with it."""
+        read: dict[str, dict[str, Any] | str] = {}
+        for folder in self.results.sweeps():
+            try:
+                read[folder.name] = folder.plan() or {}
+            except ValueError as error:
+                read[folder.name] = str(error)
+        return read
 
     @cached_property
     def plans(self) -> dict[str, list[str]]:
@@ -49,7 +58,7 @@ class Runs:
     @cached_property
     def smoke(self) -> bool:
         """Whether these are trials that were cut to a few steps to see that everything runs."""
-        return any((folder.plan() or {}).get("smoke") for folder in self.results.sweeps())
+        return any(plan.get("smoke") for plan in self._planned.values() if not isinstance(plan, str))
 
     @cached_property
     def runs(self) -> dict[str, TrialRun]:
@@ -58,8 +67,8 @@ class Runs:
 
     @cached_property
     def left_out(self) -> dict[str, str]:
-        """What cannot be read and therefore is in no figure, and why: trials by fingerprint, baselines by key."""
-        broken = {fingerprint: read for fingerprint, (_, read) in self._read.items()} | self._opened[1] | self._frozen.broken
+        """What cannot be read and is in no figure, and why: trials by fingerprint, baselines by key, plans by their sweep."""
+        broken = {name: read for name, (_, read) in self._read.items()} | self._opened[1] | self._frozen.broken | self._planned
         return {name: read for name, read in broken.items() if isinstance(read, str)}
 
     @cached_property
@@ -71,6 +80,8 @@ class Runs:
     @cached_property
     def _read(self) -> dict[str, tuple[TrialRun, pd.DataFrame | str]]:
         """Every trial that was asked for with its evaluations, or with what is wrong with its files."""
+        if self.sweep is not None and isinstance(why := self._planned.get(self.sweep), str):
+            raise ValueError(why)
         if self.sweep is not None and self.sweep not in self.plans:
             raise unknown("sweep", self.sweep, self.plans, where=str(self.results.root))
         found = {run.fingerprint: run for run in self._opened[0]}

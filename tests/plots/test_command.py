@@ -212,6 +212,20 @@ def test_a_baseline_that_cannot_be_read_is_missing_not_zero(tmp_path):
     assert "source" not in set(pd.read_csv(tmp_path / "figures/arms.csv")["arm"])
 
 
+def test_a_plan_that_cannot_be_read_costs_the_names_of_its_sweep_and_nothing_else(tmp_path):
+    one_broken(tmp_path)
+    path = tmp_path / "sweeps/compression/plan.json"
+    path.write_bytes(path.read_bytes()[:20])
+    done = command("--results", tmp_path, "--format", "png", "--report")
+    assert done.exit_code == 1
+    assert f"left out: {path} is not JSON" in done.output
+    assert "2 trials in" in done.output
+    assert (tmp_path / "figures/arms.png").exists()
+    assert str(path) in (tmp_path / "report.html").read_text()
+    asked = command("--results", tmp_path, "--sweep", "compression")
+    assert (asked.exit_code, f"error {path} is not JSON" in asked.output) == (2, True)
+
+
 def test_samples_that_cannot_be_read_fail_what_needs_them_and_nothing_else(tmp_path):
     (path,) = one_broken(tmp_path, "samples/pocket/test/*.parquet")
     done = command("--results", tmp_path, "--format", "png", "--report")
