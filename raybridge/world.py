@@ -20,24 +20,6 @@ T = TypeVar("T")
 AGREED = "every worker of the trial ends with this error"
 
 
-class _Gather(torch.autograd.Function):
-    """Rows of all workers in rank order; the gradient of a row goes back to the worker that owns it."""
-
-    @staticmethod
-    def forward(ctx: Any, rows_BD: Tensor) -> Tensor:
-        ctx.rows = rows_BD.shape[0]
-        parts = [torch.empty_like(rows_BD) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows_BD.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        whole = gradients[0].contiguous()
-        dist.all_reduce(whole)
-        start = dist.get_rank() * ctx.rows
-        return whole[start : start + ctx.rows]
-
-
 @dataclass(frozen=True, kw_only=True)
 class World:
     """Rank and number of the workers of one trial, and this worker's device."""
@@ -59,8 +41,12 @@ class World:
         return values
 
     def gather(self, rows_BD: Tensor) -> Tensor:
-        """Rows of all workers in rank order, with gradient. Every worker must have as many rows."""
-        return _Gather.apply(rows_BD) if self.size > 1 else rows_BD
+        """Rows of all workers in rank order. No gradient. Every worker must have as many rows."""
+        if self.size == 1:
+            return rows_BD
+        parts = [torch.empty_like(rows_BD) for _ in range(self.size)]
+        dist.all_gather(parts, rows_BD.contiguous())
+        return torch.cat(parts)
 
     def agree(self, decision: Any) -> Any:
         """What rank 0 decided."""
@@ -78,6 +64,15 @@ class World:
             return [work()]
         mine = _outcome(work)
         return [_taken(self._told(mine, by=rank)) for rank in range(self.size)]
+
+    def raise_any(self, met: Exception | None) -> None:
+        """Raise on every rank the first error that any of them has met; every rank says what it has."""
+
+        def raise_mine() -> None:
+            if met is not None:
+                raise met
+
+        self.each(raise_mine)
 
     def _told(self, what: Any, *, by: int) -> Any:
         """What a rank says, on every rank."""

@@ -30,16 +30,21 @@ class Loss:
         """None: it looks at the trial's own target."""
         return None
 
+    @property
+    def compares(self) -> bool:
+        """False: it does not look at the other problems of the global batch (`Bridge.everyone`)."""
+        return False
+
     def starts(self, *, warmup: int) -> int:
         """The first step (from 0) at which the term is on."""
         return 0
 
     def count(self, batch: Batch) -> float:
-        """How many things this worker's value sums over."""
+        """How many things the value of these problems sums over."""
         raise NotImplementedError  # a loss defines it
 
     def total(self, bridge: Bridge) -> Tensor:
-        """The sum over this worker's share; divided by the count of all workers it is the term's value."""
+        """The sum over its problems; that of the global batch, divided by its count, is the term's value."""
         raise NotImplementedError  # a loss defines it
 
 

@@ -84,18 +84,18 @@ class SourceProbe(Loss):
         typed(self)
         check_positive(self, "weight")
 
+    @property
+    def compares(self) -> bool:
+        """True: the probe is fitted on the other problems."""
+        return True
+
     def count(self, batch: Batch) -> int:
         """Questions."""
         return len(batch.source_questions)
 
     def total(self, bridge: Bridge) -> Tensor:
-        """Sum over this worker's questions."""
-        with torch.autocast(bridge.soft_BKD.device.type, enabled=False):
-            weight_BT1 = bridge.mask_BT.float().unsqueeze(-1)
-            pooled_BY = (bridge.states_BTLS.flatten(2) * weight_BT1).sum(1) / weight_BT1.sum(1)
-            wanted_NY = bridge.world.gather(pooled_BY)
-            features_NF = bridge.world.gather(bridge.soft_BKD.float().flatten(1))
-            variance = (wanted_NY - wanted_NY.mean(0)).pow(2).mean()
-            B = len(pooled_BY)
-            mine = slice(bridge.world.rank * B, (bridge.world.rank + 1) * B)
-            return (left_out_errors(features_NF, wanted_NY)[mine].sum() / variance).float()
+        """Sum over questions."""
+        wanted_NY = bridge.everyone.states_NY
+        errors_N = left_out_errors(bridge.everyone.soft_NKD.flatten(1), wanted_NY)
+        variance = (wanted_NY - wanted_NY.mean(0)).pow(2).mean()
+        return (errors_N[bridge.place].sum() / variance).float()

@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from raybridge.losses.everyone import Everyone
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.pieces import Piece
 from raybridge.models.prompts import Behind
@@ -75,6 +76,8 @@ class Bridge:
 
     What the target makes of them is computed when the first loss asks for it and kept for the others. together: whether this
     step's losses ask for answers and for repetitions; one pass then reads both: starting a pass takes as long as it computes.
+    gathered: what is known of all workers' problems, where a loss compares. share, start: how many problems the worker has, and
+    which of them is the first of these; None where these are all.
     """
 
     module: TranslatorModule
@@ -91,6 +94,26 @@ class Bridge:
     step: int
     together: bool = False
     others: Mapping[str, Bridge] = field(default_factory=dict)  # the same latents before other targets
+    gathered: Everyone | None = None
+    share: int | None = None
+    start: int = 0
+
+    @property
+    def problems(self) -> int:
+        """N, of the global batch."""
+        return self.world.size * (len(self.soft_BKD) if self.share is None else self.share)
+
+    @property
+    def place(self) -> slice:
+        """Where its problems stand in the global batch."""
+        first = self.world.rank * (self.problems // self.world.size) + self.start
+        return slice(first, first + len(self.soft_BKD))
+
+    @cached_property
+    def everyone(self) -> Everyone:
+        """All problems of the global batch, for a loss that `compares`."""
+        assert self.gathered is not None, "a loss that looks at everyone says that it compares"
+        return self.gathered
 
     def prompt(self, *place: Piece, after: Sequence[int]) -> list[Piece]:
         """The target's prompt with these pieces in the question's place."""
@@ -112,10 +135,12 @@ class Bridge:
         return self.read(self.prompt(self.soft, after=after), rows)
 
     def only(self, rows: Sequence[int]) -> Bridge:
-        """The bridge of some consecutive problems of the share."""
+        """The bridge of some consecutive ones of its problems."""
         part = slice(rows[0], rows[-1] + 1)
         return replace(
             self,
+            start=self.start + rows[0],
+            share=self.problems // self.world.size,
             states_BTLS=self.states_BTLS[part],
             mask_BT=self.mask_BT[part],
             soft_BKD=self.soft_BKD[part],

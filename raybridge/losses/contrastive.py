@@ -39,6 +39,11 @@ class InfoNCE(Loss):
         if self.weight <= 0 or self.temperature <= 0:
             raise ValueError(f"loss info_nce: weight and temperature must be above 0, not {self.weight} and {self.temperature}")
 
+    @property
+    def compares(self) -> bool:
+        """True: its keys are the questions of the global batch."""
+        return True
+
     def starts(self, *, warmup: int) -> int:
         """After half of warm-up."""
         return warmup // 2
@@ -48,16 +53,12 @@ class InfoNCE(Loss):
         return len(batch.target_questions)
 
     def total(self, bridge: Bridge) -> Tensor:
-        """Summed cross-entropy of this worker's questions against those of all workers."""
-        with torch.autocast(bridge.soft_BKD.device.type, enabled=False):
-            piece = bridge.target.text_piece(bridge.batch.target_questions)
-            weight_BT1 = piece.mask_BT.float().unsqueeze(-1)
-            keys_BD = (piece.embeds_BTD.float() * weight_BT1).sum(1) / weight_BT1.sum(1)
-            queries_BD = bridge.soft_BKD.float().mean(1)
-            keys_ND, queries_ND = bridge.world.gather(keys_BD), bridge.world.gather(queries_BD)
-            B = len(keys_BD)
-            labels_B = torch.arange(B, device=keys_BD.device) + bridge.world.rank * B
-            return info_nce(queries_BD - queries_ND.mean(0), keys_ND - keys_ND.mean(0), labels_B, temperature=self.temperature)
+        """Summed cross-entropy of these questions against those of the global batch."""
+        everyone, place = bridge.everyone, bridge.place
+        queries_BD, queries_ND = bridge.soft_BKD.float().mean(1), everyone.soft_NKD.float().mean(1)
+        keys_ND = everyone.questions_ND - everyone.questions_ND.mean(0)
+        labels_B = torch.arange(place.start, place.stop, device=keys_ND.device)
+        return info_nce(queries_BD - queries_ND.mean(0), keys_ND, labels_B, temperature=self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,11 @@ class PromptContrast(Loss):
         check_positive(self, "weight")
         check_shared(self, self.max_tokens)
 
+    @property
+    def compares(self) -> bool:
+        """True: the next problem may be another worker's."""
+        return True
+
     def starts(self, *, warmup: int) -> int:
         """After half of warm-up."""
         return warmup // 2
@@ -90,10 +96,10 @@ class PromptContrast(Loss):
         return sum(map(bool, batch.answers))
 
     def total(self, bridge: Bridge) -> Tensor:
-        """Sum over this worker's problems; the next of the last one may be another worker's."""
+        """Sum over problems; the next of the last one may be another worker's."""
         rows = cut(bridge.batch.answers, self.max_tokens)
-        soft_NKD = bridge.world.gather(bridge.soft_BKD)
-        own_B = torch.arange(len(rows), device=soft_NKD.device) + bridge.world.rank * len(rows)
+        soft_NKD = bridge.everyone.soft_NKD
+        own_B = torch.arange(bridge.place.start, bridge.place.stop, device=soft_NKD.device)
         other = bridge.target.soft_piece(soft_NKD[(own_B + 1) % len(soft_NKD)])
         other_B = bridge.read(bridge.prompt(other, after=bridge.after), rows).nll.sum(1)
         lengths_B = torch.tensor([len(row) for row in rows], device=soft_NKD.device)

@@ -6,6 +6,7 @@ Shapes: N problems of the global batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import torch
@@ -53,7 +54,7 @@ class Flow(Loss):
         return len(batch.answers)
 
     def total(self, bridge: Bridge) -> Tensor:
-        """Sum over this worker's problems."""
+        """Sum over problems."""
         module = bridge.module.core
         if not isinstance(module, DiTModule):
             raise ValueError(f"loss flow needs a translator that is a flow (DiT, HybridDiT), not {type(module).__name__}")
@@ -76,12 +77,17 @@ class Flow(Loss):
         return F.rms_norm(picked_BKD, picked_BKD.shape[-1:]), real_BK
 
     def draws(self, bridge: Bridge) -> tuple[Tensor, Tensor, Tensor]:
-        """Noise, times and withheld conditions of this worker's problems: drawn for the global batch, whoever has which."""
-        B, K, D = bridge.soft_BKD.shape
-        N = B * bridge.world.size
-        generator = torch.Generator().manual_seed(bridge.seed * 1_000_003 + bridge.step)
-        times_N, withheld_N = torch.rand(N, generator=generator), torch.rand(N, generator=generator) < self.condition_dropout
-        noise_NKD = torch.randn(N, K, D, generator=generator)
-        mine = slice(bridge.world.rank * B, (bridge.world.rank + 1) * B)
-        device = bridge.soft_BKD.device
-        return noise_NKD[mine].to(device), times_N[mine].to(device), withheld_N[mine].to(device)
+        """Noise, times and withheld conditions of these problems: drawn for the global batch, whoever has which."""
+        noise_NKD, times_N, withheld_N = drawn(
+            bridge.seed * 1_000_003 + bridge.step, bridge.problems, *bridge.soft_BKD.shape[1:], dropout=self.condition_dropout
+        )
+        place, device = bridge.place, bridge.soft_BKD.device
+        return noise_NKD[place].to(device), times_N[place].to(device), withheld_N[place].to(device)
+
+
+@lru_cache(maxsize=1)
+def drawn(seed: int, problems: int, soft_tokens: int, width: int, *, dropout: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise (N, K, D), times (N) and whose condition is withheld (N); kept for the other parts of the same batch."""
+    generator = torch.Generator().manual_seed(seed)
+    times_N, withheld_N = torch.rand(problems, generator=generator), torch.rand(problems, generator=generator) < dropout
+    return torch.randn(problems, soft_tokens, width, generator=generator), times_N, withheld_N

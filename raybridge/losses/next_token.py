@@ -98,7 +98,7 @@ class FirstTokens(Loss):
     def total(self, bridge: Bridge) -> Tensor:
         """Weighted sum of NLL."""
         nll_BA = answer_nll(bridge, self.tokens)
-        return nll_BA.sum() + (self.first_weight - 1) * nll_BA[:, 0].sum()
+        return nll_BA.sum() + (self.first_weight - 1) * nll_BA[:, :1].sum()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,11 @@ class OtherTarget(Loss):
         """The target."""
         return self.target
 
+    @property
+    def compares(self) -> bool:
+        """Whether the loss inside does."""
+        return self.loss.compares
+
     def starts(self, *, warmup: int) -> int:
         """When the loss inside does."""
         return self.loss.starts(warmup=warmup)

@@ -20,6 +20,8 @@ from raybridge.losses.other_target import check_other_targets
 from raybridge.models import lm
 from raybridge.models.frozen import FrozenLM
 from raybridge.training.batches import Batches, tokens_of
+from raybridge.training.gradient_cache import Share, Sums, shared
+from raybridge.training.micro_batches import MicroBatches
 from raybridge.translators import TranslatorModule
 from raybridge.trial import Trial
 from raybridge.world import World
@@ -62,6 +64,7 @@ class Trainer:
     batches: Batches
     module: TranslatorModule
     optimizer: torch.optim.Optimizer
+    micro_batches: MicroBatches
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -103,25 +106,28 @@ class Trainer:
         losses = [loss for loss in self.trial.losses if active(loss, step, warmup=self.trial.warmup)]
         counts = self._over_workers([*(loss.count(batch) for loss in losses), tokens_of(batch), interrupt])
         check_counts(losses, counts, step)
-        bridge = self.bridge(batch, step, losses)
-        values = [attached(loss.total(bridge), bridge) / count for loss, count in zip(losses, counts, strict=False)]
         measure = measure or any(step == proving_step(loss, self.trial.warmup) for loss in losses)
-        norms = self._backward(losses, values, measure=measure)
-        totals = self._over_workers([value.item() for value in values])  # behind the passes: reading them waits for the device
+        share = shared(self.bridge(batch, step, losses), compares=any(loss.compares for loss in losses))
+        sums, met = self._passes(share, losses, counts[: len(losses)], apart=measure)
+        norms = self._back(share, losses, sums, apart=measure)
+        told = self.world.add_up(torch.cat([sums.values, sums.values.new_tensor([met is not None])]))
+        *totals, failed = told.tolist()  # behind the passes: reading it waits for the device
+        if failed:
+            self.world.raise_any(met)
         check_finite(losses, totals, step)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.trial.clip).item()
         check_gradient(norm, step)
-        share = learning_rate_share(step, warmup=self.trial.warmup, steps=self.trial.steps)
+        rate = learning_rate_share(step, warmup=self.trial.warmup, steps=self.trial.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * share
+            group["lr"] = group["peak"] * rate
         self.optimizer.step()
         terms = [Term(loss=loss, value=v, gradient=g) for loss, v, g in zip(losses, totals, norms, strict=True)]
         check_moves(terms, step, warmup=self.trial.warmup)
         return Step(
             terms=terms,
             gradient_norm=norm,
-            learning_rate=self.trial.learning_rate * share,
-            soft_BKD=bridge.soft_BKD.detach(),
+            learning_rate=self.trial.learning_rate * rate,
+            soft_BKD=share.written.soft_BKD.detach(),
             tokens=int(counts[-2]),
             interrupted=counts[-1] > 0,
         )
@@ -132,23 +138,29 @@ class Trainer:
             torch.tensor(list(map(float, numbers)), device=self.world.device, dtype=torch.float64)
         ).tolist()
 
-    def _backward(self, losses: Sequence[Loss], values: Sequence[Tensor], *, measure: bool) -> list[float | None]:
-        """Gradient of the weighted sum into `.grad`, summed over workers; the norm of each term's own gradient if measured."""
+    def _passes(
+        self, share: Share, losses: Sequence[Loss], counts: Sequence[float], *, apart: bool
+    ) -> tuple[Sums, Exception | None]:
+        """What the micro-batches of this worker add up to; or nothing, and the error that every worker is to hear of."""
+        try:
+            return self.micro_batches.within(lambda cut: share.passes(cut, losses, counts, self.parameters, apart=apart)), None
+        except Exception as error:
+            return Sums.nothing(share, losses, self.parameters, apart=apart), error
+
+    def _back(self, share: Share, losses: Sequence[Loss], sums: Sums, *, apart: bool) -> list[float | None]:
+        """The step's gradient into `.grad`, summed over workers; the norm of each term's own where they are apart."""
         self.optimizer.zero_grad()
-        if not measure:
-            total = torch.stack([loss.weight * value for loss, value in zip(losses, values, strict=True)]).sum()
-            total.backward()
-            self._set_gradients(self.world.add_up(_flat([p.grad for p in self.parameters], self.parameters)))
-            return [None] * len(losses)
+        objectives = [(loss,) for loss in losses] if apart else [tuple(losses)]
         norms: list[float | None] = []
         whole = torch.zeros((), device=self.world.device)
-        for loss, value in zip(losses, values, strict=True):
-            parts = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
+        for number, (terms, gradients) in enumerate(zip(objectives, sums.gradients, strict=True), start=1):
+            compares = any(loss.compares for loss in terms)
+            parts = share.back(gradients, self.parameters, compares=compares, last=number == len(objectives))
             gradient = self.world.add_up(_flat(parts, self.parameters))
-            norms.append(gradient.norm().item())
-            whole = whole + loss.weight * gradient
+            norms.append(gradient.norm().item() if apart else None)
+            whole = whole + (terms[0].weight if apart else 1) * gradient
         self._set_gradients(whole)
-        return norms
+        return norms if apart else [None] * len(losses)
 
     def _set_gradients(self, flat: Tensor) -> None:
         for p, part in zip(self.parameters, flat.split([p.numel() for p in self.parameters]), strict=True):
@@ -166,11 +178,6 @@ def learning_rate_share(step: int, *, warmup: int, steps: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return (steps - step) / (steps - warmup)
-
-
-def attached(value: Tensor, bridge: Bridge) -> Tensor:
-    """A value that no gradient leads back from, as one with a gradient of zero: `check_moves` then names its term."""
-    return value if value.requires_grad else value + 0 * bridge.soft_BKD.sum()
 
 
 def check_counts(losses: Sequence[Loss], counts: Sequence[float], step: int) -> None:
@@ -210,8 +217,10 @@ def check_moves(terms: Sequence[Term], step: int, *, warmup: int) -> None:
             )
 
 
-def build_trainer(trial: Trial, *, source: FrozenLM, target: FrozenLM, world: World) -> Trainer:
-    """The trainer at step 0: the same weights on every worker."""
+def build_trainer(
+    trial: Trial, *, source: FrozenLM, target: FrozenLM, world: World, micro_batches: MicroBatches | None = None
+) -> Trainer:
+    """The trainer at step 0: the same weights on every worker. micro_batches: None reads a share at once, if it fits."""
     if trial.batch % world.size:
         raise ValueError(f"trial {trial.name}: batch {trial.batch} cannot be shared evenly by {world.size} workers")
     check_other_targets(trial.translator, trial.losses, where=f"trial {trial.name}")
@@ -224,4 +233,5 @@ def build_trainer(trial: Trial, *, source: FrozenLM, target: FrozenLM, world: Wo
     for group in groups:
         group["peak"] = group["lr"]
     optimizer = torch.optim.AdamW(groups, fused=True)
-    return Trainer(trial=trial, world=world, batches=batches, module=module, optimizer=optimizer)
+    micro_batches = micro_batches or MicroBatches(share=trial.batch // world.size, device=world.device)
+    return Trainer(trial=trial, world=world, batches=batches, module=module, optimizer=optimizer, micro_batches=micro_batches)

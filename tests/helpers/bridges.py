@@ -1,8 +1,11 @@
 """A bridge over made-up soft tokens, and the NLL of an answer without batches: what the tests of losses share."""
 
+from dataclasses import replace
+
 import torch
 
 from raybridge.losses.bridge import Bridge
+from raybridge.losses.everyone import Everyone, mean_of_real
 from raybridge.translators.prompt_tuning import PromptTuning
 from raybridge.translators.residual import Residual
 from raybridge.world import World
@@ -11,7 +14,7 @@ from raybridge.world import World
 def bridge_of(batches, target, problems, soft, *, step: int = 1) -> Bridge:
     batch = batches.tokens(problems)
     states, mask = batches.source.lm.hidden_states(batches.source.before, batch.source_questions, (0, 2))
-    return Bridge(
+    bridge = Bridge(
         module=Residual(translator=PromptTuning(soft_tokens=5)).build(1, target.width, target_rms=1.0),
         states_BTLS=states,
         mask_BT=mask,
@@ -25,6 +28,18 @@ def bridge_of(batches, target, problems, soft, *, step: int = 1) -> Bridge:
         seed=7,
         step=step,
     )
+    return alone(bridge)
+
+
+def alone(bridge: Bridge) -> Bridge:
+    """The bridge of a batch that is one worker's: its problems are everyone."""
+    questions = bridge.target.text_piece(bridge.batch.target_questions)
+    everyone = Everyone(
+        soft_NKD=bridge.soft_BKD,
+        questions_ND=mean_of_real(questions.embeds_BTD, questions.mask_BT),
+        states_NY=mean_of_real(bridge.states_BTLS.flatten(2), bridge.mask_BT),
+    )
+    return replace(bridge, gathered=everyone)
 
 
 def soft_of(target, count: int) -> torch.Tensor:

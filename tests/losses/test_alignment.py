@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from bridges import bridge_of, naive_nll, soft_of
+from bridges import alone, bridge_of, naive_nll, soft_of
 
 from raybridge.losses.alignment import SourceProbe, alignment, left_out_errors
 from raybridge.losses.contrastive import InfoNCE, PromptContrast, info_nce
@@ -66,7 +66,7 @@ def test_the_source_probe_knows_soft_tokens_that_say_something(batches, target):
     problems = batches.problems[:24]
     bridge = bridge_of(batches, target, problems, soft_of(target, 24))
     pooled = (bridge.states_BTLS.flatten(2) * bridge.mask_BT[..., None]).sum(1) / bridge.mask_BT.sum(1)[:, None]
-    telling = replace(bridge, soft_BKD=pooled.unsqueeze(1))
+    telling = alone(replace(bridge, soft_BKD=pooled.unsqueeze(1)))
     assert SourceProbe().total(telling).item() / 24 < 0.5
     assert SourceProbe().total(bridge).item() / 24 > 0.9
 

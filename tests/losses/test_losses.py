@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 import torch
-from bridges import bridge_of, naive_nll, soft_of
+from bridges import alone, bridge_of, naive_nll, soft_of
 
 from raybridge.config import rebuild, resolve
 from raybridge.losses import active, read_together
@@ -76,7 +76,7 @@ def test_padding_changes_nothing_where_problems_are_compared(batches, target, lo
     problems = sorted(batches.problems[:6], key=lambda p: len(p.question))
     soft = soft_of(target, 6)
     bridge = bridge_of(batches, target, problems, soft)
-    filled = replace(bridge, states_BTLS=torch.where(bridge.mask_BT[..., None, None], bridge.states_BTLS, 1e3))
+    filled = alone(replace(bridge, states_BTLS=torch.where(bridge.mask_BT[..., None, None], bridge.states_BTLS, 1e3)))
     assert loss.total(filled).item() == pytest.approx(loss.total(bridge).item(), rel=1e-6)
 
 
@@ -193,6 +193,7 @@ def test_a_loss_reads_what_it_declares(batches, target, loss):
     loss.total(bridge)
     held = {"answers": "student", "repeats": "repeated"}
     assert loss.reads == {read for read, name in held.items() if name in vars(bridge)}
+    assert loss.compares == ("everyone" in vars(bridge))
 
 
 def test_answers_and_repetitions_are_read_together_where_both_are_read_at_every_step():

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import socket
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
-import torch
+from two_workers import on_two_workers
 
 from raybridge import HOUSE
 from raybridge.losses import Loss, active, read_together
@@ -22,6 +20,7 @@ from raybridge.models import lm
 from raybridge.scales import SCALES
 from raybridge.sweep_file import load
 from raybridge.training.fitting import fit
+from raybridge.training.micro_batches import Cut
 from raybridge.training.step import build_trainer
 from raybridge.translators.hybrid_dit import HybridDiT
 from raybridge.world import World
@@ -44,9 +43,10 @@ LOSSES = (
 STEPS = 4
 
 
-def trained(trial, world: World, source, target) -> list[dict[str, float]]:
+def trained(trial, world: World, source, target, cut: Cut) -> list[dict[str, float]]:
     """The value and gradient norm of every term, step by step."""
     trainer = build_trainer(trial, source=source, target=target, world=world)
+    trainer.micro_batches.cut = cut
     fit(trainer.module, trainer.batches)
     rows = []
     for step in range(STEPS):
@@ -56,35 +56,19 @@ def trained(trial, world: World, source, target) -> list[dict[str, float]]:
     return rows
 
 
-def _worker(rank: int, port: int, trial, queue) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def trained_in_parts(world: World, trial) -> list[dict[str, float]]:
+    """The same on a worker that needs other micro-batches than the other."""
     source, target = (lm.load(name, device="cpu") for name in (trial.source, trial.target))
-    queue.put(trained(trial, World(rank=rank, size=2), source, target))
-    torch.distributed.destroy_process_group()
+    return trained(trial, world, source, target, Cut(problems=3 - 2 * world.rank))
 
 
-def on_two_workers(trial) -> list[list[dict[str, float]]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    workers = [context.Process(target=_worker, args=(rank, port, trial, queue)) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    rows = [queue.get(timeout=200) for _ in workers]
-    for worker in workers:
-        worker.join()
-    return rows
-
-
-def test_every_loss_is_the_same_on_one_worker_and_on_two(trial, source, target):
+def test_every_loss_is_the_same_on_one_worker_and_on_two_in_micro_batches_of_their_own(trial, source, target):
     flow = HybridDiT(soft_tokens=8, layers=(0, 2), width=32, depth=1, heads=2)
     whole = replace(trial, translator=flow, losses=LOSSES, warmup=2, learning_rate=1e-4)
-    one = trained(whole, World(), source, target)
+    one = trained(whole, World(), source, target, Cut(problems=whole.batch))
     assert {name.split()[0] for name in one[-1]} == {"norm", *(loss.name for loss in LOSSES)}
-    for rows in on_two_workers(whole):
+    for rows in on_two_workers(trained_in_parts, whole):
+        assert rows[0] == pytest.approx(one[0], rel=1e-4)
         for step in range(STEPS):
             assert rows[step] == pytest.approx(one[step], rel=2e-3), step
 
