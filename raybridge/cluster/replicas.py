@@ -18,12 +18,14 @@ from typing import Any
 import ray
 import torch
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorUnschedulableError, RayActorError
 from torch import Tensor
 
 from raybridge.arms import Arm
+from raybridge.cluster.nodes import alive, bound, hosts, places
 from raybridge.cluster.session import NAMESPACE, cluster
 from raybridge.evaluation.answerer import Local, Rows
+from raybridge.evaluation.kept_source import Reading
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import Request
 from raybridge.scales import Resources
@@ -32,6 +34,11 @@ IN_FLIGHT = 2  # requests a replica may hold of one client: one at work, one wai
 TRIES = 8  # of a request; with the rests between them about four minutes
 REST = 5.0  # seconds that a dead replica is left alone while it restarts, twice as long each time that it dies again
 LONGEST_REST = 60.0
+DEATHS = (RayActorError, ActorUnschedulableError)  # the second: with its node
+
+
+class GivenUpError(RuntimeError):
+    """What was asked of the replicas often enough: whoever repeats it waits for the same end."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,10 @@ class Replica:
         """Whether training and decoding read the first answer token from the same position."""
         self._here.check(request, self._weights(checkpoint))
 
+    def keep(self, reading: Reading) -> None:
+        """Read questions with a source, and put its states of them on disk."""
+        list(self._here.keep([reading]))
+
     def _weights(self, checkpoint: Checkpoint | None) -> dict[str, Tensor] | None:
         """A checkpoint's weights, the same object at each request, for the translator is built anew for another one."""
         if checkpoint is None:
@@ -84,18 +95,18 @@ def names_of(count: int, *, launch: str) -> list[str]:
 
 
 def start_replicas(names: Sequence[str], resources: Resources) -> list[ActorHandle]:
-    """Start a replica a name; they live as long as the handles. On GPUs, replica i works on GPU i."""
+    """Start a replica a name, each in its place; they live as long as the handles."""
     actor = ray.remote(num_cpus=0, num_gpus=0, max_restarts=-1, max_task_retries=0)(Replica)
+    on_gpus = bool(resources.gpus_per_worker)
+    where = places(hosts(alive(), resources), len(names), on_gpus=on_gpus)
     handles = []
-    for number, name in enumerate(names):
-        options: dict[str, Any] = {"name": name, "namespace": NAMESPACE}
-        device = "cpu"
-        if resources.gpus_per_worker:
-            # Zero GPUs are asked for, so that Ray gives every GPU to a training worker; the replica shares one by its index.
+    for name, place in zip(names, where, strict=True):
+        options: dict[str, Any] = {"name": name, "namespace": NAMESPACE, "scheduling_strategy": bound(place.node)}
+        if on_gpus:  # it sees all GPUs of its node, though it asks for none
             options["runtime_env"] = {
                 "env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
             }
-            device = f"cuda:{number}"
+        device = f"cuda:{place.index}" if on_gpus else "cpu"
         handles.append(actor.options(**options).remote(device, resources.threads))
     return handles
 
@@ -149,6 +160,11 @@ class ReplicaPool:
         checkpoint = self._stored(weights)
         list(self._spread(lambda _, replica: replica.check.remote(request, checkpoint), 1))
 
+    def keep(self, readings: Sequence[Reading]) -> Iterator[int]:
+        """Number of each reading whose states are on disk, as each is done."""
+        for number, _ in self._spread(lambda number, replica: replica.keep.remote(readings[number]), len(readings)):
+            yield number
+
     def _stored(self, weights: Mapping[str, Tensor] | None) -> Checkpoint | None:
         """Weights in the object store, once for all that is asked about them."""
         if weights is None:
@@ -179,9 +195,13 @@ class ReplicaPool:
             number, tries, chosen = flying.pop(done)
             try:
                 value = ray.get(done)
-            except RayActorError as error:
+            except DEATHS as error:
+                if (
+                    isinstance(error, RayActorError) and error.actor_init_failed
+                ):  # it would fail again, and is not started again
+                    raise GivenUpError(f"a replica could not start: {str(error).strip().splitlines()[-1]}") from error
                 if tries == TRIES:
-                    raise RuntimeError(
+                    raise GivenUpError(
                         f"a batch was asked for {TRIES} times, and the process that should have answered died each time; "
                         "it may need more memory than there is; what killed it stands in Ray's logs "
                         "(/tmp/ray/session_latest/logs)"

@@ -13,6 +13,7 @@ from typing import Any
 import ray.tune
 from ray.tune.progress_reporter import TrialProgressCallback
 
+from raybridge.cluster.nodes import check_nodes
 from raybridge.cluster.replicas import ReplicaPool, names_of, start_replicas
 from raybridge.cluster.trainer import Job, drive
 from raybridge.config import packages_of, resolve
@@ -30,9 +31,11 @@ def run_trials(
 ) -> dict[str, str]:
     """Run trials to their ends on the connected cluster, and meanwhile the baselines of all trials that are judged.
 
-    Raises what a baseline raised. What a trial raised is in its directory, or, where it failed before it had one, returned:
-    a sentence by fingerprint. A trial is evaluated where its engine says so: without any such setting there are no replicas.
+    Raises what a node lacks, before anything starts, and what a baseline raised. What a trial raised is in its directory, or,
+    where it failed before it had one, returned: a sentence by fingerprint. A trial is evaluated where its engine says so:
+    without any such setting there are no replicas.
     """
+    check_nodes(judged, results=results, resources=resources)
     settings = [setting for trial in judged for setting in engine_of(trial).settings(trial)]
     replicas = names_of(resources.replicas, launch=folder.name) if settings else []
     pool = ReplicaPool(start_replicas(replicas, resources))
