@@ -16,13 +16,14 @@ from ray.exceptions import RayError
 import raybridge
 from raybridge import HOUSE
 from raybridge.data import HERE
+from raybridge.evaluation.provenance import commit_to_tell
 from raybridge.scales import Resources
 
 NAMESPACE = "raybridge"
 NOT_SENT = [".*", "ray_results"]  # of the house, to the machines of an existing cluster: nothing hidden is code
 SPARE_CPUS = 0.1  # the Tune trials' own drivers
-# What travels to workers: what raybridge is told, as it was written, for `from_here` reads it; how the hub is reached; and its
-# folders, made absolute, for huggingface_hub knows of no such place.
+# What travels to workers: what raybridge is told, as it was written, for `from_here` reads it; how the hub is reached; its
+# folders, made absolute, for huggingface_hub knows of no such place; and the commit, for code that is sent has no history.
 TOLD = ("RAYBRIDGE_DATA", "RAYBRIDGE_MODELS", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
 SECRET = "HF_TOKEN"
@@ -73,7 +74,7 @@ def travelling() -> dict[str, str]:
     """The part of this process's environment that its workers need, who stand elsewhere. Nothing secret: Ray logs it."""
     there = {name: os.environ[name] for name in TOLD if name in os.environ}
     folders = {name: str(Path(os.environ[name]).expanduser().absolute()) for name in FOLDERS if os.environ.get(name)}
-    return {HERE: str(Path(os.environ.get(HERE, ".")).absolute()), **there, **folders}
+    return {HERE: str(Path(os.environ.get(HERE, ".")).absolute()), **there, **folders, **commit_to_tell()}
 
 
 def telling(secret: str) -> Callable[[], None]:

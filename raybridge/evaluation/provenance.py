@@ -27,6 +27,7 @@ PACKAGES = (
     *("raybridge", "torch", "transformers", "tokenizers", "gguf", "safetensors"),
     *("ray", "datasets", "numpy", "pandas", "pyarrow", "scipy"),
 )
+COMMIT = "RAYBRIDGE_COMMIT"  # as whoever starts workers tells it
 
 
 def provenance_of(trial: Trial) -> dict[str, Any]:
@@ -50,10 +51,22 @@ def conditions(*models: str, known: Mapping[str, ModelContents] = MappingProxyTy
     }
 
 
-@cache
 def commit() -> dict[str, Any]:
     """The commit that raybridge runs from and whether tracked files differ from it; None outside a clone."""
+    if told := os.environ.get(COMMIT):
+        name, _, dirty = told.partition(" ")
+        return {"id": name, "dirty": bool(dirty)}
+    return _commit_of_clone()
 
+
+def commit_to_tell() -> dict[str, str]:
+    """The commit for the environment of processes elsewhere, whose copy of this code has no history; empty outside a clone."""
+    here = commit()
+    return {COMMIT: f"{here['id']} dirty" if here["dirty"] else here["id"]} if here["id"] else {}
+
+
+@cache
+def _commit_of_clone() -> dict[str, Any]:
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", str(HOUSE), *words], check=True, capture_output=True, text=True).stdout.strip()
 

@@ -15,6 +15,7 @@ import raybridge
 from raybridge import HOUSE
 from raybridge.cluster import session
 from raybridge.data import data_folder
+from raybridge.evaluation import provenance
 from raybridge.models import names
 
 NAMES = ("RAY_ADDRESS", "RAYBRIDGE_HERE", "RAYBRIDGE_DATA", "RAYBRIDGE_MODELS", *session.FOLDERS, session.SECRET)
@@ -46,6 +47,21 @@ def test_what_travels_leads_to_the_same_places_from_anywhere(elsewhere, monkeypa
     assert names.place("./models/y, z") == str(elsewhere / "models/y, z")
     assert os.environ["HF_HOME"] == str(elsewhere / "hub")
     assert session.travelling() == told  # a worker that starts others tells them the same
+
+
+def test_the_commit_travels_to_code_without_a_history(monkeypatch, tmp_path):
+    here = provenance.commit()
+    assert here["id"], "these tests run in a clone"
+    told = session.travelling()[provenance.COMMIT]
+    provenance._commit_of_clone.cache_clear()
+    monkeypatch.setattr(provenance, "HOUSE", tmp_path)
+    assert provenance.commit() == {"id": None, "dirty": None}
+    assert provenance.COMMIT not in session.travelling()
+    provenance._commit_of_clone.cache_clear()
+    for value in (told, f"{here['id']} dirty", here["id"]):
+        monkeypatch.setenv(provenance.COMMIT, value)
+        assert provenance.commit() == {"id": here["id"], "dirty": here["dirty"] if value is told else "dirty" in value}
+        assert session.travelling()[provenance.COMMIT] == value
 
 
 def test_a_token_travels_and_is_not_written_down(monkeypatch):
