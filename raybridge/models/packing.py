@@ -3,13 +3,11 @@
 A batch of texts padded to its longest is half pads. Flash attention takes the bounds of the sequences instead (Dao 2023,
 arXiv:2307.08691), and every other operation of a transformer sees N positions, real ones only.
 
-Shapes: B sequences, T positions of the longest, N real positions of all, H heads, E head size, D width.
+Shapes: B sequences, T positions of the longest, N real positions of all, H query heads, G KV heads, E head size, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from raybridge.models.shape import attends_only, head_sizes
+from raybridge.models.shape import attends_only, head_sizes, window_of
 
 NAME = "raybridge_packed"  # of the attention, among those that transformers knows
 STEP = 128  # the longest length is told in these steps: compiled code is kept for each value it has seen
@@ -65,7 +63,11 @@ class UnpackableError(Exception):
 
 def can_pack(model: Any) -> bool:
     """Whether flash attention takes this model: half precision on a GPU, attention alone, heads of a size that it knows."""
-    if model.device.type != "cuda" or model.dtype not in (torch.bfloat16, torch.float16):
+    if (
+        model.device.type != "cuda"
+        or model.dtype not in (torch.bfloat16, torch.float16)
+        or not model._supports_attention_backend
+    ):
         return False
     config = model.config.get_text_config()
     sizes = head_sizes(config) if attends_only(config) else []
@@ -74,27 +76,14 @@ def can_pack(model: Any) -> bool:
 
 def within_window(model: Any, packing: Packing) -> bool:
     """Whether no layer's window is shorter than a sequence: packed layers see everything before a position."""
-    config = model.config.get_text_config()
-    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    return all(window is None or packing.longest <= window for window in windows)
+    window = window_of(model.config)
+    return window is None or packing.longest <= window
 
 
-@contextmanager
-def packed_attention(model: Any) -> Iterator[None]:
-    """Passes within it take packed rows."""
-    config = model.config.get_text_config()
-    usual = config._attn_implementation
-    config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = usual
-
-
-def attend(q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, bounds: Tensor, longest: int, scale: float) -> Tensor:
-    """Causal attention (N, H, E) within each sequence."""
+def attend(q_NHE: Tensor, k_NGE: Tensor, v_NGE: Tensor, bounds: Tensor, longest: int, scale: float) -> Tensor:
+    """Causal attention (N, H, E) within each sequence; flash takes the keys and values of a group once."""
     out_NHE: Tensor = torch.ops.aten._flash_attention_forward(
-        q_NHE, k_NHE, v_NHE, bounds, bounds, longest, longest, 0.0, True, False, scale=scale
+        q_NHE, k_NGE, v_NGE, bounds, bounds, longest, longest, 0.0, True, False, scale=scale
     )[0]
     return out_NHE
 
@@ -114,15 +103,13 @@ def attention(
     s_aux: Tensor | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """The attention of a transformers layer over packed rows: query (1, H, N, E), key and value with as many heads or fewer."""
+    """The attention of a transformers layer over packed rows: query (1, H, N, E), key and value (1, G, N, E)."""
     if softcap is not None or s_aux is not None or value.shape[-1] != query.shape[-1]:
         raise UnpackableError  # bounded scores (Gemma 2), sinks (gpt-oss), values of another size than keys (DeepSeek)
     assert attention_mask is None, "a packed row has no pads to mask"
     assert sliding_window is None or max_length_q <= sliding_window, "see `within_window`"
-    shared = query.shape[1] // key.shape[1]
-    key, value = (x.repeat_interleave(shared, dim=1) for x in (key, value))
-    q_NHE, k_NHE, v_NHE = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
-    return attend(q_NHE, k_NHE, v_NHE, cu_seq_lens_q, max_length_q, scaling).unsqueeze(0), None
+    q_NHE, k_NGE, v_NGE = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
+    return attend(q_NHE, k_NGE, v_NGE, cu_seq_lens_q, max_length_q, scaling).unsqueeze(0), None
 
 
 AttentionInterface.register(NAME, attention)

@@ -59,7 +59,8 @@ def read_on(lm: FrozenLM, cache: DynamicCache, embeds_BTD: Tensor, mask_BT: Tens
         told["attention_mask"] = mask_BT
     if mask_BT is not None and "position_ids" in known:
         told["position_ids"] = positions(mask_BT)[:, -embeds_BTD.shape[1] :]
-    states_BTD: Tensor = lm.body(inputs_embeds=embeds_BTD, use_cache=True, **told).last_hidden_state
+    with lm.grouped():
+        states_BTD: Tensor = lm.body(inputs_embeds=embeds_BTD, use_cache=True, **told).last_hidden_state
     return states_BTD
 
 

@@ -33,3 +33,10 @@ def head_sizes(config: Any) -> list[int]:
         return []
     layers = getattr(text, "per_layer_config", None) or [text] * text.num_hidden_layers
     return [getattr(layer, "head_dim", None) or layer.hidden_size // layer.num_attention_heads for layer in layers]
+
+
+def window_of(config: Any) -> int | None:
+    """How far back the layers that see least see; None where every layer sees everything before a position."""
+    text = config.get_text_config()
+    windows = [getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    return min((window for window in windows if window), default=None)

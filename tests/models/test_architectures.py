@@ -18,6 +18,7 @@ from raybridge.models.frozen import FrozenLM
 DOCS = HOUSE / "docs" / "MODELS.md"
 NEW = 3  # tokens of a completion
 K = 4  # soft tokens
+WITHOUT_EMBEDDINGS = ("mamba", "mamba2", "rwkv")  # transformers counts their states from the first layer's output
 CLOSE = dict(rtol=1e-4, atol=1e-4)
 
 
@@ -43,7 +44,10 @@ def seen(name: str) -> FrozenLM:
 def states_of(lm: FrozenLM, ids: list[int]) -> Tensor:
     """What transformers makes of one row: every layer's states (T, L, D), at unit RMS."""
     output = lm.body(input_ids=torch.tensor([ids]), output_hidden_states=True, use_cache=False)
-    states_TLD = torch.stack([*output.hidden_states[: lm.depth], output.last_hidden_state], dim=2)[0]
+    states = output.hidden_states
+    if lm.name in WITHOUT_EMBEDDINGS:
+        states = [lm.embed(torch.tensor([ids])), *states]
+    states_TLD = torch.stack([*states[: lm.depth], output.last_hidden_state], dim=2)[0]
     return F.rms_norm(states_TLD.float(), states_TLD.shape[-1:])
 
 

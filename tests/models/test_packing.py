@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Gemma3TextConfig
 
-from raybridge.models import frozen, packing
+from raybridge.models import backbone, packing
 from raybridge.models.lm import FrozenLM
 from raybridge.models.packing import Packing, within_window
 from raybridge.models.pieces import Piece
@@ -19,13 +19,13 @@ from raybridge.scales import POCKET
 TEXTS = ["Mia has 3 pens.", "Tom buys 12 red cups and 4 blue cups and loses 5.", "How many?"]
 
 
-def sequence_by_sequence(q_NHE, k_NHE, v_NHE, bounds, longest, scale):
+def sequence_by_sequence(q_NHE, k_NGE, v_NGE, bounds, longest, scale):
     """What flash attention computes, a sequence at a time."""
     assert bounds.diff().max() <= longest
     out = []
     for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        q, k, v = (x[start:end].transpose(0, 1) for x in (q_NHE, k_NHE, v_NHE))
-        out.append(F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale).transpose(0, 1))
+        q, k, v = (x[start:end].transpose(0, 1) for x in (q_NHE, k_NGE, v_NGE))
+        out.append(F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True).transpose(0, 1))
     return torch.cat(out)
 
 
@@ -98,11 +98,11 @@ def test_models_on_cpu_are_padded(target):
 
 
 def test_the_trap_a_kernel_that_attends_elsewhere_is_found_out(target, monkeypatch, caplog):
-    def forwards_too(q_NHE, k_NHE, v_NHE, bounds, longest, scale):
-        parts = (x.transpose(0, 1) for x in (q_NHE, k_NHE, v_NHE))
-        return F.scaled_dot_product_attention(*parts, scale=scale).transpose(0, 1)
+    def forwards_too(q_NHE, k_NGE, v_NGE, bounds, longest, scale):
+        parts = (x.transpose(0, 1) for x in (q_NHE, k_NGE, v_NGE))
+        return F.scaled_dot_product_attention(*parts, scale=scale, enable_gqa=True).transpose(0, 1)
 
-    monkeypatch.setattr(frozen, "can_pack", lambda model: True)
+    monkeypatch.setattr(backbone, "can_pack", lambda model: True)
     monkeypatch.setattr(packing, "attend", forwards_too)
     assert not FrozenLM(target.name, target.model, target.tokenizer).packs
     assert "packed passes give other states than padded ones" in caplog.text
@@ -113,9 +113,9 @@ def test_the_trap_a_kernel_that_attends_elsewhere_is_found_out(target, monkeypat
 @pytest.mark.parametrize(("name", "packable"), [("llama", True), ("gemma2", False), ("gpt_oss", False), ("deepseek_v3", False)])
 def test_attention_that_packed_rows_do_not_have_is_padded(monkeypatch, name, packable):
     """Bounded scores, sinks, and values of another size than keys."""
-    monkeypatch.setattr(frozen, "can_pack", lambda model: True)
+    monkeypatch.setattr(backbone, "can_pack", lambda model: True)
     monkeypatch.setattr(packing, "attend", sequence_by_sequence)
-    monkeypatch.setattr(frozen, "within_window", lambda model, rows: True)
+    monkeypatch.setattr(backbone, "within_window", lambda model, rows: True)
     tiny = tiny_lms.tiny(name)
     assert FrozenLM(name, tiny.model, tiny.tokenizer).packs == packable
 

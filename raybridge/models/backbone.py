@@ -1,0 +1,157 @@
+"""The layers of a frozen causal LM and its passes: padded or packed, with what is injected, keeping the states asked for.
+
+Shapes: B batch, T positions, D width.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raybridge.models import attention, layers, packing
+from raybridge.models.head import body_of
+from raybridge.models.injection import injecting
+from raybridge.models.packing import Packing, UnpackableError, can_pack, within_window
+from raybridge.models.pieces import pad, positions
+from raybridge.models.shape import attends_only, positions_of
+
+log = logging.getLogger(__name__)
+PACKING_SLACK = 0.1  # relative error of packed states: half precision alone makes 0.01
+
+
+class Backbone:
+    """A causal LM without its tokens: token embeddings or others go in, hidden states come out. Its weights never change."""
+
+    def __init__(self, name: str, model: Any) -> None:
+        self.name = name
+        self.model = model.eval().requires_grad_(False)
+        self.body = body_of(self.model)
+        self.compiled = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def depth(self) -> int:
+        """Number of layers; hidden states are numbered 0 (embeddings) to depth (after the last layer's norm)."""
+        depth: int = self.model.config.get_text_config().num_hidden_layers
+        return depth
+
+    @cached_property
+    def layers(self) -> nn.ModuleList:
+        """Its layers: hidden state l enters layer l."""
+        return layers.layers_of(self.body, self.depth)
+
+    @cached_property
+    def positions(self) -> int | None:
+        """How many positions it has; None where there is no end to them."""
+        return positions_of(self.model.config)
+
+    def check_length(self, tokens: int, *, new: int = 0) -> None:
+        """Refuse a prompt that with its new tokens is longer than the model's positions."""
+        if self.positions is not None and tokens + new > self.positions:
+            behind = f" and {new} new ones" if new else ""
+            raise ValueError(f"model {self.name!r} has {self.positions} positions: {tokens} tokens{behind} are too many")
+
+    @cached_property
+    def attends_only(self) -> bool:
+        """Whether every layer is attention; where one carries a state from token to token, a pad would be a step of it."""
+        return attends_only(self.model.config)
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether its passes take sequences one behind another instead of padding them.
+
+        Seen on this model and device before it is relied on: a kernel that attends elsewhere would spoil every figure.
+        """
+        if not can_pack(self.model):
+            return False
+        try:
+            error = self._packing_error()
+        except UnpackableError:
+            return False
+        if error > PACKING_SLACK:
+            log.warning(
+                "model %r: packed passes give other states than padded ones (relative error %.2f), so its batches are padded",
+                self.name,
+                error,
+            )
+        return error <= PACKING_SLACK
+
+    @torch.no_grad()
+    def _packing_error(self) -> float:
+        """How far, relative to their norm, the last states of packed sequences are from those of padded ones."""
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        spread = [(7919 * i) % rows for i in range(96)]
+        ids, mask = pad([spread[:64], spread[64:]], pad_id=0, side="right", device=self.device)
+        padded, packed = (
+            self.passed({"input_ids": ids}, mask, [self.depth], packed=packed)[0][mask].float() for packed in (False, True)
+        )
+        return ((packed - padded).norm() / padded.norm()).item()
+
+    def compile(self) -> None:
+        """Compile its layers: half a minute at the first passes, less for each after. For training, not for decoding."""
+        if self.compiled:
+            return
+        # A backward pass may run once for each term: it must not give its buffers away.
+        torch._functorch.config.donated_buffer = False
+        for layer in self.layers:
+            layer.compile(dynamic=True)
+        self.compiled = True
+
+    def uncompiled(self) -> AbstractContextManager[None]:
+        """Passes within it run without compiled code: a cache of another length at every token would compile it anew."""
+        return torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
+
+    def recomputing(self) -> AbstractContextManager[None]:
+        """Passes within it keep what enters their layers alone and compute the rest again in the backward pass."""
+        return layers.recomputing(self.model, self.layers)
+
+    def grouped(self) -> AbstractContextManager[None]:
+        """Passes within it repeat no keys and values for grouped heads, where the model's attention can be told so."""
+        known = attention.takes_heads_grouped(self.model)
+        return attention.attending(self.model, attention.NAME) if known else nullcontext()
+
+    def injecting(self, injected: Mapping[int, Tensor]) -> AbstractContextManager[None]:
+        """A pass within it adds these to the hidden states that enter the layers; the model itself stays as it is."""
+        for number in injected:
+            if not 0 <= number < self.depth:
+                raise ValueError(
+                    f"model {self.name!r} has no layer that reads hidden state {number}; valid are 0..{self.depth - 1}"
+                )
+        return injecting([(self.layers[number], addend_BTD) for number, addend_BTD in injected.items()])
+
+    def passed(
+        self,
+        given: dict[str, Tensor],
+        mask_BT: Tensor,
+        wanted: Sequence[int],
+        *,
+        packed: bool,
+        injected: Mapping[int, Tensor] | None = None,
+    ) -> list[Tensor]:
+        """Hidden states (B, T, D) of one pass over ids or embeddings; behind a row's end they say nothing."""
+        self.check_length(mask_BT.shape[1])
+        rows = Packing.of(mask_BT) if packed else None
+        if rows is not None and not within_window(self.model, rows):
+            rows = None
+        if rows is not None:
+            given = {name: rows.pack(values) for name, values in given.items()}
+            injected = {layer: rows.pack(addend) for layer, addend in (injected or {}).items()}
+            given |= {"position_ids": rows.pack(positions(mask_BT)), **rows.arguments}
+        with (
+            self.injecting(injected or {}),
+            layers.reading(self.layers, [layer for layer in wanted if layer != self.depth]) as states,
+            attention.attending(self.model, packing.NAME) if rows else self.grouped(),
+        ):
+            states[self.depth] = self.body(**given, use_cache=False).last_hidden_state
+        return [rows.unpack(states[layer]) if rows else states[layer] for layer in wanted]
