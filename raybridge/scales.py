@@ -1,4 +1,4 @@
-"""POCKET, SMALL, FULL: complete base trials and the resources they want.
+"""POCKET, SMALL, FULL: complete base trials, the resources they want, and what these become on a machine.
 
 Each base trial has the translator that carried most where translators were compared (docs/LOG.md): the pocket pair, and
 SmolLM2-135M on a GPU, which stands for `full` until somebody has compared them there. Prompt contrast is not among its
@@ -7,17 +7,30 @@ losses: it widens the difference to `shuffled`, mostly by making the wrong soft 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from evaluators.gsm8k import GSM8K
 from evaluators.pocket import Pocket
 from raybridge.config import typed
+from raybridge.errors import unknown
 from raybridge.losses.contrastive import InfoNCE
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
 from raybridge.stopping import Stopping
 from raybridge.translators.bottlenecked import Bottlenecked
 from raybridge.trial import Trial
+
+DRIVER_CPUS = 0.01  # of a trial's own driver, as Ray counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What there is to run on. told: whether NUM_GPUS says how many GPUs there are, and with that a trial's workers."""
+
+    gpus: int
+    cpus: float
+    cluster: bool = False
+    told: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +61,39 @@ class Resources:
     def device(self) -> str:
         """What computes, as torch calls its kind."""
         return "cuda" if self.gpus_per_worker else "cpu"
+
+    @property
+    def gpus(self) -> int:
+        """Of a trial."""
+        return self.workers * self.gpus_per_worker
+
+    @property
+    def cpus(self) -> float:
+        """Of a trial and its driver."""
+        return self.workers * self.cpus_per_worker + DRIVER_CPUS
+
+    def on(self, machine: Machine, *, workers: int | None = None, concurrent: int | None = None) -> Resources:
+        """What these become on a machine: as many trials at once as fit, and a replica on every GPU.
+
+        workers, concurrent: what was asked for. Without, a trial has the scale's workers, or where there are fewer GPUs the
+        most of them by which every batch divides that the scale's workers can share. ValueError where more trials are asked
+        for than fit.
+        """
+        if workers is None and self.gpus_per_worker and machine.gpus:
+            workers = max(n for n in range(1, self.workers + 1) if self.workers % n == 0 and n <= machine.gpus)
+        of_trial = replace(self, workers=workers or self.workers)
+        fits = int(machine.cpus / of_trial.cpus)
+        if of_trial.gpus:
+            fits = min(fits, machine.gpus // of_trial.gpus)
+        fits = max(fits, 1)  # what cannot run at all is refused by whoever starts it
+        if concurrent is not None and concurrent > fits:
+            raise ValueError(
+                f"--concurrent {concurrent}: a trial takes {of_trial.gpus} GPU(s) and {of_trial.cpus:g} CPU(s), and there are "
+                f"{machine.gpus} and {machine.cpus:g}; at most {fits} run at once"
+            )
+        at_once = fits if of_trial.gpus else min(fits, self.concurrent_trials)
+        replicas = max(machine.gpus, 1) if of_trial.gpus else self.replicas
+        return replace(of_trial, concurrent_trials=concurrent or at_once, replicas=replicas)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,3 +170,35 @@ FULL = Scale(
 )
 
 SCALES = (POCKET, SMALL, FULL)
+
+
+def choose(machine: Machine, name: str | None, *, gpus: int | None = None, concurrent: int | None = None) -> tuple[Scale, str]:
+    """The scale that was asked for, or what a machine can carry, with its resources there; and what was chosen and why.
+
+    gpus: workers of a trial that were asked for. concurrent: trials at once that were.
+    """
+    known = {scale.name: scale for scale in SCALES}
+    if name is not None and name not in known:
+        raise unknown("scale", name, known)
+    carried = machine.gpus if gpus is None else gpus
+    fitting = FULL if carried >= FULL.resources.workers else SMALL if carried > 0 else POCKET
+    scale = known[name] if name else fitting
+    wanted = scale.resources
+    if gpus is not None and not wanted.gpus_per_worker:
+        raise ValueError(
+            f"--gpus {gpus}: scale {scale.name} uses none; leave --gpus out, or type --scale small or --scale full"
+        )
+    for option, least in (("--gpus", gpus), ("--concurrent", concurrent)):
+        if least is not None and least < 1:
+            raise ValueError(f"{option} must be at least 1 at scale {scale.name}, not {least}")
+    told = machine.told and wanted.gpus_per_worker and machine.gpus
+    resources = wanted.on(machine, workers=gpus or (machine.gpus if told else None), concurrent=concurrent)
+    where, carrier = ("on the cluster", "the cluster") if machine.cluster else ("here", "this machine")
+    why = "asked for" if name else f"what {carrier if gpus is None else f'--gpus {gpus}'} can carry"
+    fewer = f" of {wanted.workers}, for want of GPUs" if resources.workers < wanted.workers else ""
+    workers = " (--gpus)" if gpus else " (NUM_GPUS)" if told else fewer
+    at_once = " (--concurrent)" if concurrent else ""
+    return replace(scale, resources=resources), (
+        f"scale {scale.name} ({why}; {machine.gpus} GPU(s) {where}): {resources.workers} worker(s) a trial{workers}, "
+        f"{resources.concurrent_trials} trial(s) at once{at_once}, {resources.replicas} replica(s)"
+    )

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +24,6 @@ from raybridge.analysis.progress import Phase, Row, changes, phase_of, row_of, t
 from raybridge.analysis.summary import write_summary
 from raybridge.console import HELP, guarded, print_table, typed
 from raybridge.data import UnreachableError
-from raybridge.errors import unknown
 from raybridge.results import Results, TrialRun
 from raybridge.results.sweep_folder import SMOKE, SweepFolder
 
@@ -50,20 +48,26 @@ def main(
         bool, typer.Option("--smoke", help="a few steps and problems of every trial, in a folder smoke/ of its own")
     ] = False,
     gpus: Annotated[int | None, typer.Option(help="training workers a trial, a GPU each")] = None,
+    concurrent: Annotated[int | None, typer.Option(help="trials at once; default: as many as fit")] = None,
     results: Annotated[Path, typer.Option(help="where results are")] = Path("ray_results"),
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:
     """Run every trial of a sweep that has no result yet, and write its summary."""
     with guarded(console, debug=debug):
-        run(file, scale_name=scale, dry_run=dry_run, smoke=smoke, gpus=gpus, results=Results(results))
+        from raybridge.cluster.session import there
+        from raybridge.scales import choose
+        from raybridge.sweep_file import load
+
+        sweep = load(file)
+        chosen, why = choose(there(), scale, gpus=gpus, concurrent=concurrent)
+        say(why)
+        run(sweep, file, chosen, dry_run=dry_run, smoke=smoke, results=Results(results))
 
 
-def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus: int | None, results: Results) -> None:
-    """The command, without its command line."""
-    from raybridge import sweep_file
+def run(sweep: Sweep, file: Path, chosen: Scale, *, dry_run: bool, smoke: bool, results: Results) -> None:
+    """The command, once it is known what it runs on. file: of the sweep, for refusals."""
+    from raybridge.sweep_file import distinct
 
-    sweep = sweep_file.load(file)
-    chosen = choose_scale(scale_name, gpus)
     trials = sweep.trials(chosen)
     sweep.rehearse(trials)
     root = results.root
@@ -89,7 +93,7 @@ def run(file: Path, *, scale_name: str | None, dry_run: bool, smoke: bool, gpus:
             further, dark = looked_at(further, chosen.resources)
             refuse(dark)
             say_plan(further, results)
-            trials = sweep_file.distinct([*trials, *further], str(file))
+            trials = distinct([*trials, *further], str(file))
             failed |= launch(trials, folder=folder, chosen=chosen, results=results)
         if folder.stopped():
             say(f"stopped; every trial has its checkpoint. To go on: {resume}")
@@ -121,32 +125,6 @@ def say_plan(trials: Sequence[Workload], results: Results, dark: Mapping[str, st
     print_table(console, plan_table(trials, results, dark or {}))
     if common := ", ".join(f"{heading}: {text}" for heading, text in shared(trials).items()):
         say(f"all of them: {common}\n")
-
-
-def choose_scale(name: str | None, gpus: int | None) -> Scale:
-    """The scale that was asked for, or what the machine can carry; said in the first line."""
-    from raybridge.cluster.session import gpus_there
-    from raybridge.scales import SCALES
-
-    there = gpus_there()
-    known = {scale.name: scale for scale in SCALES}
-    if name is not None and name not in known:
-        raise unknown("scale", name, known)
-    carried = there if gpus is None else gpus
-    fitting = "full" if carried >= known["full"].resources.workers else "small" if carried > 0 else "pocket"
-    scale = known[name or fitting]
-    where, carrier = ("on the cluster", "the cluster") if os.environ.get("RAY_ADDRESS") else ("here", "this machine")
-    why = "asked for" if name else f"what {carrier if gpus is None else f'--gpus {gpus}'} can carry"
-    console.print(f"scale {scale.name} ({why}; {there} GPU(s) {where})", highlight=False)
-    if gpus is None:
-        return scale
-    if not scale.resources.gpus_per_worker:
-        raise ValueError(
-            f"--gpus {gpus}: scale {scale.name} uses none; leave --gpus out, or type --scale small or --scale full"
-        )
-    if gpus < 1:
-        raise ValueError(f"--gpus must be at least 1 at scale {scale.name}, not {gpus}")
-    return replace(scale, resources=replace(scale.resources, workers=gpus, replicas=gpus))
 
 
 def looked_at(trials: Sequence[Workload], resources: Resources) -> tuple[list[Workload], dict[str, str]]:

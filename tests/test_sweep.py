@@ -16,7 +16,6 @@ from rich.console import Console
 
 from raybridge import sweep
 from raybridge.results import Results
-from raybridge.scales import FULL, POCKET
 
 
 @pytest.fixture(autouse=True)
@@ -125,18 +124,3 @@ def test_ctrl_c_asks_every_trial_to_stop_and_the_next_launch_asks_no_more(tmp_pa
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with folder.locked(), sweep.stoppable(folder, "the same again"):
         assert not folder.stopped()
-
-
-@pytest.mark.parametrize(("gpus", "scale"), [("0", "pocket"), ("1", "small"), ("3", "small"), ("4", "full"), ("8", "full")])
-def test_the_scale_is_what_the_machine_can_carry(monkeypatch, capsys, gpus, scale):
-    monkeypatch.setenv("NUM_GPUS", gpus)
-    assert sweep.choose_scale(None, None).name == scale
-    assert sweep.choose_scale("pocket", None) == POCKET
-
-
-def test_gpus_asked_for_are_workers_and_replicas(monkeypatch):
-    monkeypatch.setenv("NUM_GPUS", "8")
-    chosen = sweep.choose_scale("full", 8)
-    assert (chosen.resources.workers, chosen.resources.replicas) == (8, 8)
-    assert chosen.trial == FULL.trial
-    assert sweep.choose_scale(None, 1).name == "small"

@@ -19,7 +19,7 @@ def machine(monkeypatch):
 def test_a_dry_run_prints_the_matrix_and_touches_nothing(tmp_path):
     code, output = launch(COMPRESSION, "--dry-run", root=tmp_path / "r")
     assert code == 0
-    assert output.startswith("scale pocket (what this machine can carry; 0 GPU(s) here)\n")
+    assert output.startswith("scale pocket (what this machine can carry; 0 GPU(s) here): 1 worker(s) a trial, ")
     assert "sweep compression: How few soft tokens carry a grade-school question?" in output
     trials = planned(COMPRESSION)
     for trial in trials:

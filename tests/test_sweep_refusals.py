@@ -15,10 +15,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from raybridge import console, sweep
-from raybridge.cluster.session import SPARE_CPUS, gpus_there, shortfall
+from raybridge.cluster.session import shortfall
 from raybridge.cluster.tuner import keep_failures
 from raybridge.results import Results
-from raybridge.scales import FULL, POCKET, SMALL
+from raybridge.scales import DRIVER_CPUS, FULL, POCKET, SMALL, Machine
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,11 @@ def machine(monkeypatch):
         ([COMPRESSION, "--scale", "pokcet"], "unknown scale 'pokcet'; valid: pocket, small, full; did you mean 'pocket'?"),
         ([COMPRESSION, "--scale", "small", "--gpus", "0"], "--gpus must be at least 1 at scale small, not 0"),
         ([COMPRESSION, "--scale", "pocket", "--gpus", "2"], "--gpus 2: scale pocket uses none"),
+        ([COMPRESSION, "--concurrent", "0"], "--concurrent must be at least 1 at scale pocket, not 0"),
+        (
+            [COMPRESSION, "--concurrent", "1000"],
+            "--concurrent 1000: a trial takes 0 GPU(s) and 0.51 CPU(s), and there are 0 and",
+        ),
         ([COMPRESSION, "--scale", "small"], "SmolLM2-135M-Instruct"),
     ],
 )
@@ -48,24 +53,25 @@ def test_debug_shows_the_traceback(tmp_path):
     assert isinstance(done.exception, ValueError)
 
 
-def test_num_gpus_that_is_no_number_is_refused(monkeypatch):
+def test_num_gpus_that_is_no_number_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("NUM_GPUS", "two")
-    with pytest.raises(ValueError, match="NUM_GPUS='two' is not a number of GPUs"):
-        gpus_there()
+    code, output = launch(COMPRESSION, root=tmp_path)
+    assert code == 2
+    assert "NUM_GPUS='two' is not a number of GPUs" in said(output)
 
 
 def test_a_cluster_that_is_too_small_says_what_was_asked_what_there_is_and_what_to_type():
-    assert shortfall(POCKET.resources, {"CPU": 2.0}) is None
-    assert shortfall(FULL.resources, {"CPU": 64.0, "GPU": 4.0}) is None
-    few = shortfall(FULL.resources, {"CPU": 64.0, "GPU": 2.0})
+    assert shortfall(POCKET.resources, Machine(gpus=0, cpus=2)) is None
+    assert shortfall(FULL.resources, Machine(gpus=4, cpus=64)) is None
+    few = shortfall(FULL.resources, Machine(gpus=2, cpus=64))
     assert few is not None
     assert "4 worker(s) with 4 GPU(s)" in few
     assert "the cluster has 2 GPU(s) and 64 CPU(s)" in few
     assert "--gpus 2" in few
-    assert "--scale pocket" in (shortfall(SMALL.resources, {"CPU": 64.0}) or "")
+    assert "--scale pocket" in (shortfall(SMALL.resources, Machine(gpus=0, cpus=64)) or "")
     workers = replace(POCKET.resources, workers=4, cpus_per_worker=1)
-    assert shortfall(workers, {"CPU": 4.0 + SPARE_CPUS}) is None
-    assert "more cores" in (shortfall(workers, {"CPU": 4.0}) or "")
+    assert shortfall(workers, Machine(gpus=0, cpus=4 + DRIVER_CPUS)) is None
+    assert "more cores" in (shortfall(workers, Machine(gpus=0, cpus=4)) or "")
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ from ray.exceptions import RayError
 
 import raybridge
 from raybridge import HOUSE
+from raybridge.cluster.machine import gpus_told, here
 from raybridge.data import HERE
 from raybridge.evaluation.provenance import commit_to_tell
-from raybridge.scales import Resources
+from raybridge.scales import Machine, Resources
 
 NAMESPACE = "raybridge"
 NOT_SENT = [".*", "ray_results"]  # of the house, to the machines of an existing cluster: nothing hidden is code
-SPARE_CPUS = 0.1  # the Tune trials' own drivers
 # What travels to workers: what raybridge is told, as it was written, for `from_here` reads it; how the hub is reached; its
 # folders, made absolute, for huggingface_hub knows of no such place; and the commit, for code that is sent has no history.
 TOLD = ("RAYBRIDGE_DATA", "RAYBRIDGE_MODELS", "HF_ENDPOINT", "HF_HUB_OFFLINE")
@@ -29,34 +30,32 @@ FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
 SECRET = "HF_TOKEN"
 
 
-def shortfall(resources: Resources, there: Mapping[str, float]) -> str | None:
-    """What a cluster lacks for one trial and the replicas, with what was asked, what there is and what to type."""
-    gpus = resources.workers * resources.gpus_per_worker
-    cpus = resources.workers * resources.cpus_per_worker + SPARE_CPUS
-    have_gpus, have_cpus = there.get("GPU", 0.0), there.get("CPU", 0.0)
-    asked = f"a trial asks for {resources.workers} worker(s) with {gpus} GPU(s) and {cpus:g} CPU(s) in all"
-    has = f"the cluster has {have_gpus:g} GPU(s) and {have_cpus:g} CPU(s)"
-    if gpus > have_gpus:
-        advice = f"--gpus {int(have_gpus)}" if have_gpus else "--scale pocket, which needs none"
+def shortfall(resources: Resources, machine: Machine) -> str | None:
+    """What a machine lacks for one trial, with what was asked, what there is and what to type."""
+    asked = f"a trial asks for {resources.workers} worker(s) with {resources.gpus} GPU(s) and {resources.cpus:g} CPU(s) in all"
+    has = f"the cluster has {machine.gpus} GPU(s) and {machine.cpus:g} CPU(s)"
+    if resources.gpus > machine.gpus:
+        advice = f"--gpus {machine.gpus}" if machine.gpus else "--scale pocket, which needs none"
         return f"{asked}; {has}; type {advice}, or set NUM_GPUS if there are more"
-    if cpus > have_cpus:
+    if resources.cpus > machine.cpus:
         return f"{asked}; {has}; run it on a machine with more cores, or with fewer workers"
     return None
 
 
-def gpus_there() -> int:
-    """GPUs to run on: what NUM_GPUS says, else those of the cluster that RAY_ADDRESS names, else those of this machine."""
-    told = os.environ.get("NUM_GPUS")
-    if told is not None:
-        if not told.isdigit():
-            raise ValueError(f"NUM_GPUS={told!r} is not a number of GPUs (0, 1, 2, ...)")
-        return int(told)
-    if os.environ.get("RAY_ADDRESS"):
-        with connected():
-            return int(ray.cluster_resources().get("GPU", 0))
-    import torch  # only where nothing else answers
+def there() -> Machine:
+    """What a launch would run on: the cluster that RAY_ADDRESS names, or this machine. NUM_GPUS goes before what is found."""
+    if not os.environ.get("RAY_ADDRESS"):
+        return here()
+    told = gpus_told()
+    with connected():
+        found = of_cluster()
+    return found if told is None else replace(found, gpus=told, told=True)
 
-    return torch.cuda.device_count()
+
+def of_cluster() -> Machine:
+    """What the connected cluster has."""
+    found = ray.cluster_resources()
+    return Machine(gpus=int(found.get("GPU", 0)), cpus=found.get("CPU", 0.0), cluster=True)
 
 
 def knock(address: str) -> None:
@@ -140,13 +139,13 @@ def cluster(resources: Resources) -> Iterator[str]:
     if os.environ.get("RAY_ADDRESS"):
         options = {"runtime_env": shipped()}
     else:
-        gpus = gpus_there()
-        refuse(shortfall(resources, {"GPU": gpus, "CPU": os.cpu_count() or 1}))  # at once, before anything is started
+        machine = here()
+        refuse(shortfall(resources, machine))  # at once, before anything is started
         # A dashboard stays on: Train asks it before it gives a stopped trial's resources back.
-        options = {"num_gpus": gpus, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+        options = {"num_gpus": machine.gpus, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial failed is said once, by the command
     with connected(**options) as context:
-        refuse(shortfall(resources, ray.cluster_resources()))
+        refuse(shortfall(resources, of_cluster()))
         yield f"http://{context.dashboard_url}" if context.dashboard_url else "off"
 
 

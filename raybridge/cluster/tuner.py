@@ -21,7 +21,7 @@ from raybridge.evaluation.keeping import Keeper
 from raybridge.evaluation.setting import Setting, frozen_arms
 from raybridge.results import Results
 from raybridge.results.sweep_folder import SweepFolder
-from raybridge.scales import Resources
+from raybridge.scales import DRIVER_CPUS, Resources
 from raybridge.training.worker import engine_of
 from raybridge.trial import Workload
 
@@ -76,7 +76,7 @@ def _tune(
         for trial in trials
     ]
     tuner = ray.tune.Tuner(
-        ray.tune.with_resources(drive, {"CPU": 0.01}),
+        ray.tune.with_resources(drive, {"CPU": DRIVER_CPUS}),
         param_space={"job": ray.tune.grid_search(jobs)},
         tune_config=ray.tune.TuneConfig(
             max_concurrent_trials=resources.concurrent_trials,

@@ -1,0 +1,61 @@
+"""What this machine has to run on: its GPUs and CPUs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from raybridge.scales import Machine
+
+SMI = ("nvidia-smi", "--list-gpus")
+PATIENCE = 20.0  # seconds: a driver that has not been asked for long takes some
+
+
+def here() -> Machine:
+    """This machine: GPUs are what NUM_GPUS says, else what nvidia-smi lists, else what torch sees."""
+    told = gpus_told()
+    return Machine(gpus=gpus_here() if told is None else told, cpus=os.cpu_count() or 1, told=told is not None)
+
+
+def gpus_told() -> int | None:
+    """What NUM_GPUS says."""
+    told = os.environ.get("NUM_GPUS")
+    if told is not None and not told.isdigit():
+        raise ValueError(f"NUM_GPUS={told!r} is not a number of GPUs (0, 1, 2, ...)")
+    return None if told is None else int(told)
+
+
+def gpus_here() -> int:
+    """GPUs of this machine that this process may use."""
+    listed = _listed_by_smi()
+    if listed is not None:
+        return gpus_in(listed, visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
+    import torch  # only where nothing else answers
+
+    return torch.cuda.device_count()
+
+
+def gpus_in(listed: str, *, visible: str | None) -> int:
+    """How many GPUs nvidia-smi lists, of those that CUDA_VISIBLE_DEVICES leaves, which it does not heed.
+
+    A line is "GPU 0: NAME (UUID: GPU-...)"; parts of a GPU are indented below it. CUDA stops at the first entry that is none.
+    """
+    there = sum(line.startswith("GPU ") for line in listed.splitlines())
+    if visible is None:
+        return there
+    count = 0
+    for entry in visible.split(","):
+        name = entry.strip()
+        if not name or name.startswith("-") or (name.isdigit() and int(name) >= there):
+            break
+        count += 1
+    return count
+
+
+def _listed_by_smi() -> str | None:
+    """What nvidia-smi prints; None where there is none, or it cannot reach its driver: torch is asked then."""
+    try:
+        done = subprocess.run(SMI, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

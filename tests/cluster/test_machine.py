@@ -1,0 +1,69 @@
+"""How many GPUs a machine has: who is asked, in which order, and how nvidia-smi's answer is read."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+import torch
+
+from raybridge.cluster import machine
+
+LISTED = """\
+GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-6f0e3bd1-9a0e-6a3b-5f7b-0f4f6f9b1d11)
+  MIG 1g.10gb Device 0: (UUID: MIG-2c0d4a57-5d1c-5a1e-9e5c-0d1f3f3b2a10)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-7a1f4ce2-0b1f-7b4c-608c-1f5a70ac2e22)
+GPU 2: NVIDIA H100 80GB HBM3 (UUID: GPU-8b205df3-1c20-8c5d-719d-206b81bd3f33)
+"""
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"),
+    [(None, 3), ("", 0), ("0,2", 2), ("1", 1), ("-1", 0), ("0,-1,1", 1), ("0,7,1", 1), ("GPU-6f0e3bd1,GPU-7a1f4ce2", 2)],
+)
+def test_gpus_are_counted_as_cuda_will_see_them(visible, count):
+    assert machine.gpus_in(LISTED, visible=visible) == count
+
+
+def test_no_device_is_none():
+    assert machine.gpus_in("No devices found.\n", visible=None) == 0
+
+
+def answers(monkeypatch, done) -> None:
+    def run(*args, **options):
+        if isinstance(done, Exception):
+            raise done
+        return done
+
+    monkeypatch.setattr(machine.subprocess, "run", run)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 5)
+
+
+def test_nvidia_smi_is_asked_before_torch(monkeypatch):
+    answers(monkeypatch, subprocess.CompletedProcess((), 0, stdout=LISTED))
+    assert machine.gpus_here() == 3
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        FileNotFoundError("nvidia-smi"),
+        subprocess.TimeoutExpired("nvidia-smi", 20),
+        subprocess.CompletedProcess((), 9, stdout="NVIDIA-SMI has failed because it couldn't communicate with the driver"),
+    ],
+    ids=["absent", "late", "failed"],
+)
+def test_torch_is_asked_where_nvidia_smi_does_not_answer(monkeypatch, done):
+    answers(monkeypatch, done)
+    assert machine.gpus_here() == 5
+
+
+def test_num_gpus_goes_before_what_is_found(monkeypatch):
+    answers(monkeypatch, AssertionError("nobody else is asked"))
+    monkeypatch.setenv("NUM_GPUS", "2")
+    found = machine.here()
+    assert (found.gpus, found.told, found.cluster) == (2, True, False)
+    monkeypatch.delenv("NUM_GPUS")
+    answers(monkeypatch, subprocess.CompletedProcess((), 0, stdout=LISTED))
+    assert (machine.here().gpus, machine.here().told) == (3, False)

@@ -1,0 +1,83 @@
+"""What the resources of a scale become on a machine, and which scale it is given."""
+
+from __future__ import annotations
+
+import pytest
+
+from raybridge.scales import FULL, POCKET, SCALES, SMALL, Machine, choose
+
+CPUS = 64.0
+
+
+def machine(gpus: int, *, cpus: float = CPUS, told: bool = False) -> Machine:
+    return Machine(gpus=gpus, cpus=cpus, told=told)
+
+
+@pytest.mark.parametrize(
+    ("scale", "gpus", "asked", "workers", "at_once", "replicas"),
+    [
+        (FULL, 8, {}, 4, 2, 8),
+        (FULL, 4, {}, 4, 1, 4),
+        (FULL, 2, dict(workers=2), 2, 1, 2),
+        (FULL, 2, {}, 2, 1, 2),
+        (FULL, 3, {}, 2, 1, 3),  # three workers would not share a batch that four can
+        (FULL, 1, {}, 1, 1, 1),
+        (FULL, 8, dict(workers=8), 8, 1, 8),
+        (FULL, 8, dict(concurrent=1), 4, 1, 8),
+        (FULL, 0, {}, 4, 1, 1),  # planned here, run elsewhere
+        (SMALL, 4, {}, 1, 4, 4),
+        (SMALL, 4, dict(workers=4), 4, 1, 4),
+        (SMALL, 4, dict(concurrent=2), 1, 2, 4),
+        (SMALL, 1, {}, 1, 1, 1),
+        (POCKET, 0, {}, 1, 2, 1),
+        (POCKET, 4, {}, 1, 2, 1),
+        (POCKET, 0, dict(concurrent=3), 1, 3, 1),
+    ],
+)
+def test_workers_trials_at_once_and_replicas_follow_from_the_gpus(scale, gpus, asked, workers, at_once, replicas):
+    found = scale.resources.on(machine(gpus), **asked)
+    assert (found.workers, found.concurrent_trials, found.replicas) == (workers, at_once, replicas)
+
+
+def test_trials_at_once_need_cpus_too():
+    assert SMALL.resources.on(machine(8, cpus=16.1)).concurrent_trials == 4
+    assert SMALL.resources.on(machine(8, cpus=16)).concurrent_trials == 3
+    assert POCKET.resources.on(machine(0, cpus=1)).concurrent_trials == 1
+
+
+def test_more_trials_at_once_than_fit_are_refused():
+    with pytest.raises(ValueError, match=r"--concurrent 3: a trial takes 4 GPU\(s\) and .* there are 8 and 64; at most 2 run"):
+        FULL.resources.on(machine(8), concurrent=3)
+
+
+@pytest.mark.parametrize(("gpus", "name"), [(0, "pocket"), (1, "small"), (3, "small"), (4, "full"), (8, "full")])
+def test_the_scale_is_what_the_machine_can_carry(gpus, name):
+    assert choose(machine(gpus), None)[0].name == name
+
+
+@pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.name)
+def test_a_trial_is_the_same_on_every_machine(scale):
+    assert {choose(machine(gpus), scale.name)[0].trial for gpus in range(9)} == {scale.trial}
+
+
+def test_num_gpus_is_the_number_of_workers_unless_another_is_asked_for():
+    assert choose(machine(8, told=True), "full")[0].resources.workers == 8
+    assert choose(machine(8, told=True), "full", gpus=2)[0].resources.workers == 2
+    assert choose(machine(0, told=True), "full")[0].resources.workers == 4
+    assert choose(machine(8, told=True), "pocket")[0].resources == POCKET.resources
+
+
+def test_what_was_chosen_is_said_with_why():
+    cluster = Machine(gpus=8, cpus=CPUS, cluster=True)
+    assert choose(cluster, None)[1] == (
+        "scale full (what the cluster can carry; 8 GPU(s) on the cluster): "
+        "4 worker(s) a trial, 2 trial(s) at once, 8 replica(s)"
+    )
+    assert choose(machine(2), "full")[1] == (
+        "scale full (asked for; 2 GPU(s) here): 2 worker(s) a trial of 4, for want of GPUs, 1 trial(s) at once, 2 replica(s)"
+    )
+    assert (
+        "2 worker(s) a trial (--gpus), 3 trial(s) at once (--concurrent)" in choose(machine(8), None, gpus=2, concurrent=3)[1]
+    )
+    assert "what --gpus 2 can carry" in choose(machine(8), None, gpus=2)[1]
+    assert "8 worker(s) a trial (NUM_GPUS), 1 trial(s) at once" in choose(machine(8, told=True), None)[1]
