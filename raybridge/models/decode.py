@@ -18,7 +18,8 @@ from torch import Tensor
 
 from raybridge.models.hardening import PLAIN, Hardening
 from raybridge.models.lm import FrozenLM
-from raybridge.models.pieces import Piece, by_length, join, joined_injections
+from raybridge.models.parts import by_length
+from raybridge.models.pieces import Piece, join, joined_injections
 from raybridge.models.prefill import prefilled, read_on
 
 BLOCK = 8  # tokens between two looks of the host

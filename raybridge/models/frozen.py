@@ -19,10 +19,12 @@ from torch import Tensor
 from raybridge.models.backbone import Backbone
 from raybridge.models.embedding import Embedding
 from raybridge.models.head import Head, in_chunks
-from raybridge.models.pieces import Piece, by_length, join, pad, taken
+from raybridge.models.parts import by_length, that_fit
+from raybridge.models.pieces import Piece, join, pad, taken
 
 CHUNK = 4096  # answer tokens whose logits exist at one time
 PASS = 256  # positions of a padded batch that take as long as starting one more pass does
+POSITIONS = 16384  # of a pass that nothing is kept of but states: an 8B model takes 2 GiB for them, and no GPU more to be busy
 
 
 def unit_rms(states: Tensor) -> Tensor:
@@ -89,7 +91,7 @@ class FrozenLM(Backbone):
 
     def text_piece(self, rows: Sequence[Sequence[int]], *, side: Literal["left", "right"] = "right") -> Piece:
         """A piece of token rows, one a sequence, padded on `side`."""
-        ids, mask = pad(rows, pad_id=self.tokenizer.pad_token_id, side=side, device=self.device)
+        ids, mask = self._padded(rows, side=side)
         return Piece(embeds_BTD=self.embed(ids), mask_BT=mask)
 
     def soft_piece(self, soft_BKD: Tensor) -> Piece:
@@ -112,14 +114,26 @@ class FrozenLM(Backbone):
         for layer in layers:
             if not 0 <= layer <= self.depth:
                 raise ValueError(f"model {self.name!r} has hidden states 0..{self.depth}, not {layer}")
-        ids_BT, mask_BT = pad(
-            [[*before, *row] for row in rows], pad_id=self.tokenizer.pad_token_id, side="right", device=self.device
-        )
-        states_BTLS = torch.stack(
-            [states[:, len(before) :] for states in self.passed({"input_ids": ids_BT}, mask_BT, layers, packed=self.packs)],
-            dim=2,
-        )
-        return states_BTLS, mask_BT[:, len(before) :]
+        longest = max(map(len, rows), default=0)
+        states_BTLS = torch.zeros(len(rows), longest, len(layers), self.width, dtype=self.model.dtype, device=self.device)
+        mask_BT = torch.zeros(len(rows), longest, dtype=torch.bool, device=self.device)
+        for part in self._parts([len(before) + len(row) for row in rows]):
+            ids, mask = self._padded([[*before, *rows[row]] for row in part])
+            mask_BT[part, : mask.shape[1] - len(before)] = mask[:, len(before) :]
+            for number, states in enumerate(self.passed({"input_ids": ids}, mask, layers, packed=self.packs)):
+                states_BTLS[part, : mask.shape[1] - len(before), number] = states[:, len(before) :]
+        return states_BTLS, mask_BT
+
+    def _padded(self, rows: Sequence[Sequence[int]], *, side: Literal["left", "right"] = "right") -> tuple[Tensor, Tensor]:
+        """Token rows as ids (B, T) and mask (B, T) on this model's device."""
+        return pad(rows, pad_id=self.tokenizer.pad_token_id, side=side, device=self.device)
+
+    def _parts(self, lengths: Sequence[int]) -> list[list[int]]:
+        """The rows of each pass: of like length where they are padded, and no more than it takes if no gradient is wanted."""
+        alike = [list(range(len(lengths)))] if self.packs else by_length(lengths, start=PASS)
+        if torch.is_grad_enabled():
+            return alike
+        return [[part[i] for i in few] for part in alike for few in that_fit([lengths[row] for row in part], free=POSITIONS)]
 
     def hidden_states(
         self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]
@@ -130,16 +144,14 @@ class FrozenLM(Backbone):
 
     def continuation_states(self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
         """Last hidden states (B, A, D) that predict the tokens of `rows` after the pieces, the ids (B, A) and their mask."""
-        ids_BA, mask_BA = pad(rows, pad_id=self.tokenizer.pad_token_id, side="right", device=self.device)
+        ids_BA, mask_BA = self._padded(rows)
         before = join(pieces)
         told = [number for number, row in enumerate(rows) if row]
         if not told:
             return before.embeds_BTD.new_zeros(*ids_BA.shape, self.width), ids_BA, mask_BA
         fronts = before.lengths
         assert all(fronts[row] for row in told), "the first token of a row is predicted from the one before it"
-        lengths = [fronts[row] + len(rows[row]) for row in told]
-        parts = [list(range(len(told)))] if self.packs else by_length(lengths, start=PASS)
-        parts = [[told[i] for i in part] for part in parts]
+        parts = [[told[i] for i in part] for part in self._parts([fronts[row] + len(rows[row]) for row in told])]
         hidden = []
         for part in parts:
             longest = max(len(rows[row]) for row in part)

@@ -105,24 +105,3 @@ def pad(
     ids = torch.full((len(rows), longest), pad_id)
     ids[mask] = torch.from_numpy(np.fromiter(chain.from_iterable(rows), dtype=np.int64))
     return ids.to(device), mask.to(device)
-
-
-def by_length(lengths: Sequence[int], *, start: int) -> list[list[int]]:
-    """Row numbers in parts of like length, so that passing them apart and padding each to its longest costs least.
-
-    start: what one more pass costs, in positions. At 0 no row is padded.
-    """
-    order = np.argsort(lengths, kind="stable")
-    padded = np.asarray(lengths)[order]
-    count = len(order)
-    least = np.zeros(count + 1)
-    cut = np.zeros(count + 1, dtype=int)
-    for end in range(1, count + 1):  # the cheapest way to pass the `end` shortest rows
-        costs = least[:end] + (end - np.arange(end)) * padded[end - 1] + start
-        cut[end] = costs.argmin()
-        least[end] = costs[cut[end]]
-    parts, end = [], count
-    while end:
-        parts.append(sorted(order[cut[end] : end].tolist()))
-        end = cut[end]
-    return parts[::-1]

@@ -8,9 +8,11 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from tiny_configs import CONFIGS, PLAIN
 from tokenizers import Tokenizer, processors
 from tokenizers.models import BPE
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -106,3 +108,13 @@ def spoken(folder: str, *, seed: int = 0) -> FrozenLM:
     told = dict(vocab_size=rows, hidden_size=16, num_hidden_layers=1, max_position_embeddings=8192)
     ends = dict(bos_token_id=real.bos_token_id, eos_token_id=real.eos_token_id)
     return FrozenLM(folder, made(LlamaConfig(**PLAIN | told | ends), seed), real)
+
+
+def sequence_by_sequence(q_NHE: Tensor, k_NGE: Tensor, v_NGE: Tensor, bounds: Tensor, longest: int, scale: float) -> Tensor:
+    """What flash attention computes of packed rows, a sequence at a time."""
+    assert bounds.diff().max() <= longest
+    out = []
+    for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        q, k, v = (x[start:end].transpose(0, 1) for x in (q_NHE, k_NGE, v_NGE))
+        out.append(F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True).transpose(0, 1))
+    return torch.cat(out)

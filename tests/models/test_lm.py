@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from raybridge.models import frozen, names
 from raybridge.models import lm as lms
-from raybridge.models.pieces import Piece, by_length, join, pad, positions
+from raybridge.models.parts import by_length, that_fit
+from raybridge.models.pieces import Piece, join, pad, positions
 from raybridge.models.prompts import frame
 from raybridge.scales import POCKET
 
@@ -81,6 +82,18 @@ def test_parts_that_cost_nothing_to_start_are_the_rows_of_each_length(lengths):
     assert [{lengths[row] for row in part} for part in parts] == [{length} for length in sorted(set(lengths))]
 
 
+@given(st.lists(st.integers(0, 40), max_size=9), st.integers(0, 9), st.integers(1, 300))
+def test_parts_fit_and_only_a_row_that_fits_nowhere_stands_alone(lengths, new, free):
+    parts = that_fit(lengths, new=new, bytes_a_position=2, free=free)
+    assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
+    for part in parts:
+        longest = max(lengths[row] for row in part)
+        assert len(part) == 1 or 2 * len(part) * (longest + new) <= free
+    for short, long in pairwise(parts):
+        assert max(lengths[row] for row in short) <= min(lengths[row] for row in long)
+        assert 2 * (len(long) + 1) * (max(lengths[row] for row in long) + new) > free, "one more would have fitted"
+
+
 def test_rows_passed_in_parts_have_the_nll_and_the_gradient_of_one_pass(target, monkeypatch):
     torch.manual_seed(0)
     soft = (torch.randn(6, 4, target.width) * target.embedding_rms).requires_grad_()
@@ -95,6 +108,23 @@ def test_rows_passed_in_parts_have_the_nll_and_the_gradient_of_one_pass(target, 
     assert len(by_length([len(row) for row in answers], start=1)) == 6
     for apart, together in zip(nll(1), nll(10**9), strict=True):
         torch.testing.assert_close(apart, together, rtol=1e-4, atol=1e-4)
+
+
+def test_states_come_back_in_the_order_of_the_rows_however_many_positions_a_pass_takes(source, monkeypatch):
+    around = frame(source, POCKET.trial.evaluator)
+    rows = [around.question(TEXTS[row % 3] * (1 + row)) for row in (5, 0, 3, 1, 4, 2)]
+    together, mask = source.states(around.before, rows, (0, source.depth))
+    assert together.dtype == source.model.dtype
+    monkeypatch.setattr(frozen, "POSITIONS", 1)
+    apart, again = source.states(around.before, rows, (0, source.depth))
+    assert torch.equal(mask, again)
+    torch.testing.assert_close(apart[mask], together[mask], rtol=1e-4, atol=1e-4)
+    answers = [row[:3] for row in rows]
+    text = [source.text_piece(rows)]
+    with torch.no_grad():
+        alone = source.answer_nll(text, answers)
+        monkeypatch.undo()
+        torch.testing.assert_close(alone, source.answer_nll(text, answers), rtol=1e-4, atol=1e-4)
 
 
 def test_embedded_text_scores_as_plain_tokens_do(target):

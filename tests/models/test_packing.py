@@ -19,22 +19,12 @@ from raybridge.scales import POCKET
 TEXTS = ["Mia has 3 pens.", "Tom buys 12 red cups and 4 blue cups and loses 5.", "How many?"]
 
 
-def sequence_by_sequence(q_NHE, k_NGE, v_NGE, bounds, longest, scale):
-    """What flash attention computes, a sequence at a time."""
-    assert bounds.diff().max() <= longest
-    out = []
-    for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        q, k, v = (x[start:end].transpose(0, 1) for x in (q_NHE, k_NGE, v_NGE))
-        out.append(F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True).transpose(0, 1))
-    return torch.cat(out)
-
-
 @pytest.fixture
 def packs(monkeypatch):
     """Call it to let every pass pack."""
 
     def start() -> None:
-        monkeypatch.setattr(packing, "attend", sequence_by_sequence)
+        monkeypatch.setattr(packing, "attend", tiny_lms.sequence_by_sequence)
         monkeypatch.setattr(FrozenLM, "packs", True)
 
     return start
@@ -106,7 +96,7 @@ def test_the_trap_a_kernel_that_attends_elsewhere_is_found_out(target, monkeypat
     monkeypatch.setattr(packing, "attend", forwards_too)
     assert not FrozenLM(target.name, target.model, target.tokenizer).packs
     assert "packed passes give other states than padded ones" in caplog.text
-    monkeypatch.setattr(packing, "attend", sequence_by_sequence)
+    monkeypatch.setattr(packing, "attend", tiny_lms.sequence_by_sequence)
     assert FrozenLM(target.name, target.model, target.tokenizer).packs
 
 
@@ -114,7 +104,7 @@ def test_the_trap_a_kernel_that_attends_elsewhere_is_found_out(target, monkeypat
 def test_attention_that_packed_rows_do_not_have_is_padded(monkeypatch, name, packable):
     """Bounded scores, sinks, and values of another size than keys."""
     monkeypatch.setattr(backbone, "can_pack", lambda model: True)
-    monkeypatch.setattr(packing, "attend", sequence_by_sequence)
+    monkeypatch.setattr(packing, "attend", tiny_lms.sequence_by_sequence)
     monkeypatch.setattr(backbone, "within_window", lambda model, rows: True)
     tiny = tiny_lms.tiny(name)
     assert FrozenLM(name, tiny.model, tiny.tokenizer).packs == packable
