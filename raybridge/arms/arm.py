@@ -18,7 +18,7 @@ C = TypeVar("C", bound="Crossing")
 
 
 class Crossing(Protocol):
-    """What crosses from source to target for the problems of a batch, with its own controls. Soft tokens are the first kind.
+    """What crosses from source to target for several problems, with its own controls. Soft tokens are the first kind.
 
     Where nothing was written, as in an arm without a translator, only the controls that need nothing can be had.
     """
@@ -55,12 +55,12 @@ class Arm:
     """One way to answer, or one that should fail.
 
     answered_by: the model that writes the answer. trained: it needs a translator's weights; an arm without them is frozen: its
-    rows are the same for every trial, computed once. in_sweeps: the splits on which every sweep evaluates it.
-    of_k: its rows depend on the number of soft tokens. reads_text: it reads text alone, with the exemplars; no soft tokens.
-    cut_to_k: its text is cut to as many tokens as there are soft tokens. of_batch: its rows depend on the batch's other
-    problems. passes_on: arms whose answers it is handed. chooses: its answer is one of those, by `choose`. wire: the format its
-    soft tokens travel in. packed: they really do. borrows: the arm of another trial, one of the translator `of_translator`,
-    whose rows stand for it.
+    rows are the same for every trial, computed once. in_sweeps: the splits on which every sweep evaluates it. of_k: its rows
+    depend on the number of soft tokens. reads_text: it reads text alone, with the exemplars; no soft tokens. cut_to_k: its
+    text is cut to as many tokens as there are soft tokens. of_block: its rows depend on the other problems of a block
+    (`evaluation.setting`), and what `soft` is given was written for a whole one. passes_on: arms whose answers it is handed.
+    chooses: its answer is one of those, by `choose`. wire: the format its soft tokens travel in. packed: they really do.
+    borrows: the arm of another trial, one of the translator `of_translator`, whose rows stand for it.
     version: raised when what it puts before a model changes.
     control: it should fail. against: the arm that it must beat. look: of matplotlib. order: its place in tables and figures.
     """
@@ -73,7 +73,7 @@ class Arm:
     of_k: bool = False
     reads_text: bool = False
     cut_to_k: bool = False
-    of_batch: bool = False
+    of_block: bool = False
     passes_on: tuple[str, ...] = ()
     chooses: bool = False
     wire: str = "fp16"

@@ -1,7 +1,7 @@
 """Controls: soft tokens that know less than the question's own. They answer the same problems and should fail.
 
 `shuffled` takes those of another problem of like length, drawn by the trial's seed, `mean` the mean of the other problems of
-the batch, `random` noise at the target's embedding RMS, `zero` none of it, and `no_context` nothing at all.
+the block, `random` noise at the target's embedding RMS, `zero` none of it, and `no_context` nothing at all.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Control(Arm):
 
 
 def partners(count: int, seed: int) -> list[int]:
-    """For each of a batch's problems, in their order, the one whose soft tokens it is shuffled with: a derangement.
+    """For each of a block's problems, in their order, the one whose soft tokens it is shuffled with: a derangement.
 
-    Batches are sorted by length. Within windows of neighbours, a random cyclic permutation (Sattolo 1986): no problem keeps
+    Blocks are sorted by length. Within windows of neighbours, a random cyclic permutation (Sattolo 1986): no problem keeps
     its own soft tokens.
     """
     assert count > 1, "the shuffled control needs another problem"
@@ -78,7 +78,7 @@ def nothing(written: C, seed: int) -> None:
 SHUFFLED = Control(
     name="shuffled",
     trained=True,
-    of_batch=True,
+    of_block=True,
     in_sweeps=("dev", "test"),
     take=another_problems,
     look={"color": VERMILLION, "linestyle": "--", "marker": "X"},
@@ -87,7 +87,7 @@ SHUFFLED = Control(
 MEAN = Control(
     name="mean",
     trained=True,
-    of_batch=True,
+    of_block=True,
     take=mean_of_others,
     look={"color": GREY, "linestyle": "-.", "marker": ">"},
     order=920,

@@ -18,7 +18,7 @@ from raybridge.arms import Arm, find
 from raybridge.arms.joint import together
 from raybridge.data import Evaluator, Problem, Split
 from raybridge.evaluation.models import Models
-from raybridge.evaluation.prompt import Prompt, prompt_of
+from raybridge.evaluation.prompt import Prompt, prompt_of, written_for
 from raybridge.evaluation.scoring import continuation_nll, readings
 from raybridge.evaluation.setting import Request
 from raybridge.models.decode import Completion, greedy, stack
@@ -36,7 +36,7 @@ def answer(request: Request, models: Models, weights: Mapping[str, Tensor] | Non
     if any(arm.chooses for arm in request.arms):
         (arm,) = request.arms  # it asks both models and stands in no batch with another
         return chosen_rows(request, models, arm)
-    written = models.written(request, weights)
+    written = written_for(request, models, weights)
     prompts = {arm: prompt_of(request, models, arm, written, shots=True, weights=weights) for arm in request.arms}
     rows = []
     for group in _alike(prompts, size=len(request.problems)):

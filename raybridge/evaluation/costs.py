@@ -65,11 +65,13 @@ def _whole(
         chosen_rows(asked, models, arm)
     else:
         read = asked
-        if arm.of_batch and len(problems) == 1:  # nothing to shuffle: another problem's soft tokens, put as `bridged`
+        if arm.of_block and len(problems) == 1:  # nothing to shuffle: another problem's soft tokens, put as `bridged`
             other = next(one for one in request.problems if one is not problems[0])
             arm = find("bridged")
             read = _of(request, (other,), arm)
         written = models.written(read, weights, fresh=True)
+        if written is not None:
+            written = replace(written, names=tuple(asked.setting.ids))
         complete(asked, [prompt_of(asked, models, arm, written, shots=True, weights=weights)])
     _wait(models.device)
     return time.perf_counter() - started
@@ -77,7 +79,7 @@ def _whole(
 
 def _of(request: Request, problems: Sequence[Problem], arm: Arm) -> Request:
     """The request for these problems and one arm."""
-    return Request(setting=replace(request.setting, problems=tuple(problems)), arms=(arm,))
+    return Request(setting=replace(request.setting, problems=tuple(problems)), arms=(arm,), blocks=(tuple(problems),))
 
 
 def _answers(request: Request, models: Models, arm: Arm) -> tuple[str, ...]:

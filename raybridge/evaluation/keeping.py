@@ -68,8 +68,8 @@ class Keeper:
         ids = self.setting.ids
         rows = self._kept_baseline(arm) if arm.frozen else self._kept_by_trial(arm)
         rows = rows[rows["problem"].isin(ids)] if len(rows) else rows
-        if arm.of_batch and len(rows) < len(ids):
-            return rows.iloc[:0]
+        if arm.of_block and len(rows) < len(ids):
+            return rows.iloc[:0]  # left by an evaluation of other problems, whose blocks were others
         return _ordered(rows, ids)
 
     def _kept_baseline(self, arm: Arm) -> pd.DataFrame:
@@ -117,7 +117,7 @@ class Keeper:
 
     def _compute_once(self, arms: Sequence[Arm], problems: Sequence[Problem], found: Mapping[str, pd.DataFrame]) -> None:
         """The same, but for what another process computes meanwhile: that is waited for."""
-        whole = Request(setting=replace(self.setting, problems=tuple(problems)), arms=tuple(arms))
+        (whole,) = self.setting.requests(arms, size=len(problems), only={problem.id for problem in problems})
         with self.results.alone(self._name(whole)):
             for group, missing in self._todo(arms):
                 if missing:
@@ -128,7 +128,7 @@ class Keeper:
 
     def _compute(self, arms: Sequence[Arm], problems: Sequence[Problem], found: Mapping[str, pd.DataFrame]) -> None:
         """Answer these problems with these arms, batch by batch, and keep the rows."""
-        requests = replace(self.setting, problems=tuple(problems)).requests(arms, size=self.batch)
+        requests = self.setting.requests(arms, size=self.batch, only={problem.id for problem in problems})
         names = [self._name(request) for request in requests]
         left = {name: request for name, request in zip(names, requests, strict=True) if self.results.partial(name) is None}
         lacking = sum(len(request.problems) for request in left.values())
@@ -154,7 +154,9 @@ class Keeper:
         place = [setting.trial, str(self.trained.step if self.trained else 0), setting.evaluator.name, setting.split]
         labels = [setting.label(arm) for arm in request.arms]
         identities = [setting.digest(arm) or "" for arm in request.arms]
-        return "\0".join([*place, *labels, *identities, *request.setting.ids])
+        beside = request.blocks if any(arm.of_block for arm in request.arms) else ()
+        others = [problem.id for block in beside for problem in block]
+        return "\0".join([*place, *labels, *identities, *request.setting.ids, *others])
 
     def _keep(self, arm: Arm, rows: pd.DataFrame) -> None:
         """Put rows of an arm where they belong, beside those of other problems."""

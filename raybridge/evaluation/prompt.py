@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -58,7 +58,7 @@ def prompt_of(
 ) -> Prompt:
     """One arm's prompts. Exemplars are text: only arms that read text get them, and never when NLL is measured.
 
-    Text is tokenized whole. written: the translator's soft tokens; None where the arms of the request need none. cue: another
+    Text is tokenized whole. written: what `written_for` gives for the request; None where its arms need none. cue: another
     than the benchmark's own. weights: the translator's.
     """
     setting = request.setting
@@ -70,7 +70,7 @@ def prompt_of(
     if arm.cut_to_k:
         texts = [lm.text(row[: setting.soft_tokens]).strip() for row in around.questions(texts)]
     blank = SoftTokens(target=lm, names=tuple(setting.ids), size=setting.soft_tokens)
-    soft = None if arm.reads_text else arm.soft(blank if written is None else written, seed=setting.seed)
+    soft = None if arm.reads_text else taken(request, arm, blank if written is None else written)
     if soft is None:
         rows = around.prompts(texts)
         shared = common_beginning(rows)
@@ -82,6 +82,38 @@ def prompt_of(
         place = _place(request, models, lm, soft, text, weights)
         pieces = [*place, lm.text_piece([row.after for row in behind])]
     return Prompt(lm=lm, shared=shared, pieces=tuple(pieces), around=around, texts=tuple(texts), rows=rows, soft=soft)
+
+
+def written_for(request: Request, models: Models, weights: Mapping[str, Tensor] | None) -> SoftTokens | None:
+    """What the translator writes for a request, block by block where an arm looks at the others of a block."""
+    if not any(arm.of_block for arm in request.arms):
+        return models.written(request, weights)
+    settings = [replace(request.setting, problems=block) for block in request.blocks]
+    written = [models.written(replace(request, setting=setting), weights) for setting in settings]
+    return _together([soft for soft in written if soft is not None])
+
+
+def taken(request: Request, arm: Arm, written: SoftTokens) -> SoftTokens | None:
+    """What an arm takes for the request's problems of what was written for them, or for their blocks."""
+    seed = request.setting.seed
+    if not arm.of_block:
+        return arm.soft(_of(written, request.problems), seed=seed)
+    taken = [arm.soft(_of(written, block), seed=seed) for block in request.blocks]
+    return _of(_together([soft for soft in taken if soft is not None]), request.problems)
+
+
+def _of(soft: SoftTokens, problems: Sequence[Problem]) -> SoftTokens:
+    """Those of some of the problems, in their order."""
+    place = {name: row for row, name in enumerate(soft.names)}
+    names = tuple(problem.id for problem in problems)
+    values = None if soft.written_BKD is None else soft.written_BKD[[place[name] for name in names]]
+    return replace(soft, names=names, written_BKD=values)
+
+
+def _together(parts: Sequence[SoftTokens]) -> SoftTokens:
+    """Those of several blocks."""
+    names = tuple(name for part in parts for name in part.names)
+    return replace(parts[0], names=names, written_BKD=torch.cat([part.values for part in parts]))
 
 
 def _place(

@@ -1,11 +1,12 @@
 """What an evaluation asks: which models answer which problems, and a batch of them with the arms to answer it with.
 
-How a split is cut into requests depends on the problems alone, so the same rows come back from one replica or from eight.
+A control may look at what was written for other problems: those of its block. Blocks depend on the setting's problems alone, so
+the same rows come back whatever the size of a request, whichever rows are missing, from one replica or from eight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -19,6 +20,7 @@ from raybridge.results.contents import Contents
 from raybridge.translators import Translator
 from raybridge.trial import Trial
 
+BLOCK = 128  # problems of like length among which soft tokens are shuffled and averaged
 BATCH = 128  # problems a request
 
 
@@ -94,22 +96,42 @@ class Setting:
         """The name under which a frozen arm is kept."""
         return baselines.key_of(self.identity(arm), self.evaluator.name, self.split, self.ids)
 
-    def requests(self, arms: Sequence[Arm], *, size: int = BATCH) -> list[Request]:
-        """The batches of these arms."""
-        least = 2 if any(arm.of_batch for arm in arms) else 1
-        parts = batches(self.problems, size, least=least)
-        return [Request(setting=replace(self, problems=part), arms=tuple(arms)) for part in parts]
+    @property
+    def blocks(self) -> list[tuple[Problem, ...]]:
+        """The problems, those of like length together; none is alone that need not be: `shuffled` takes another one's."""
+        ordered = sorted(self.problems, key=lambda problem: (len(problem.question), problem.id))
+        cut = [tuple(ordered[start : start + BLOCK]) for start in range(0, len(ordered), BLOCK)]
+        if len(cut) > 1 and len(cut[-1]) == 1:
+            cut[-2:] = [cut[-2] + cut[-1]]
+        return cut
+
+    def requests(self, arms: Sequence[Arm], *, size: int = BATCH, only: Collection[str] | None = None) -> list[Request]:
+        """The batches of these arms. only: ids of the problems that are asked; None for all."""
+        if any(arm.of_block for arm in arms) and len(self.problems) < 2:
+            raise ValueError(
+                "an evaluation needs at least 2 problems: the shuffled control answers with another one's soft tokens"
+            )
+        blocks = self.blocks
+        asked = [(problem, block) for block in blocks for problem in block if only is None or problem.id in only]
+        requests = []
+        for start in range(0, len(asked), size):
+            part = asked[start : start + size]
+            setting = replace(self, problems=tuple(problem for problem, _ in part))
+            beside = {block[0].id: block for _, block in part}
+            requests.append(Request(setting=setting, arms=tuple(arms), blocks=tuple(beside.values())))
+        return requests
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """One batch of work: a setting of these problems alone, and the arms to answer them with.
 
-    answers: by arm, one a problem, for the arms that pass them on.
+    blocks: those that its problems stand in, whole. answers: by arm, one a problem, for the arms that pass them on.
     """
 
     setting: Setting
     arms: tuple[Arm, ...]
+    blocks: tuple[tuple[Problem, ...], ...]
     answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -154,15 +176,3 @@ def trial_arms(split: Split) -> tuple[Arm, ...]:
 def frozen_arms(split: Split) -> tuple[Arm, ...]:
     """The arms without a translator that every sweep computes on a split."""
     return tuple(arm for arm in arm_files.every() if arm.frozen and split in arm.in_sweeps)
-
-
-def batches(problems: Sequence[Problem], size: int, *, least: int = 2) -> list[tuple[Problem, ...]]:
-    """Problems of like length together, never fewer than `least`: the shuffled control needs a neighbour."""
-    size = max(size, least)
-    ordered = sorted(problems, key=lambda problem: (len(problem.question), problem.id))
-    cut = [tuple(ordered[start : start + size]) for start in range(0, len(ordered), size)]
-    if len(cut) > 1 and len(cut[-1]) < least:
-        cut[-2:] = [cut[-2] + cut[-1]]
-    if len(cut[-1]) < least:
-        raise ValueError("an evaluation needs at least 2 problems: the shuffled control answers with another one's soft tokens")
-    return cut

@@ -8,38 +8,11 @@ from asking import requests_of, soft_of, with_arms
 
 from raybridge.analysis.measures import summarised
 from raybridge.arms.controls import partners
-from raybridge.data import Problem
 from raybridge.evaluation.answerer import Local
 from raybridge.evaluation.answering import answer, in_order
 from raybridge.evaluation.evaluations import Evaluations
-from raybridge.evaluation.setting import batches, frozen_arms, problems_of, setting_of, trial_arms
+from raybridge.evaluation.setting import frozen_arms, problems_of, setting_of, trial_arms
 from raybridge.models.prompts import frame, prompt_hash
-
-
-def problem(number: int, length: int) -> Problem:
-    return Problem(id=f"p/{number}", question="x" * length, gold="1", rationale="#### 1")
-
-
-def test_batches_hold_every_problem_once_and_none_alone():
-    problems = [problem(i, 10 + (i * 7) % 13) for i in range(9)]
-    cut = batches(problems, 4)
-    assert sorted(p.id for part in cut for p in part) == sorted(p.id for p in problems)
-    assert min(map(len, cut)) >= 2
-    lengths = [len(p.question) for part in cut for p in part]
-    assert lengths == sorted(lengths)
-    with pytest.raises(ValueError, match="at least 2 problems"):
-        batches(problems[:1], 4)
-
-
-def test_rows_do_not_depend_on_how_problems_are_batched(trial, models, weights):
-    wide, narrow = (
-        [row for request in requests_of(trial, "dev", "bridged", size=size) for row in answer(request, models, weights)]
-        for size in (8, 3)
-    )
-    problems = problems_of(trial, "dev")
-    one, other = in_order(wide, problems), in_order(narrow, problems)
-    assert one["completion"].tolist() == other["completion"].tolist()
-    assert one["nll"].tolist() == pytest.approx(other["nll"].tolist(), rel=1e-4)
 
 
 def test_shuffled_answers_with_another_problems_soft_tokens(trial, models, weights):

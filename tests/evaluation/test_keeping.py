@@ -103,7 +103,7 @@ def test_more_problems_reuse_the_frozen_rows_and_keep_those_of_fewer(trial, keep
     rows = more.rows(ARMS)
     new = {problem.id for problem in more.setting.problems[6:]}
     for request in asked:
-        if not any(arm.of_batch for arm in request.arms):  # these depend on the other problems
+        if not any(arm.of_block for arm in request.arms):  # these depend on the other problems
             assert {problem.id for problem in request.problems} == new
     for arm in ("source", "bridged", "joint"):
         old, now = (table[table["arm"] == arm].set_index("problem")["completion"] for table in (few, rows))
