@@ -30,9 +30,10 @@ Pooling = Literal["mean", "attention"]
 class DiT(OneTarget):
     """K soft tokens sampled in a few Euler steps, conditioned on `layers` pooled over the question's tokens.
 
-    train_steps, eval_steps: of the sampler; training goes back through all of its own. guidance: of evaluation (Ho and
-    Salimans 2022, arXiv:2207.12598); 1 is none, and more doubles its cost and needs a flow loss with condition dropout.
-    noise_seed: of the noise, which is another one for every question and always the same for one.
+    train_steps: of the sampler; training goes back through all of them. eval_steps: None for as many: losses that judge soft
+    tokens through few steps teach nothing of what comes out of more. guidance: of evaluation (Ho and Salimans 2022,
+    arXiv:2207.12598); 1 is none, and more doubles its cost and needs a flow loss with condition dropout. noise_seed: of the
+    noise, which is another one for every question and always the same for one.
     """
 
     VERSION: ClassVar[int] = 1
@@ -44,7 +45,7 @@ class DiT(OneTarget):
     heads: int = 8
     pooling: Pooling = "attention"
     train_steps: int = 2
-    eval_steps: int = 8
+    eval_steps: int | None = None
     guidance: float = 1.0
     noise_seed: int = 0
 
@@ -52,10 +53,14 @@ class DiT(OneTarget):
         typed(self)
         check(soft_tokens=self.soft_tokens, layers=self.layers)
         check_heads(width=self.width, heads=self.heads)
-        if self.depth < 1 or self.train_steps < 1 or self.eval_steps < 1 or self.width % 2:
+        if self.depth < 1 or self.train_steps < 1 or (self.eval_steps is not None and self.eval_steps < 1) or self.width % 2:
             raise ValueError("translator DiT: depth, train_steps and eval_steps must be at least 1, and width even")
         if self.guidance < 1:
             raise ValueError(f"translator DiT: guidance must be at least 1 (1 is none), not {self.guidance}")
+
+    def steps(self, *, training: bool) -> int:
+        """Of the sampler."""
+        return self.train_steps if training or self.eval_steps is None else self.eval_steps
 
     def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> DiTModule:
         """The module, initialised from torch's current random state."""
@@ -172,7 +177,7 @@ class DiTModule(TranslatorModule):
         """Soft tokens (B, K, D), each at the target's embedding RMS: the end of the flow from this question's noise."""
         x_BKD = self.noise(states_BTLS.flatten(2), mask_BT)
         condition = self.condition(states_BTLS, mask_BT)
-        steps = self.config.train_steps if self.training else self.config.eval_steps
+        steps = self.config.steps(training=self.training)
         for step in range(steps):
             time_B = torch.full((len(x_BKD),), step / steps, device=x_BKD.device)
             x_BKD = x_BKD + self.guided(x_BKD, time_B, condition) / steps

@@ -115,6 +115,14 @@ def test_training_and_evaluation_have_their_own_steps(config, batches, source, t
 
 
 @both
+def test_soft_tokens_are_judged_through_the_steps_that_they_were_trained_through(config, batches, source, target):
+    module = awake(replace(config, train_steps=3, eval_steps=None), source, target)
+    states, mask = read(batches, batches.problems[:2])
+    assert torch.equal(module.eval()(states, mask), module.train()(states, mask))
+    assert type(config)(soft_tokens=4, layers=(0,)).eval_steps is None
+
+
+@both
 def test_guidance_extrapolates_from_the_dropped_condition(config, batches, source, target):
     module = awake(replace(config, eval_steps=1, guidance=3.0), source, target).eval()
     states, mask = read(batches, batches.problems[:3])
