@@ -35,13 +35,24 @@ def wilson(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
 def mcnemar_exact(a: ArrayLike, b: ArrayLike) -> float:
     """Two-sided exact McNemar p of right or wrong (1 or 0): a binomial test on the problems that one of the two got right."""
-    from scipy.stats import binomtest
+    wins, losses = _discordant(a, b)
+    return min(1.0, 2 * _at_most(min(wins, losses), wins + losses))
 
-    left, right = _paired(a, b)
-    if not _binary(left, right):
-        raise ValueError("McNemar's test is for scores of 0 and 1; `compare` tests other scores by permutation")
-    wins, losses = int((right > left).sum()), int((right < left).sum())
-    return float(binomtest(wins, wins + losses, 0.5).pvalue) if wins + losses else 1.0
+
+def fall(peak: ArrayLike, later: ArrayLike, *, looks: int) -> float:
+    """p of a fall from the best of several evaluations to a later one, of right or wrong: one-sided exact McNemar, corrected.
+
+    A maximum is above its own truth, so any later evaluation looks worse than it. Every pair of the `looks` evaluations may
+    turn out to be the peak and the fall: p is that of the pair times their number (Bonferroni). Where accuracy never
+    changes it reaches a level with no more than that probability, however alike two evaluations answer.
+    """
+    wins, losses = _discordant(peak, later)
+    return min(1.0, pairs(looks) * _at_most(wins, wins + losses))
+
+
+def pairs(looks: int) -> int:
+    """How many pairs of an earlier and a later one so many evaluations are."""
+    return looks * (looks - 1) // 2
 
 
 def paired_bootstrap(
@@ -207,6 +218,12 @@ def corrected(comparisons: Sequence[Comparison], *, level: float = 0.05, band: f
     ]
 
 
+def picked(one: Comparison, *, looks: int, level: float = 0.05) -> Comparison:
+    """A comparison of two evaluations that were picked among `looks` of one trial: p times their pairs, as for a `fall`."""
+    p = min(1.0, one.p * pairs(looks))
+    return replace(one, p=p, verdict=verdict(one.difference, p, level=level))
+
+
 def marks(scores: Mapping[str, ArrayLike], *, level: float = 0.05, band: float | None = None) -> dict[str, str]:
     """Which of several deserves bold: "best" if it is better than every other, else "tie" for all that are not worse.
 
@@ -239,6 +256,21 @@ def _paired(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
         raise ValueError("a paired test needs a score for every problem: some are missing")
     return left, right
+
+
+def _discordant(a: ArrayLike, b: ArrayLike) -> tuple[int, int]:
+    """Problems that b alone got right, and those that a alone got right."""
+    left, right = _paired(a, b)
+    if not _binary(left, right):
+        raise ValueError("McNemar's test is for scores of 0 and 1; `compare` tests other scores by permutation")
+    return int((right > left).sum()), int((right < left).sum())
+
+
+def _at_most(successes: int, n: int) -> float:
+    """Probability of at most so many heads of n fair coins."""
+    from scipy.special import bdtr
+
+    return float(bdtr(successes, n, 0.5)) if n else 1.0
 
 
 def _binary(left: NDArray[np.float64], right: NDArray[np.float64]) -> bool:

@@ -1,8 +1,10 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import bdtr, ndtri
 
 from raybridge.stopping import Score, Stopping, best, decide, peak
 
@@ -91,3 +93,58 @@ def test_nothing_stops_a_trial_that_asked_for_nothing(accuracies):
 def test_stopping_checks_itself(bad):
     with pytest.raises(ValueError, match=r"must|difference"):
         Stopping(**bad)
+
+
+EVALUATIONS, PROBLEMS = 12, 500
+
+
+def answered(rng: np.random.Generator, accuracies: list[float], trials: int, alike: float) -> np.ndarray:
+    """Right or wrong by (trial, evaluation, problem). alike: share of an answer that is the problem's own, at every step."""
+    shape = trials, len(accuracies), PROBLEMS
+    own = np.sqrt(alike) * rng.standard_normal((trials, 1, PROBLEMS)) + np.sqrt(1 - alike) * rng.standard_normal(shape)
+    return own < ndtri(np.array(accuracies))[None, :, None]
+
+
+def stopped(right: np.ndarray) -> np.ndarray:
+    """Whether each trial is stopped for degradation at some evaluation: the rule for all of them at once."""
+    stopping, counts = Stopping(), right.astype(np.float32)
+    both, each = (counts @ counts.transpose(0, 2, 1)).astype(int), counts.sum(2).astype(int)
+    trials, looks = each.shape
+    every, found = np.arange(trials), np.zeros(trials, dtype=bool)
+    for last in range(1, looks):
+        top = each[:, :last].argmax(1)
+        lost, won = (each[every, one] - both[every, top, last] for one in (top, last))
+        p = bdtr(won, np.maximum(lost + won, 1), 0.5) * looks * (looks - 1) / 2
+        found |= ((lost - won) / PROBLEMS > stopping.degradation) & (p <= stopping.significance)
+    return found
+
+
+def decided(right: np.ndarray) -> bool:
+    """Whether one trial is stopped for degradation at some evaluation."""
+    scores = [
+        Score(step=i, correct=tuple(map(bool, one)), shuffled=(False,) * PROBLEMS, nll=1.0) for i, one in enumerate(right)
+    ]
+    told = [decide(Stopping(), scores[: count + 1], planned=len(scores)) for count in range(len(scores))]
+    return any(one.kind == "degradation" for one in told)
+
+
+FALLS = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7] + [0.6] * 6
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.5, 0.9])
+def test_the_trap_a_maximum_tested_against_later_noise(alike):
+    """Twelve looks at 500 problems, and an accuracy that never changes: it stopped half of the trials."""
+    rng = np.random.default_rng(3)
+    for accuracy in (0.3, 0.5, 0.7, 0.9):
+        found = stopped(answered(rng, [accuracy] * EVALUATIONS, 400, alike))
+        assert found.mean() < 0.05
+    right = answered(rng, FALLS, 400, alike)
+    found = stopped(right)
+    assert found.mean() > 0.8
+    some = [*np.flatnonzero(found)[:6], *np.flatnonzero(~found)[:6]]
+    assert [decided(right[one]) for one in some] == list(found[some])
+
+
+def test_a_constant_accuracy_is_stopped_however_many_evaluations_there_are_no_more_often():
+    found = stopped(answered(np.random.default_rng(4), [0.5] * 40, 200, 0.0))
+    assert found.mean() < 0.05
