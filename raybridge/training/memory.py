@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from statistics import mean, pstdev
 from typing import Any, cast
 
@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from raybridge.data import draw
+from raybridge.data import Evaluator, data_folder, draw
 from raybridge.evaluation.models import CACHED_STATES
-from raybridge.evaluation.prompt import exemplars_of
 from raybridge.losses import Read
 from raybridge.losses.bridge import SHARED_TOKENS, cut
 from raybridge.models.frozen import FrozenLM
@@ -27,17 +26,17 @@ from raybridge.models.kv_cache import kv_bytes
 from raybridge.models.memory import HALF, SINGLE, activation_bytes, logit_bytes, scoring_bytes, weight_bytes
 from raybridge.models.names import config_of
 from raybridge.models.prompts import REPEAT_CUE, frame
+from raybridge.training.micro_batches import Cut
 from raybridge.translators import Translator
 from raybridge.trial import Trial
 
 GIB = 2**30
 CONTEXT = 0.6  # GiB of CUDA in a process
 SLACK = 0.05  # share of what comes and goes that the allocator holds in pieces too small to be used
-COPIES = 5  # of the translator's size: weights, two moments, the gradient, and the gradient as it is added up over workers
+COPIES = 5  # of the translator's size: weights, two moments, the gradient of the step before, and what losses add to it
 SAMPLE = 512  # problems whose texts are measured
 SPREAD = 3.0  # standard deviations by which a micro-batch is longer than the mean one: there are thousands of them
-LEAST_ROWS = 16  # that a replica should decode together: fewer take as long a token
-LEAST_PASS = 4  # problems of a micro-batch: below it, computing layers twice costs less than shorter passes
+LEAST_ROWS, MOST_ROWS = 16, 1024  # that a replica decodes together: fewer take as long a token, and more are not asked for
 CARDS, BITS = (2, 4, 8), (8, 4)  # over which a model may be spread, and to which its weights may be packed
 
 
@@ -59,10 +58,10 @@ class Lengths:
     new: int
 
 
-def lengths_of(trial: Trial) -> Lengths:
-    """Of a trial's benchmark, measured on a sample of train."""
-    lm = cast(FrozenLM, model_identity(trial.target))  # a prompt is made of its tokenizer alone
-    evaluator = trial.evaluator
+@cache
+def lengths_of(evaluator: Evaluator, target: str, folder: str) -> Lengths:
+    """Of a benchmark before a target, measured on a sample of train. folder: where data are."""
+    lm = cast(FrozenLM, model_identity(target))  # a prompt is made of its tokenizer alone
     problems = evaluator.problems("train")
     problems = draw(problems, min(SAMPLE, len(problems)), seed=0)
     around, repeat = frame(lm, evaluator), frame(lm, evaluator, after=REPEAT_CUE)
@@ -75,7 +74,7 @@ def lengths_of(trial: Trial) -> Lengths:
         repetition=mean(repetitions),
         spread=pstdev([sum(pair) for pair in zip(answers, repetitions, strict=True)]),
         question=max(map(len, around.questions(questions))),
-        exemplars=len(frame(lm, evaluator, exemplars=exemplars_of(evaluator)).before) - len(around.before),
+        exemplars=len(frame(lm, evaluator, exemplars=evaluator.exemplars()).before) - len(around.before),
         new=evaluator.max_new_tokens,
     )
 
@@ -100,12 +99,12 @@ class Footprint:
     cards: int = 1
     bits: int = 16
 
-    def worker(self, problems: int, *, recomputed: bool) -> dict[str, float]:
-        """What a worker holds at its peak, GiB by part. problems: of a pass. recomputed: its layers, in the backward pass."""
+    def worker(self, cut: Cut) -> dict[str, float]:
+        """What a worker holds at its peak, GiB by part."""
         held = [self.target, *self.others, *([] if self.states_on_disk else [self.source])]
         weights, written = self._translator
-        texts = self._texts(problems)
-        kept = activation_bytes(self.target, self._positions(problems), recomputed=recomputed) / self.cards
+        texts = self._texts(cut.problems)
+        kept = activation_bytes(self.target, self._positions(cut.problems), recomputed=cut.recomputed) / self.cards
         return _with_slack(
             {"models": self._models(held), "translator": COPIES * SINGLE * weights},
             {"soft tokens": self.share * written, "activations": kept, "logits": logit_bytes(self.target, texts)},
@@ -176,35 +175,27 @@ def _with_slack(stays: Mapping[str, float], passes: Mapping[str, float]) -> dict
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """How a trial fits on a card. problems: a pass of a worker. rows: that its replica decodes at once."""
+    """How a trial fits on a card. rows: that a replica decodes at once beside a worker."""
 
-    problems: int
-    recomputed: bool
+    cut: Cut
     rows: int
     worker: Mapping[str, float]
     replica: Mapping[str, float]
 
 
-def ways(share: int) -> Iterator[tuple[int, bool]]:
-    """Problems a pass of a worker and whether layers are recomputed, the fastest first."""
-    sizes = [share]
-    while sizes[-1] > 1:
-        sizes.append(-(-sizes[-1] // 2))
-    yield from ((size, False) for size in sizes if size >= min(LEAST_PASS, share))
-    yield from ((size, True) for size in sizes)
-
-
 def fit(footprint: Footprint, card: float) -> Fit | None:
-    """The fastest way that fits on a card of so many GiB beside a replica with both models; None where none does."""
+    """The first cut that fits on a card of so many GiB beside a replica with both models; None where none does."""
     replica = footprint.replica(LEAST_ROWS, source=True)
-    for problems, recomputed in ways(footprint.share):
-        worker = footprint.worker(problems, recomputed=recomputed)
+    cut: Cut | None = Cut(problems=footprint.share)
+    while cut:
+        worker = footprint.worker(cut)
         free = card - sum(worker.values())
         if sum(replica.values()) <= free:
             rows = LEAST_ROWS
-            while rows < 1024 and sum((more := footprint.replica(2 * rows, source=True)).values()) <= free:
+            while rows < MOST_ROWS and sum((more := footprint.replica(2 * rows, source=True)).values()) <= free:
                 rows, replica = 2 * rows, more
-            return Fit(problems=problems, recomputed=recomputed, rows=rows, worker=worker, replica=replica)
+            return Fit(cut=cut, rows=rows, worker=worker, replica=replica)
+        cut = cut.smaller(footprint.share)
     return None
 
 
@@ -215,7 +206,7 @@ def footprint_of(trial: Trial, *, workers: int, states_on_disk: bool) -> Footpri
         target=config_of(trial.target),
         others=tuple(config_of(name) for name in trial.translator.other_targets),
         translator=trial.translator,
-        lengths=lengths_of(trial),
+        lengths=lengths_of(trial.evaluator, trial.target, str(data_folder())),
         share=-(-trial.batch // workers),
         reads=frozenset(read for loss in trial.losses for read in loss.reads),
         states_on_disk=states_on_disk,
@@ -231,9 +222,8 @@ def fits(trial: Trial, *, workers: int, card: float, states_on_disk: bool = True
     found = fit(footprint, card)
     if found is None:
         raise ValueError(f"trial {trial.name} {refusal(footprint, card)}")
-    recomputed = ", layers computed again in the backward pass" if found.recomputed else ""
     return (
-        f"{trial.name}: a worker takes {told(found.worker)} at {found.problems} problems a pass{recomputed}; "
+        f"{trial.name}: a worker takes {told(found.worker)} at {found.cut}; "
         f"its replica {told(found.replica)} at {found.rows} rows; the card has {card:.0f} GiB"
     )
 
@@ -245,7 +235,7 @@ def told(parts: Mapping[str, float]) -> str:
 
 def refusal(footprint: Footprint, card: float) -> str:
     """Why nothing of it fits on a card, and what would."""
-    worker, replica = footprint.worker(1, recomputed=True), footprint.replica(LEAST_ROWS, source=True)
+    worker, replica = footprint.worker(Cut(problems=1, recomputed=True)), footprint.replica(LEAST_ROWS, source=True)
     help_ = [what for what, other in remedies(footprint) if fit(other, card)]
     return (
         f"does not fit on a card of {card:.0f} GiB: at one problem a pass a worker takes {told(worker)}, and its replica "

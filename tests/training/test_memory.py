@@ -1,20 +1,21 @@
 """What a trial takes on a card as it is predicted: against what was measured, and what is decided by it."""
 
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import LlamaConfig, MistralConfig
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 
 from raybridge import HOUSE
+from raybridge.data import data_folder
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
-from raybridge.models.memory import weight_bytes
+from raybridge.models.memory import activation_bytes, layer_bytes, weight_bytes
 from raybridge.scales import FULL
-from raybridge.training import memory
-from raybridge.training.memory import GIB, Footprint, Lengths, fit, fits, lengths_of, refusal, told, translator_memory, ways
+from raybridge.training.memory import GIB, Footprint, Lengths, fit, fits, lengths_of, refusal, told, translator_memory
+from raybridge.training.micro_batches import Cut
 
 CARD = 79.0  # GiB of an 80 GB H100
 SHAPE = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32}
@@ -48,7 +49,7 @@ def footprint(soft_tokens: int, share: int, **fields) -> Footprint:
 def peak(soft_tokens: int, batch: int) -> float:
     """A worker's that holds both models and reads its batch in one pass."""
     one = footprint(soft_tokens, batch, states_on_disk=False)
-    return sum(one.worker(batch, recomputed=False).values())
+    return sum(one.worker(Cut(problems=batch)).values())
 
 
 @pytest.mark.parametrize(("batch", "measured"), [(8, 50.1), (16, 65.3)])
@@ -75,6 +76,37 @@ def test_packed_weights_leave_embeddings_and_head_as_they_are():
     assert weight_bytes(apart) - weight_bytes(tied) == 2 * 1000 * 64
 
 
+def kept_by(config: LlamaConfig, *, layers: int, positions: int = 64) -> float:
+    """Bytes that a frozen model in bf16 keeps of a position for its backward pass, counted without a number computed."""
+    kept: list[torch.Tensor] = []
+
+    def seen(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    shallow = LlamaConfig(**config.to_dict() | {"num_hidden_layers": layers, "vocab_size": 8})
+    with FakeTensorMode():
+        model = AutoModelForCausalLM.from_config(shallow, dtype=torch.bfloat16).requires_grad_(False)
+        embeds = torch.zeros(1, positions, shallow.hidden_size, dtype=torch.bfloat16).requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
+            model.model(inputs_embeds=embeds, use_cache=False)
+    own = {weight.untyped_storage()._cdata for weight in model.parameters()}
+    sizes = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in kept}
+    return sum(size for storage, size in sizes.items() if storage not in own) / positions
+
+
+@pytest.mark.parametrize("config", [LLAMA_8B, LLAMA_70B])
+def test_a_layer_keeps_what_autograd_keeps_of_it(config):
+    """transformers itself repeats keys and values for every query head, which no pass here does."""
+    repeated = 2 * 2 * (config.num_attention_heads - config.num_key_value_heads) * config.head_dim
+    assert kept_by(config, layers=2) - kept_by(config, layers=1) == pytest.approx(layer_bytes(config) + repeated, rel=0.01)
+
+
+def test_recomputed_layers_keep_their_inputs_and_one_layer_is_there_again():
+    plain, again = (activation_bytes(LLAMA_8B, 100, recomputed=recomputed) for recomputed in (False, True))
+    assert plain - again == 100 * (31 * layer_bytes(LLAMA_8B) - 32 * 2 * 4096)
+
+
 def test_full_scale_fits_on_four_cards_and_on_one_at_every_number_of_soft_tokens():
     for soft_tokens in (16, 64, 256, 512):
         for share in (8, 32):
@@ -87,28 +119,15 @@ def test_layers_are_recomputed_where_short_passes_do_not_fit_and_not_where_they_
     few, many = (fit(footprint(soft_tokens, 8), CARD) for soft_tokens in (64, 512))
     assert few is not None
     assert many is not None
-    assert (few.problems, few.recomputed) == (8, False)
-    assert many.recomputed
-
-
-@given(share=st.integers(1, 200))
-def test_ways_go_from_the_whole_share_to_one_problem(share):
-    tried = list(ways(share))
-    assert tried[0] == (share, False)
-    assert tried[-1] == (1, True)
-    assert all(size >= min(memory.LEAST_PASS, share) for size, recomputed in tried if not recomputed)
-    for recomputed in (False, True):
-        sizes = [size for size, again in tried if again == recomputed]
-        assert all(1 < larger / smaller <= 2 for larger, smaller in pairwise(sizes))
+    assert few.cut == Cut(problems=8)
+    assert many.cut.recomputed
 
 
 @given(problems=st.integers(1, 32), soft_tokens=st.sampled_from([16, 64]))
 def test_more_problems_take_more_and_recomputed_layers_less(problems, soft_tokens):
     one = footprint(soft_tokens, 32)
-    plain, again, more = (
-        sum(one.worker(count, recomputed=recomputed).values())
-        for count, recomputed in ((problems, False), (problems, True), (problems + 1, False))
-    )
+    cuts = (Cut(problems=problems), Cut(problems=problems, recomputed=True), Cut(problems=problems + 1))
+    plain, again, more = (sum(one.worker(cut).values()) for cut in cuts)
     assert again < plain < more
 
 
@@ -116,7 +135,7 @@ def test_a_card_that_is_larger_takes_more_rows_or_longer_passes():
     small, large = (fit(footprint(64, 32), card) for card in (60.0, 140.0))
     assert small is not None
     assert large is not None
-    assert small.problems < large.problems == 32
+    assert small.cut.problems < large.cut.problems == 32
 
 
 def test_seventy_billion_are_refused_with_what_would_make_them_fit():
@@ -132,7 +151,7 @@ def test_seventy_billion_are_refused_with_what_would_make_them_fit():
 
 def test_a_model_that_is_source_and_target_is_held_once():
     one = footprint(64, 8, source=LLAMA_8B, states_on_disk=False)
-    assert one.worker(8, recomputed=False)["models"] == pytest.approx(weight_bytes(LLAMA_8B) / GIB)
+    assert one.worker(Cut(problems=8))["models"] == pytest.approx(weight_bytes(LLAMA_8B) / GIB)
 
 
 def test_a_translator_is_counted_as_it_is_built_and_draws_nothing():
@@ -146,7 +165,7 @@ def test_a_translator_is_counted_as_it_is_built_and_draws_nothing():
 
 
 def test_lengths_are_those_of_the_benchmark_as_the_target_reads_it(trial, target):
-    lengths = lengths_of(trial)
+    lengths = lengths_of(trial.evaluator, trial.target, str(data_folder()))
     rationales = [problem.rationale for problem in trial.evaluator.problems("train")]
     naive = [len(target.tokenize(f" {rationale}")) + 1 for rationale in rationales]
     assert lengths.answer == pytest.approx(sum(naive) / len(naive), rel=0.05)
@@ -156,7 +175,7 @@ def test_lengths_are_those_of_the_benchmark_as_the_target_reads_it(trial, target
 def test_the_plan_has_a_line_a_trial_and_refuses_what_cannot_fit(trial):
     line = fits(trial, workers=2, card=8.0)
     assert line.startswith("tiny: a worker takes ")
-    assert "at 4 problems a pass" in line
+    assert "at 4 problems a pass of the target; its replica" in line
     with pytest.raises(ValueError, match=r"trial tiny does not fit on a card of 1 GiB.*What would make it fit: smaller models"):
         fits(trial, workers=2, card=1.0)
 
@@ -169,7 +188,7 @@ def table() -> str:
         found = fit(one, CARD)
         assert found is not None
         replicas = [sum(one.replica(found.rows, source=source).values()) for source in (False, True)]
-        how = f"{found.problems}{', recomputed' if found.recomputed else ''}"
+        how = f"{found.cut.problems}{', recomputed' if found.cut.recomputed else ''}"
         sizes = [sum(found.worker.values()), *replicas]
         rows.append(f"| {soft_tokens} | {how} | {found.rows} | {' | '.join(f'{size:.1f}' for size in sizes)} |")
     return "\n".join(rows)
