@@ -3,29 +3,94 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from raybridge.results.files import write_bytes
 from raybridge.stopping import Decision
-from raybridge.translators.weights import FILE, damaged, load_weights, read_tensors, read_weights, whole, with_checksums
+from raybridge.translators.weights import (
+    CHECKSUMS,
+    FILE,
+    damaged,
+    load_weights,
+    read_tensors,
+    read_weights,
+    whole,
+    with_checksums,
+)
 
 OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
+
+log = logging.getLogger(__name__)
 
 
 def pack(weights: dict[str, Tensor], optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, bytes]:
     """The files of a checkpoint."""
-    moments = {
-        f"{number}.{name}": torch.as_tensor(value).detach().cpu().contiguous()
+    return files(weights, moments_of(optimizer), state)
+
+
+def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimizer remembers now, on the CPU: training goes on and changes it."""
+    return {
+        f"{number}.{name}": torch.as_tensor(value).detach().to("cpu", copy=True).contiguous()
         for number, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
     }
+
+
+def files(weights: dict[str, Tensor], moments: dict[str, Tensor], state: dict[str, Any]) -> dict[str, bytes]:
+    """The files of a checkpoint, from copies that nothing changes any more."""
     return with_checksums({FILE: save(weights), OPTIMIZER: save(moments), STATE: json.dumps(state, indent=1).encode()})
+
+
+def forget_moments(folder: Path) -> None:
+    """Delete what the optimizer remembers, two thirds of a checkpoint: its trial has ended and nothing goes on from it."""
+    record = folder / CHECKSUMS
+    if record.exists():  # first, so that killed in between the folder still is what it says
+        lines = record.read_bytes().splitlines(keepends=True)
+        write_bytes(record, b"".join(line for line in lines if line.split()[1:] != [OPTIMIZER.encode()]))
+    (folder / OPTIMIZER).unlink(missing_ok=True)
+
+
+class Writer:
+    """Writes checkpoints beside training, in one thread and in order. What fails there is raised where it is waited for."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def begin(self, write: Callable[[], None]) -> None:
+        """Write one when the one before it is written: two never wait in memory."""
+        self.wait()
+        self._writing = self._thread.submit(write)
+
+    def wait(self) -> None:
+        """Until all that was begun is on disk; raises what came between."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Another error goes on; what failed here beside it is logged."""
+        self._thread.shutdown()
+        try:
+            self.wait()
+        except Exception:
+            if kind is None:
+                raise
+            log.exception("a checkpoint could not be written either")
 
 
 def restore(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Train one translator: a plain-torch loop that one worker or many run alike.
 
 The loop stops at evaluation points (every `eval_every` steps, and the last step). At a point it first waits for the
-evaluation submitted at the point before, decides on all evaluations up to that one, saves a checkpoint, and submits the
-next. So the decision is the same however late an evaluation comes, and training goes on while replicas evaluate.
+evaluation submitted at the point before, decides on all evaluations up to that one, copies what a checkpoint holds, and submits
+the next. So the decision is the same however late an evaluation comes, and training goes on while replicas evaluate and a
+thread writes the checkpoint.
 What rank 0 does alone is agreed upon (`World.only_first`): where it fails, every rank ends with its error.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -27,11 +28,12 @@ from raybridge.results import TrialRun
 from raybridge.stopping import Decision, Score, best, decide, peak
 from raybridge.training import checkpoint
 from raybridge.training.conditioning import look_inside
-from raybridge.training.fitting import fit
-from raybridge.training.meter import Meter, flops_per_token, soft_token_rank, soft_token_rms
+from raybridge.training.meter import Meter, flops_per_token, metrics_row
+from raybridge.training.micro_batches import on_machine
+from raybridge.training.start import Begun, begin, begun_alike
 from raybridge.training.step import Step, Trainer, build_trainer
 from raybridge.training.worker import Ended
-from raybridge.translators.weights import copy_of, digest_of, read_weights
+from raybridge.translators.weights import copy_of, read_weights
 from raybridge.trial import Trial
 from raybridge.world import World
 
@@ -98,9 +100,9 @@ class Judge:
         self.take_up_to(step)
         return decide(self.trial.stopping, self.scores)
 
-    def keep(self, *steps: int) -> None:
-        """Delete all checkpoints but these and the best on dev."""
-        self.run.keep_checkpoints({*steps, *([best(self.scores).step] if self.scores else [])})
+    def kept(self, step: int) -> set[int]:
+        """The checkpoints that stay when a step has one: that and the best on dev."""
+        return {step, best(self.scores).step} if self.scores else {step}
 
 
 def score_of(samples: pd.DataFrame, reading: str, step: int) -> Score:
@@ -128,56 +130,79 @@ def train(
     torch.use_deterministic_algorithms(True, warn_only=world.device.type == "cuda")
     # To fill every new tensor takes 100 of 550 ms a step on a GPU, and nothing here reads one before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    trainer = build_trainer(trial, source=source, target=target, world=world)
+    micro_batches = on_machine(trial, world, run.root)
+    trainer = build_trainer(trial, source=source, target=target, world=world, micro_batches=micro_batches)
     for lm in (source, target):
         if lm.packs and trial.steps >= COMPILED_FROM:
             lm.compile()
     begun = begun_alike(world.each(partial(begin, trainer, run)))
-    step, ended = begun.step, begun.ended
-    started = time.perf_counter()
     judge = Judge(trial=trial, run=run, evaluations=evaluations)
-    first = world.rank == 0
-    world.only_first(partial(judge.resume, step))
-    log.info("from step %d of %d, %d worker(s), %s", step, trial.steps, world.size, world.device)
+    world.only_first(partial(judge.resume, begun.step))
+    log.info("from step %d of %d, %d worker(s), %s", begun.step, trial.steps, world.size, world.device)
     meter = Meter(flops_per_token=flops_per_token(source, target), device=world.device, workers=world.size)
+    with checkpoint.Writer() as writer:
+        return _train_on(trainer, begun, judge, writer, meter, report=report, interrupted=interrupted)
+
+
+def _train_on(
+    trainer: Trainer,
+    begun: Begun,
+    judge: Judge,
+    writer: checkpoint.Writer,
+    meter: Meter,
+    *,
+    report: Callable[[dict[str, Any]], None],
+    interrupted: Callable[[], bool],
+) -> Ended:
+    """From where a trial begins to its end or an interruption."""
+    trial, world, run = trainer.trial, trainer.world, judge.run
+    step, ended, started = begun.step, begun.ended, time.perf_counter()
 
     def seconds() -> float:
         return begun.seconds + time.perf_counter() - started
 
-    def save() -> None:
+    def save(*, alone: set[int] | None = None) -> dict[str, Tensor]:
+        weights, moments = copy_of(trainer.module), checkpoint.moments_of(trainer.optimizer)
         told = {"step": step, "seconds": seconds(), "ended": vars(ended) if ended else None}
-        run.write_checkpoint(step, checkpoint.pack(copy_of(trainer.module), trainer.optimizer, told))
+        writer.begin(partial(write, run, weights, moments, told, alone=alone))
+        return weights
+
+    def decided() -> Decision:
+        writer.wait()
+        return judge.decide(step - 1)
 
     def pass_point(loss: float) -> None:
-        save()
-        log.info("step %d: loss %.4f, checkpoint saved, dev evaluation asked for", step, loss)
-        judge.submit(step, copy_of(trainer.module))
-        judge.keep(step)
+        judge.submit(step, save(alone=judge.kept(step)))
+        log.info("step %d: loss %.4f, checkpoint copied, dev evaluation asked for", step, loss)
+
+    def interrupt() -> None:
+        if step not in trial.points:
+            save()
+        writer.wait()
 
     def log_step(done: Step, rate: float, mfu: float | None) -> None:
         run.append_metrics(metrics_row(step, done, rate, mfu, seconds()))
 
     def end() -> None:
+        writer.wait()
         judge.take_up_to(step)
         finish(trainer, run, judge, ended, step=step, seconds=seconds())
 
     while step < trial.steps and ended is None:
         measure = step == 0 or (step + 1) % LOG_EVERY == 0
-        done = trainer.step(step, measure=measure, interrupt=first and interrupted())
+        done = trainer.step(step, measure=measure, interrupt=world.rank == 0 and interrupted())
         step += 1
         meter.count(done.tokens)
         if measure:
             rate, mfu = meter.read()
             world.only_first(partial(log_step, done, rate, mfu))
             report(report_row(run, step, done.loss, rate, judge))
-        at_point = step in trial.points
-        if at_point:
-            decision = world.only_first(partial(judge.decide, step - 1))
+        if step in trial.points:
+            decision = world.only_first(decided)
             ended = decision if decision.stop else None
             world.only_first(partial(pass_point, done.loss))
         if done.interrupted:
-            if not at_point:
-                world.only_first(save)
+            world.only_first(interrupt)
             log.info("step %d: interrupted, checkpoint saved", step)
             return "interrupted"
 
@@ -185,46 +210,25 @@ def train(
     return "complete"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Begun:
-    """Where a worker begins: after which step, whether the trial has ended there, and a digest of its weights."""
-
-    step: int
-    ended: Decision | None
-    seconds: float
-    digest: str
-
-
-def begin(trainer: Trainer, run: TrialRun) -> Begun:
-    """Put the last checkpoint into the trainer; without one, fit what starts in closed form."""
-    steps = run.checkpoints()
-    step = steps[-1] if steps else 0
-    state = checkpoint.restore(run.checkpoint_path(step), trainer.module, trainer.optimizer) if step else {}
-    if not step:
-        fit(trainer.module, trainer.batches)
-    ended = Decision(**state["ended"]) if state.get("ended") else None
-    return Begun(step=step, ended=ended, seconds=state.get("seconds", 0.0), digest=digest_of(trainer.module))
-
-
-def begun_alike(workers: Sequence[Begun]) -> Begun:
-    """Where all workers begin, in rank order; they must begin alike, or each would train a translator of its own."""
-    first, *others = workers
-    for rank, other in enumerate(others, start=1):
-        if other.step != first.step:
-            raise ValueError(
-                f"worker {rank} finds the checkpoint of step {other.step} and worker 0 that of step {first.step}: "
-                "the results must be in a folder that the machines of all workers share"
-            )
-        if other != first:
-            raise ValueError(f"worker {rank} begins at step {first.step} with other weights than worker 0")
-    return first
+def write(
+    run: TrialRun,
+    weights: dict[str, Tensor],
+    moments: dict[str, Tensor],
+    state: dict[str, Any],
+    *,
+    alone: set[int] | None,
+) -> None:
+    """Write a checkpoint, then delete all but those that are kept alone; None keeps all."""
+    run.write_checkpoint(state["step"], checkpoint.files(weights, moments, state))
+    if alone is not None:
+        run.keep_checkpoints(alone)
 
 
 def finish(trainer: Trainer, run: TrialRun, judge: Judge, ended: Decision | None, *, step: int, seconds: float) -> None:
     """Keep the best and the last checkpoint, read the test split once with the best, and write result.json."""
     trial = trainer.trial
     top, chosen, final = peak(judge.scores), best(judge.scores), judge.scores[-1]
-    judge.keep(step)
+    run.keep_checkpoints(judge.kept(step))
     weights = read_weights(run.checkpoint_path(chosen.step))
     judge.evaluations.submit(step=chosen.step, split="test", weights=weights)
     look_inside(trainer, run, weights)
@@ -262,28 +266,8 @@ def finish(trainer: Trainer, run: TrialRun, judge: Judge, ended: Decision | None
             "eval_wait_seconds": judge.waited,
         }
     )
-
-
-def metrics_row(step: int, done: Step, rate: float, mfu: float | None, seconds: float) -> dict[str, Any]:
-    """A line of metrics.jsonl."""
-    row = {
-        "step": step,
-        "loss": done.loss,
-        "learning_rate": done.learning_rate,
-        "gradient_norm": done.gradient_norm,
-        "tokens_per_second": rate,
-        "mfu": mfu,
-        "soft_rms": soft_token_rms(done.soft_BKD),
-        "soft_rank": soft_token_rank(done.soft_BKD),
-        "seconds": seconds,
-    }
-    for term in done.terms:
-        row |= {
-            f"loss/{term.loss.name}": term.value,
-            f"weight/{term.loss.name}": term.loss.weight,
-            f"gradient/{term.loss.name}": term.gradient,
-        }
-    return row
+    for kept in run.checkpoints():
+        checkpoint.forget_moments(run.checkpoint_path(kept))
 
 
 def report_row(run: TrialRun, step: int, loss: float, rate: float, judge: Judge) -> dict[str, Any]:

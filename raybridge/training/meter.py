@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from raybridge.models.frozen import FrozenLM
+from raybridge.training.step import Step
 
 # Dense bf16 peak of one device, in FLOP/s, by the vendor's data sheet.
 PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
@@ -59,3 +61,25 @@ class Meter:
         rate = self._tokens / (now - self._since)
         self._tokens, self._since = 0, now
         return rate, None if self.peak is None else rate * self.flops_per_token / self.peak
+
+
+def metrics_row(step: int, done: Step, rate: float, mfu: float | None, seconds: float) -> dict[str, Any]:
+    """A line of metrics.jsonl."""
+    row = {
+        "step": step,
+        "loss": done.loss,
+        "learning_rate": done.learning_rate,
+        "gradient_norm": done.gradient_norm,
+        "tokens_per_second": rate,
+        "mfu": mfu,
+        "soft_rms": soft_token_rms(done.soft_BKD),
+        "soft_rank": soft_token_rank(done.soft_BKD),
+        "seconds": seconds,
+    }
+    for term in done.terms:
+        row |= {
+            f"loss/{term.loss.name}": term.value,
+            f"weight/{term.loss.name}": term.loss.weight,
+            f"gradient/{term.loss.name}": term.gradient,
+        }
+    return row

@@ -9,11 +9,14 @@ import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
 from raybridge.results.machine import Machine
+from raybridge.trial import Trial
+from raybridge.world import World
 
 T = TypeVar("T")
 FEWEST = (
@@ -92,3 +95,18 @@ class MicroBatches:
     @property
     def _device(self) -> str:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
+
+
+def on_machine(trial: Trial, world: World, results: Path) -> MicroBatches:
+    """A trial's on this machine, from what is kept of it in a folder of results."""
+    share, asked = trial.batch // world.size, trial.resolved()
+    facts = {part: asked[part] for part in ("source", "target", "translator", "losses", "evaluator")}
+    machine = Machine(root=results, facts=_device_facts(world.device) | facts | {"share": share})
+    return MicroBatches(share=share, device=world.device, machine=machine)
+
+
+def _device_facts(device: torch.device) -> dict[str, Any]:
+    if device.type != "cuda":
+        return {"device": device.type, "gib": None}
+    told = torch.cuda.get_device_properties(device)
+    return {"device": told.name, "gib": round(told.total_memory / 2**30, 1)}

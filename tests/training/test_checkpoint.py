@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import subprocess
+import threading
 
 import pytest
 import torch
@@ -120,3 +122,60 @@ def test_a_file_that_says_something_else_is_named(folder, name, content, why):
 def test_every_file_has_its_checksum(folder):
     done = subprocess.run(["sha256sum", "-c", CHECKSUMS], cwd=folder, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [f"{name}: OK" for name in FILES]
+
+
+def test_the_trap_a_checkpoint_that_goes_on_changing_while_it_is_written(trained):
+    module, optimizer = trained
+    moments = checkpoint.moments_of(optimizer)
+    before = {name: moment.clone() for name, moment in moments.items()}
+    module(torch.randn(4, 40)).square().sum().backward()
+    optimizer.step()
+    assert moments.keys() == before.keys()
+    assert all(torch.equal(moment, before[name]) for name, moment in moments.items())
+
+
+def test_what_a_finished_trial_keeps_is_whole_and_has_no_moments(folder, trained):
+    checkpoint.forget_moments(folder)
+    assert {path.name for path in folder.iterdir()} == {FILE, checkpoint.STATE, CHECKSUMS}
+    done = subprocess.run(["sha256sum", "-c", CHECKSUMS], cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"{name}: OK" for name in (FILE, checkpoint.STATE)]
+    assert torch.equal(read_weights(folder)["weight"], trained[0].weight)
+    with pytest.raises(ValueError, match=f"{checkpoint.OPTIMIZER} is missing"):
+        restored(folder)
+
+
+def test_checkpoints_are_written_beside_what_goes_on_and_in_order():
+    going, written = threading.Event(), []
+    with checkpoint.Writer() as writer:
+        writer.begin(lambda: written.append(going.wait(60)))
+        assert written == []  # it waits for what only this thread does
+        going.set()
+        writer.begin(lambda: written.append("second"))
+        writer.wait()
+        assert written == [True, "second"]
+
+
+def fail() -> None:
+    raise OSError(28, "No space left on device", "a.txt")
+
+
+def test_a_write_that_fails_is_raised_once_where_it_is_waited_for():
+    with checkpoint.Writer() as writer:
+        writer.begin(fail)
+        with pytest.raises(OSError, match="No space left"):
+            writer.begin(lambda: None)
+        writer.wait()
+    with pytest.raises(OSError, match="No space left"), checkpoint.Writer() as writer:
+        writer.begin(fail)
+
+
+def end_in_the_middle() -> None:
+    with checkpoint.Writer() as writer:
+        writer.begin(fail)
+        raise ValueError("the reason")
+
+
+def test_a_write_that_fails_beside_another_error_is_logged(caplog):
+    with caplog.at_level(logging.ERROR), pytest.raises(ValueError, match="the reason"):
+        end_in_the_middle()
+    assert "a checkpoint could not be written either" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -19,8 +20,9 @@ from raybridge.losses.contrastive import InfoNCE
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
 from raybridge.models import lm
 from raybridge.models.prompts import frame
-from raybridge.results import Results
+from raybridge.results import Results, TrialRun
 from raybridge.stopping import Stopping
+from raybridge.training import checkpoint
 from raybridge.training.conditioning import LOOKED_AT
 from raybridge.training.fitting import fit
 from raybridge.training.loop import train
@@ -50,6 +52,8 @@ def test_a_trial_ends_with_everything_on_disk(trial, tmp_path, models):
     assert result["steps"] == 12
     assert result["stopped"] == "finished"
     assert run.checkpoints() == sorted({result["best_step"], 12})
+    for step in run.checkpoints():
+        assert not (run.checkpoint_path(step) / checkpoint.OPTIMIZER).exists()  # nothing goes on from a finished trial
     assert result["test"].keys() == {"bridged", "shuffled", "bridged_with_text"}
     for term in ("answer", "reconstruction", "info_nce"):
         assert metrics[f"gradient/{term}"].dropna().gt(0).all()
@@ -90,6 +94,26 @@ def test_interrupted_anywhere_and_resumed_equals_undisturbed(trial, tmp_path, mo
         for one, other in zip(numbers(undisturbed)[:2], numbers(run)[:2], strict=True):
             pd.testing.assert_frame_equal(one, other, check_exact=True)
         assert numbers(undisturbed)[2] == numbers(run)[2]
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(trial, tmp_path, models, monkeypatch):
+    """The first write waits for the sixth step, two behind its point, and an interruption for the write."""
+    sixth, write, steps = threading.Event(), TrialRun.write_checkpoint, iter(range(1, 100))
+
+    def late(run, step, files) -> None:
+        assert sixth.wait(60)
+        write(run, step, files)
+
+    def interrupted() -> bool:
+        number = next(steps)
+        if number == 6:
+            sixth.set()
+        return number == 6
+
+    monkeypatch.setattr(TrialRun, "write_checkpoint", late)
+    outcome, run = run_trial(trial, tmp_path, models, interrupted=interrupted)
+    assert outcome == "interrupted"
+    assert run.checkpoints() == [4, 6]
 
 
 class KilledError(Exception):

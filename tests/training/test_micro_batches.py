@@ -23,7 +23,7 @@ from raybridge.losses.other_target import OtherTarget
 from raybridge.models import lm
 from raybridge.results.machine import Machine
 from raybridge.training.batches import Batches
-from raybridge.training.micro_batches import Cut, MicroBatches
+from raybridge.training.micro_batches import Cut, MicroBatches, on_machine
 from raybridge.training.step import build_trainer
 from raybridge.translators.hybrid_dit import HybridDiT
 from raybridge.translators.injection import Injection
@@ -147,6 +147,16 @@ def test_the_largest_that_fits_is_found_said_once_and_kept_for_the_next(tmp_path
     assert machine.fits() == (8, True)
     assert MicroBatches(share=16, machine=machine).cut == Cut(problems=8, recomputed=True)
     assert MicroBatches(share=16, machine=replace(machine, facts={"device": "b", "share": 16})).cut == Cut(problems=16)
+
+
+def test_a_size_is_kept_for_trials_that_need_as_much_memory(trial, tmp_path):
+    path = on_machine(trial, World(), tmp_path).machine.path
+    assert path.parent == tmp_path / "machines"
+    assert on_machine(replace(trial, name="other", seed=5, steps=20, learning_rate=1.0), World(), tmp_path).machine.path == path
+    longer = replace(trial, translator=replace(trial.translator, soft_tokens=9))
+    asked = [on_machine(trial, World(size=2), tmp_path), on_machine(longer, World(), tmp_path)]
+    assert len({path, *(one.machine.path for one in asked)}) == 3
+    assert [one.cut for one in asked] == [Cut(problems=4), Cut(problems=8)]
 
 
 def test_what_fits_at_once_is_neither_said_nor_kept(tmp_path, caplog):

@@ -15,8 +15,9 @@ from raybridge.evaluation.answerer import Local
 from raybridge.evaluation.evaluations import Evaluations
 from raybridge.evaluation.models import Models
 from raybridge.results import Results, TrialRun
-from raybridge.training import fitting, loop
-from raybridge.training.loop import Begun, begun_alike, train
+from raybridge.training import fitting, start
+from raybridge.training.loop import train
+from raybridge.training.start import Begun, begun_alike
 from raybridge.training.step import check_gradient
 from raybridge.world import World
 
@@ -59,8 +60,8 @@ def _worker(rank: int, port: int, trial, root, queue) -> None:
             return f"{type(error).__name__}: {error}"
 
     patches = [(name, 0, mock.patch.object(kind, name, refuse)) for name, kind in ALONE.items()]
-    patches.append(("restored", 1, mock.patch.object(loop, "fit", refuse)))
-    patches.append(("weights", 1, mock.patch.object(loop, "fit", moved)))
+    patches.append(("restored", 1, mock.patch.object(start, "fit", refuse)))
+    patches.append(("weights", 1, mock.patch.object(start, "fit", moved)))
     for name, where, patch in patches:
         started = time.monotonic()
         if rank == where:

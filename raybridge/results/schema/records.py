@@ -46,9 +46,10 @@ RESULT = (
     Column(name="steps", means="optimizer steps done"),
     Column(name="stopped", means="finished, patience or degradation"),
     Column(name="reason", means="the same in words"),
-    Column(name="peak", means="highest dev accuracy by the first reading"),
+    Column(name="peak", means="highest dev accuracy by the first reading; it ranks nothing"),
     Column(name="peak_step", means="its step"),
     Column(name="best_step", means="the step whose checkpoint was kept and tested"),
+    Column(name="best", means="dev accuracy at best_step: what ranks the trial", only="trials since it is written"),
     Column(name="final", means="dev accuracy at the last evaluation"),
     Column(name="degradation", means="peak minus final"),
     Column(name="shuffled_dev_at_peak", means="accuracy of the shuffled control at the peak"),
@@ -120,6 +121,20 @@ FOUND = (
     Column(name="trials.transfer", means="bridged against shuffled by accuracy, p Holm-corrected over the sweep"),
     Column(name="trials.transfer_nll", means="the same by the NLL of the answer"),
 )
+MACHINE = (
+    Column(name="device", means="name of the GPU, or cpu"),
+    Column(name="gib", means="its memory", unit="GiB", only="a GPU"),
+    Column(
+        name="source", means="as in trial.json, like target, translator, losses and evaluator: what a pass's memory depends on"
+    ),
+    Column(name="target", means="see source"),
+    Column(name="translator", means="see source"),
+    Column(name="losses", means="see source"),
+    Column(name="evaluator", means="see source"),
+    Column(name="share", means="problems of a batch that one worker has"),
+    Column(name="problems", means="of them, how many one pass of the target takes at most"),
+    Column(name="recomputed", means="whether the target's layers are computed again in the backward pass"),
+)
 
 RECORDS = (
     File(path="trials/*/trial.json", holds="What the trial is; written first", columns=TRIAL),
@@ -131,7 +146,8 @@ RECORDS = (
     File(path="trials/*/metrics.jsonl", holds="A line for each logged step; the last of a step counts", columns=METRICS),
     File(
         path="trials/*/checkpoints/step_*/state.json",
-        holds="What a resumed trial needs beside translator.safetensors and optimizer.safetensors",
+        holds="What a resumed trial needs beside translator.safetensors and optimizer.safetensors; a finished trial has "
+        "the latter no more",
         columns=STATE,
     ),
     File(path="trials/*/result.json", holds="What the trial came to; its presence means complete", columns=RESULT),
@@ -139,5 +155,11 @@ RECORDS = (
     File(path="trials/*/failure.json", holds="Why the last launch failed", columns=FAILURE, only="a launch that failed"),
     File(path="sweeps/*/plan.json", holds="What the sweep asks for", columns=PLAN),
     File(path="sweeps/*/ablation_results.json", holds="What the summary says, as numbers", columns=FOUND),
+    File(
+        path="machines/*.json",
+        holds="How much of a worker's share of a batch a machine takes at once; deleted, it is found again",
+        columns=MACHINE,
+        only="shares that did not fit as a whole",
+    ),
     File(path="evaluations.jsonl", holds="A line for each evaluation outside a sweep", columns=EVALUATED),
 )
