@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from raybridge.models.frozen import CHUNK
-from raybridge.models.shape import head_sizes
+from raybridge.models.kv_cache import kv_bytes
+from raybridge.models.shape import attends_only, head_sizes
 
 HALF, SINGLE = 2, 4  # bytes of a number
 
 
+class UnpredictableError(Exception):
+    """What a model takes is not predicted here; whether it can be used is another matter."""
+
+
 def weight_bytes(config: PreTrainedConfig, *, bits: int = 16) -> int:
     """The weights, those that two parts share counted once. bits: of a packed weight; embeddings and head are never packed."""
-    kind: Any = type(config)
-    ends, layers = _parameters(kind, config.to_json_string(use_diff=False))
+    shape = config.to_json_string(use_diff=False)
+    if shape not in _counted:
+        _counted[shape] = _parameters(config)
+    ends, layers = _counted[shape]
     return ends * HALF + layers * bits // 8
 
 
-@lru_cache(maxsize=32)
-def _parameters(kind: Any, config: str) -> tuple[int, int]:
-    """Weights of embeddings and head, and of all layers, of a config as JSON."""
+_counted: dict[str, tuple[int, int]] = {}  # a config has no hash
+
+
+def _parameters(config: PreTrainedConfig) -> tuple[int, int]:
+    """Weights of embeddings and head, and of all layers."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(kind.from_dict(json.loads(config)))
+        model = AutoModelForCausalLM.from_config(config)
     both = {id(p): p for end in (model.get_input_embeddings(), model.get_output_embeddings()) for p in end.parameters()}
     ends = sum(p.numel() for p in both.values())
     return ends, sum(p.numel() for p in model.parameters()) - ends
@@ -41,8 +48,8 @@ def layer_bytes(config: Any) -> int:
     """
     text = config.get_text_config()
     sizes = head_sizes(text)
-    if not sizes:
-        raise ValueError(f"{text.model_type} has no attention; only what attention layers keep is predicted")
+    if not sizes or not attends_only(config):
+        raise UnpredictableError(f"what layers of {text.model_type} keep that are no attention is not predicted")
     heads = text.num_attention_heads
     grouped = getattr(text, "num_key_value_heads", None) or heads
     inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
@@ -70,6 +77,14 @@ def logit_bytes(config: Any, texts: Sequence[float]) -> float:
     longest = max(texts, default=0)
     beside = min(longest, CHUNK) * (SINGLE + HALF) + (CHUNK * SINGLE if longest > CHUNK else 0)
     return float(config.get_text_config().vocab_size * (kept + beside))
+
+
+def cache_bytes(config: Any, tokens: int) -> int:
+    """Keys and values of so many tokens."""
+    try:
+        return kv_bytes(config, tokens)
+    except ValueError as error:
+        raise UnpredictableError(str(error)) from error
 
 
 def scoring_bytes(config: Any) -> int:

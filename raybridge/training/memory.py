@@ -22,8 +22,16 @@ from raybridge.losses import Read
 from raybridge.losses.bridge import SHARED_TOKENS, cut
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.identity import model_identity
-from raybridge.models.kv_cache import kv_bytes
-from raybridge.models.memory import HALF, SINGLE, activation_bytes, logit_bytes, scoring_bytes, weight_bytes
+from raybridge.models.memory import (
+    HALF,
+    SINGLE,
+    UnpredictableError,
+    activation_bytes,
+    cache_bytes,
+    logit_bytes,
+    scoring_bytes,
+    weight_bytes,
+)
 from raybridge.models.names import config_of
 from raybridge.models.prompts import REPEAT_CUE, frame
 from raybridge.training.micro_batches import Cut
@@ -114,7 +122,7 @@ class Footprint:
         """What a replica holds at its peak, GiB by part, that decodes so many rows. source: whether an arm needs it."""
         lengths = self.lengths
         longest = max(lengths.question, self.translator.soft_tokens) + lengths.frames[0] + lengths.new
-        cache = (kv_bytes(self.target, lengths.exemplars) + rows * kv_bytes(self.target, longest)) / self.cards
+        cache = (cache_bytes(self.target, lengths.exemplars) + rows * cache_bytes(self.target, longest)) / self.cards
         weights, _ = self._translator
         held = [self.target, *([self.source] if source else [])]
         return _with_slack(
@@ -219,7 +227,10 @@ def fits(trial: Trial, *, workers: int, card: float, states_on_disk: bool = True
     states_on_disk: whether the source's states are read from there, so that a worker holds no source.
     """
     footprint = footprint_of(trial, workers=workers, states_on_disk=states_on_disk)
-    found = fit(footprint, card)
+    try:
+        found = fit(footprint, card)
+    except UnpredictableError as error:
+        return f"{trial.name}: whether it fits is not known: {error}"
     if found is None:
         raise ValueError(f"trial {trial.name} {refusal(footprint, card)}")
     return (

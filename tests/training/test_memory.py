@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import tiny_lms
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 from raybridge import HOUSE
 from raybridge.data import data_folder
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
-from raybridge.models.memory import activation_bytes, layer_bytes, weight_bytes
+from raybridge.models.kv_cache import kv_bytes
+from raybridge.models.memory import UnpredictableError, activation_bytes, layer_bytes, weight_bytes
+from raybridge.models.shape import attends_only
 from raybridge.scales import FULL
 from raybridge.training.memory import GIB, Footprint, Lengths, fit, fits, lengths_of, refusal, told, translator_memory
 from raybridge.training.micro_batches import Cut
@@ -65,6 +68,21 @@ def test_what_ran_out_of_memory_is_predicted_to(soft_tokens, batch):
 @pytest.mark.parametrize(("config", "billions"), [(MISTRAL_7B, 7.248), (LLAMA_8B, 8.030), (LLAMA_70B, 70.554)])
 def test_weights_are_those_of_the_models_cards(config, billions):
     assert weight_bytes(config) == pytest.approx(2e9 * billions, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", tiny_lms.TARGETS)
+def test_every_target_is_counted_as_it_is_and_predicted_or_said_not_to_be(name):
+    config = tiny_lms.config(name)
+    assert weight_bytes(config) == 2 * sum(p.numel() for p in tiny_lms.tiny(name).model.parameters())
+    one = replace(footprint(4, 4), target=config, source=config)
+    try:
+        found = fit(one, 80.0)
+    except UnpredictableError:
+        if attends_only(config):
+            with pytest.raises(ValueError, match="not counted|only attention"):
+                kv_bytes(config, 8)
+    else:
+        assert found is not None
 
 
 def test_packed_weights_leave_embeddings_and_head_as_they_are():
