@@ -84,6 +84,7 @@ def run(sweep: Sweep, file: Path, chosen: Scale, *, dry_run: bool, smoke: bool, 
     refuse(dark)
     folder = results.sweep(sweep.name)
     resume = f"{typed('raybridge.sweep')} {shlex.join(sys.argv[1:])}"
+    launched = time.time()
     with folder.locked(), stoppable(folder, resume):
         failed = launch(trials, folder=folder, chosen=chosen, results=results)
         if sweep.follow_up:
@@ -96,7 +97,7 @@ def run(sweep: Sweep, file: Path, chosen: Scale, *, dry_run: bool, smoke: bool, 
             trials = distinct([*trials, *further], str(file))
             failed |= launch(trials, folder=folder, chosen=chosen, results=results)
         if folder.stopped():
-            say(f"stopped; every trial has its checkpoint. To go on: {resume}")
+            say(f"stopped; {saved(trials, results, failed, since=launched)}. To go on: {resume}")
             raise typer.Exit(130)
     text, why = summed_up(sweep, trials, results, failed)
     say(text)
@@ -248,6 +249,19 @@ def stoppable(folder: SweepFolder, resume: str) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def saved(trials: Sequence[Workload], results: Results, failed: Mapping[str, str], *, since: float) -> str:
+    """What is known of the checkpoints of trials that were asked to stop. failed: what `launch` returned; since: its start."""
+    told = dict(failed)
+    for trial in trials:
+        if (run_ := results.find(trial.fingerprint)) and run_.launch.failed(since=since):
+            told[trial.fingerprint] = str(run_.launch.why())
+    if unsaved := "; ".join(f"{trial.name}: {told[trial.fingerprint]}" for trial in trials if trial.fingerprint in told):
+        return f"not every trial could save a checkpoint ({unsaved})"
+    if shutil.disk_usage(results.root).free < ROOM:
+        return f"the disk of {results.root} is full, and a trial may have its last checkpoint but one"
+    return "every trial has its checkpoint"
 
 
 def why_without(trials: Sequence[Workload], results: Results, failed: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from launched import COMPRESSION, bare, launch, planned, run_without_ray, said
@@ -124,3 +125,19 @@ def test_ctrl_c_asks_every_trial_to_stop_and_the_next_launch_asks_no_more(tmp_pa
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with folder.locked(), sweep.stoppable(folder, "the same again"):
         assert not folder.stopped()
+
+
+def test_stopped_trials_have_their_checkpoints_only_where_that_is_so(trial, tmp_path, monkeypatch):
+    results, began = Results(tmp_path), time.time() - 1
+
+    def told(*, since: float = began, failed: dict[str, str] | None = None) -> str:
+        return sweep.saved([trial], results, failed or {}, since=since)
+
+    assert told() == "every trial has its checkpoint"
+    assert told(failed={trial.fingerprint: "unknown model"}) == "not every trial could save a checkpoint (tiny: unknown model)"
+    run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
+    run.launch.fail("the disk is full", traceback="")
+    assert told() == "not every trial could save a checkpoint (tiny: the disk is full)"
+    assert told(since=time.time() + 60) == "every trial has its checkpoint"  # it failed in a launch before
+    monkeypatch.setattr(sweep.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))  # and takes no sentence
+    assert "is full, and a trial may have its last checkpoint but one" in told(since=time.time() + 60)

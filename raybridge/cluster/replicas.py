@@ -22,6 +22,7 @@ from ray.exceptions import ActorUnschedulableError, RayActorError
 from torch import Tensor
 
 from raybridge.arms import Arm
+from raybridge.cluster.failures import GivenUpError, last_line
 from raybridge.cluster.nodes import alive, bound, hosts, places
 from raybridge.cluster.session import NAMESPACE, cluster
 from raybridge.evaluation.answerer import Local, Rows
@@ -35,10 +36,6 @@ TRIES = 8  # of a request; with the rests between them about four minutes
 REST = 5.0  # seconds that a dead replica is left alone while it restarts, twice as long each time that it dies again
 LONGEST_REST = 60.0
 DEATHS = (RayActorError, ActorUnschedulableError)  # the second: with its node
-
-
-class GivenUpError(RuntimeError):
-    """What was asked of the replicas often enough: whoever repeats it waits for the same end."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +196,7 @@ class ReplicaPool:
                 if (
                     isinstance(error, RayActorError) and error.actor_init_failed
                 ):  # it would fail again, and is not started again
-                    raise GivenUpError(f"a replica could not start: {str(error).strip().splitlines()[-1]}") from error
+                    raise GivenUpError(f"a replica could not start: {last_line(str(error))}") from error
                 if tries == TRIES:
                     raise GivenUpError(
                         f"a batch was asked for {TRIES} times, and the process that should have answered died each time; "

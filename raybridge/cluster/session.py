@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +19,9 @@ from ray.exceptions import RayError
 
 import raybridge
 from raybridge import HOUSE
+from raybridge.cluster.failures import AGAIN, last_line, why_lost
 from raybridge.cluster.machine import gpus_told, here
+from raybridge.console import FAILURE
 from raybridge.data import HERE
 from raybridge.evaluation.provenance import commit_to_tell
 from raybridge.scales import Machine, Resources
@@ -28,6 +33,8 @@ NOT_SENT = [".*", "ray_results"]  # of the house, to the machines of an existing
 TOLD = ("RAYBRIDGE_DATA", "RAYBRIDGE_MODELS", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
 SECRET = "HF_TOKEN"
+EVERY = 5.0  # seconds between two looks at whether the cluster is still there
+PATIENCE = 40.0  # seconds that it may be away: a head that is started again takes some; Ray gives up after 60
 
 
 def shortfall(resources: Resources, machine: Machine) -> str | None:
@@ -127,9 +134,54 @@ def connected(**options: Any) -> Iterator[Any]:
         yield context
     except RayError as error:
         kind = ValueError if isinstance(error, ValueError) else RuntimeError  # the error of a task is one of its cause, too
-        raise kind(f"Ray: {(str(error).strip() or type(error).__name__).splitlines()[-1]}") from error
+        told = f"{type(error).__name__}\n{error}"
+        raise kind(why_lost(told) or f"Ray: {last_line(told)}") from error
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """End the command with a sentence once the connected cluster is lost, for Ray says none that tells what to do.
+
+    Without its head Ray ends this process after a minute; without this machine's part of it calls wait for ever.
+    """
+    context, over = ray.get_runtime_context(), threading.Event()
+    head, node = context.gcs_address, context.get_node_id()
+
+    def watch() -> None:
+        if why := loss(lambda: lost_now(head, node), over):
+            print(f"error {why}; {AGAIN}", file=sys.__stderr__, flush=True)
+            os._exit(FAILURE)  # the main thread may be in a call of Ray that does not come back
+
+    thread = threading.Thread(target=watch, name="cluster watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def loss(look: Callable[[], str | None], over: threading.Event) -> str | None:
+    """What `look` says, once it has said something long enough; None when it is over before."""
+    since: float | None = None
+    while not over.wait(EVERY):
+        why = look()
+        since = (since or time.monotonic()) if why else None
+        if why and since and time.monotonic() - since >= PATIENCE:
+            return why
+    return None
+
+
+def lost_now(head: str, node: str) -> str | None:
+    """What of a cluster does not answer: its head, or the node through which this process takes part in it."""
+    try:
+        knock(head)
+    except ConnectionError:
+        return f"the head of the Ray cluster ({head}) does not answer"
+    if any(one["NodeID"] == node and not one["Alive"] for one in ray.nodes()):
+        return "this machine's part of the Ray cluster (its raylet) was lost"
+    return None
 
 
 @contextmanager
@@ -146,7 +198,8 @@ def cluster(resources: Resources) -> Iterator[str]:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial failed is said once, by the command
     with connected(**options) as context:
         refuse(shortfall(resources, of_cluster()))
-        yield f"http://{context.dashboard_url}" if context.dashboard_url else "off"
+        with watched():
+            yield f"http://{context.dashboard_url}" if context.dashboard_url else "off"
 
 
 def refuse(lacking: str | None) -> None:

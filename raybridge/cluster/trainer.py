@@ -7,7 +7,6 @@ started again, worker, driver or machine, goes on from there. Ray is told number
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import time
 import traceback
@@ -17,15 +16,14 @@ from typing import Any, TypedDict
 import ray.train
 import ray.tune
 import torch
-from ray.exceptions import RayTaskError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from raybridge.analysis.plan import unfinished
+from raybridge.cluster.failures import REFUSALS, repeats, why_refused
 from raybridge.cluster.replicas import ReplicaPool, find_replicas
 from raybridge.config import rebuild
-from raybridge.console import sentence
 from raybridge.results import Results, TrialRun
 from raybridge.results.launch import Timing
 from raybridge.results.sweep_folder import SweepFolder
@@ -34,7 +32,6 @@ from raybridge.training.worker import Worker, engine_of
 from raybridge.trial import Workload
 from raybridge.world import World, agreed
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # trying again would not help
 LONGEST = 6 * 3600  # seconds that workers wait for what the first does alone, such as the evaluation of a whole test split
 
 
@@ -122,18 +119,12 @@ def train_worker(job: Job) -> None:
             return
         try:
             _run(experiment, resources, run, job)
-        except (ValueError, RayTaskError, OSError) as error:
+        except REFUSALS as error:
             if repeats(error):
                 raise
-            why = sentence(error) if isinstance(error, OSError) else str(error).strip().splitlines()[-1]
-            _say_why(run, why)
+            _say_why(run, why_refused(error))
             if context.get_world_size() > 1 and not agreed(error):
                 raise
-
-
-def repeats(error: Exception) -> bool:
-    """Whether trying again may help."""
-    return isinstance(error, OSError) and not isinstance(error, ValueError) and error.errno not in UNWRITABLE
 
 
 def _say_why(run: TrialRun, why: str) -> None:

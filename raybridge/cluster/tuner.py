@@ -13,6 +13,7 @@ from typing import Any
 import ray.tune
 from ray.tune.progress_reporter import TrialProgressCallback
 
+from raybridge.cluster.failures import last_line, why_lost
 from raybridge.cluster.nodes import check_nodes
 from raybridge.cluster.replicas import ReplicaPool, names_of, start_replicas
 from raybridge.cluster.trainer import Job, drive
@@ -88,7 +89,7 @@ def _tune(
         ),
     )
     errors = {trial.fingerprint: result.error for trial, result in zip(trials, tuner.fit(), strict=True) if result.error}
-    return keep_failures({fingerprint: str(error).strip() for fingerprint, error in errors.items()}, results)
+    return keep_failures({fingerprint: str(error) for fingerprint, error in errors.items()}, results)
 
 
 def keep_failures(errors: Mapping[str, str], results: Results) -> dict[str, str]:
@@ -98,7 +99,7 @@ def keep_failures(errors: Mapping[str, str], results: Results) -> dict[str, str]
     """
     without = {}
     for fingerprint, told in errors.items():
-        run, why = results.find(fingerprint), told.splitlines()[-1]
+        run, why = results.find(fingerprint), why_lost(told) or last_line(told)
         if run is None:
             without[fingerprint] = why
         elif not run.complete and not run.launch.failed():

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import errno
+import threading
 from types import SimpleNamespace
 
 import pytest
+import torch
+from ray.exceptions import ActorDiedError, NodeDiedError, OwnerDiedError, RayTaskError
 
+from raybridge.cluster import session
+from raybridge.cluster.failures import AGAIN, GivenUpError, repeats, why_lost, why_refused
 from raybridge.world import AGREED
+
+FULL_GPU = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.20 GiB is free. "
+    "Including non-PyTorch memory, this process has 77.90 GiB memory in use. See documentation for Memory Management"
+)
+
+
+def of_task(cause: Exception) -> RayTaskError:
+    """A failure in another process, as Ray hands it on."""
+    return RayTaskError("answer", f"Traceback\n{type(cause).__name__}: {cause}", cause).as_instanceof_cause()
 
 
 @pytest.fixture
@@ -54,3 +69,73 @@ def test_what_another_try_may_mend_is_left_to_it(ends, run):
         with pytest.raises(type(error)):
             ends(error, workers=2)
         assert run.failure() is None
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError(FULL_GPU), of_task(torch.OutOfMemoryError(FULL_GPU))])
+def test_a_gpu_without_memory_ends_the_trial_with_one_sentence(ends, error):
+    said = ends(error, workers=1)
+    assert said is not None
+    assert said.endswith(
+        "needs more memory than its GPU has: CUDA out of memory. Tried to allocate 2.00 GiB. "
+        "GPU 0 has a total capacity of 79.11 GiB of which 1.20 GiB is free"
+    )
+
+
+def test_who_needs_more_memory_is_said():
+    assert why_refused(torch.OutOfMemoryError(FULL_GPU)).startswith("a training step needs")
+    assert why_refused(of_task(torch.OutOfMemoryError(FULL_GPU))).startswith("an evaluation needs")
+
+
+def test_what_the_replicas_gave_up_is_not_begun_again(ends):
+    assert ends(GivenUpError("a batch was asked for 8 times"), workers=1) == "a batch was asked for 8 times"
+
+
+def test_only_what_was_lost_elsewhere_is_repeated():
+    lost = [ActorDiedError(), NodeDiedError("n"), OwnerDiedError("00", None, "")]
+    assert all(repeats(of_task(error)) for error in (*lost, OSError(errno.EIO, "Input/output error")))
+    assert not any(
+        repeats(of_task(error)) for error in (ValueError("nan"), RuntimeError("shape"), OSError(errno.ENOSPC, "full"))
+    )
+
+
+def test_what_to_do_after_a_loss_is_said_and_nothing_of_other_failures():
+    told = "Traceback\nray.exceptions.ActorDiedError: The actor died unexpectedly.\nThe actor is dead: its node has crashed."
+    assert why_lost(told) == (
+        "a process that it needs, or the machine of one, was lost; launch again: it goes on from its checkpoint "
+        "(Ray: The actor is dead: its node has crashed.)"
+    )
+    assert len(why_lost(told + " word" * 1000)) < 400
+    assert why_lost("Traceback\nValueError: no ActorDiedErrors here") is None
+
+
+def test_a_session_that_loses_an_actor_says_what_to_do(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(session.ray, "init", lambda *address, **options: None)
+    with pytest.raises(RuntimeError, match=AGAIN), session.connected():
+        raise ActorDiedError
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """What is said of a cluster that was so at looks a second apart, and away long enough after three."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(session, "time", clock)
+    monkeypatch.setattr(session, "PATIENCE", 3.0)
+
+    def said(*seen: str | None) -> str | None:
+        left = iter(seen)
+
+        class Over(threading.Event):
+            def wait(self, timeout=None):
+                clock.now += 1
+                return left.__length_hint__() == 0
+
+        return session.loss(lambda: next(left), Over())
+
+    return said
+
+
+def test_a_cluster_is_lost_when_it_is_away_for_long(looks):
+    assert looks(None, "gone", "gone", "gone", "gone") == "gone"
+    assert looks(None, "gone", "gone", None, "gone", "gone", "gone") is None
+    assert looks(None, None) is None

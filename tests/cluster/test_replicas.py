@@ -93,13 +93,14 @@ def test_a_batch_that_kills_whoever_answers_it_is_given_up_within_minutes(faked)
 
 def test_a_replica_that_cannot_start_is_not_asked_again(faked, monkeypatch):
     from raybridge.cluster import replicas
+    from raybridge.cluster.failures import GivenUpError
 
     def get(reference):
         raise replicas.RayActorError(error_msg="died in __init__\nImportError: no torch", actor_init_failed=True)
 
     spread, clock = faked
     monkeypatch.setattr(replicas.ray, "get", get)
-    with pytest.raises(replicas.GivenUpError, match=r"^a replica could not start: ImportError: no torch$"):
+    with pytest.raises(GivenUpError, match=r"^a replica could not start: ImportError: no torch$"):
         spread([0.0], 3)
     assert clock.now < 5
 

@@ -1,0 +1,69 @@
+"""What fails under Ray: whether another try may mend it, and how a person is told."""
+
+from __future__ import annotations
+
+import errno
+import re
+from textwrap import shorten
+
+import torch
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    ActorUnschedulableError,
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    OwnerDiedError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from raybridge.console import sentence
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # trying again would not help
+LOST = (
+    *(RayActorError, ActorDiedError, ActorUnavailableError, ActorUnschedulableError, WorkerCrashedError),
+    *(NodeDiedError, LocalRayletDiedError, ObjectLostError, OwnerDiedError),
+)
+OF_LOSS = re.compile(rf"\b({'|'.join(kind.__name__ for kind in LOST)})\b")
+AGAIN = "launch again: it goes on from its checkpoint"
+WIDTH = 200  # characters of what Ray says, whose sentences have the ids of everything in them
+
+
+class GivenUpError(RuntimeError):
+    """What was asked of the replicas often enough: whoever repeats it waits for the same end."""
+
+
+REFUSALS = (ValueError, RayTaskError, OSError, GivenUpError, torch.OutOfMemoryError)  # others are bugs, or of a lost process
+
+
+def repeats(error: Exception) -> bool:
+    """Whether trying again may help: where a process or a machine was lost, or a disk or a network stumbled."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    stumbled = isinstance(cause, OSError) and not isinstance(cause, ValueError) and cause.errno not in UNWRITABLE
+    return stumbled or isinstance(cause, LOST)
+
+
+def why_refused(error: Exception) -> str:
+    """A refusal, which nothing repeats, in a sentence."""
+    if isinstance(error, OSError):
+        return sentence(error)
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, torch.OutOfMemoryError):
+        what = "an evaluation" if error is not cause else "a training step"
+        return f"{what} needs more memory than its GPU has: {'. '.join(str(cause).split('. ')[:3])}"
+    return last_line(str(error))
+
+
+def why_lost(told: str) -> str | None:
+    """What to do where Ray tells that a process or a machine was lost; None where it tells of another failure."""
+    if not OF_LOSS.search(told):
+        return None
+    return f"a process that it needs, or the machine of one, was lost; {AGAIN} (Ray: {shorten(last_line(told), WIDTH)})"
+
+
+def last_line(text: str) -> str:
+    """The last line of a traceback or a message: what happened."""
+    return text.strip().splitlines()[-1] if text.strip() else ""
