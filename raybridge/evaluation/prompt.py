@@ -15,9 +15,12 @@ from raybridge.data import Evaluator, Problem
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import Request
 from raybridge.models.lm import FrozenLM
+from raybridge.models.parts import that_fit
 from raybridge.models.pieces import Piece
 from raybridge.models.prompts import Frame, frame
 from raybridge.translators.soft_tokens import SoftTokens
+
+WRITTEN_AT_ONCE = 2**18  # characters of questions, padded: some 65,000 tokens, of which five layers of width 4,096 take 5 GB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +88,16 @@ def prompt_of(
 
 
 def written_for(request: Request, models: Models, weights: Mapping[str, Tensor] | None) -> SoftTokens | None:
-    """What the translator writes for a request, block by block where an arm looks at the others of a block."""
-    if not any(arm.of_block for arm in request.arms):
-        return models.written(request, weights)
-    settings = [replace(request.setting, problems=block) for block in request.blocks]
+    """What the translator writes for a request, and for whole blocks where an arm looks at the others of one.
+
+    It is written for some problems at a time: the source's states of long questions take more than their soft tokens do.
+    """
+    if not request.trained:
+        return None
+    whole = any(arm.of_block for arm in request.arms)
+    problems = [problem for block in request.blocks for problem in block] if whole else request.problems
+    parts = that_fit([len(problem.question) for problem in problems], free=WRITTEN_AT_ONCE)
+    settings = [replace(request.setting, problems=tuple(problems[row] for row in part)) for part in parts]
     written = [models.written(replace(request, setting=setting), weights) for setting in settings]
     return _together([soft for soft in written if soft is not None])
 

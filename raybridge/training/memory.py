@@ -18,6 +18,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from raybridge.data import Evaluator, data_folder, draw
 from raybridge.evaluation.models import CACHED_STATES
+from raybridge.evaluation.prompt import WRITTEN_AT_ONCE
+from raybridge.evaluation.setting import BLOCK
 from raybridge.losses import Read
 from raybridge.losses.bridge import SHARED_TOKENS, cut
 from raybridge.models.frozen import FrozenLM
@@ -45,6 +47,7 @@ COPIES = 5  # of the translator's size: weights, two moments, the gradient of th
 SAMPLE = 512  # problems whose texts are measured
 SPREAD = 3.0  # standard deviations by which a micro-batch is longer than the mean one: there are thousands of them
 LEAST_ROWS, MOST_ROWS = 16, 1024  # that a replica decodes together: fewer take as long a token, and more are not asked for
+CHARACTERS = 3  # of a token, at least as they are in English and numbers
 CARDS, BITS = (2, 4, 8), (8, 4)  # over which a model may be spread, and to which its weights may be packed
 
 
@@ -123,11 +126,13 @@ class Footprint:
         lengths = self.lengths
         longest = max(lengths.question, self.translator.soft_tokens) + lengths.frames[0] + lengths.new
         cache = (cache_bytes(self.target, lengths.exemplars) + rows * cache_bytes(self.target, longest)) / self.cards
+        read = min(BLOCK * lengths.question, WRITTEN_AT_ONCE // CHARACTERS)
+        states = read * 2 * SINGLE * len(self.translator.layers) * self.source.get_text_config().hidden_size
         weights, _ = self._translator
         held = [self.target, *([self.source] if source else [])]
         return _with_slack(
             {"models": self._models(held), "translator": SINGLE * weights, "states": CACHED_STATES},
-            {"decoding or scoring": max(cache, scoring_bytes(self.target))},
+            {"decoding, scoring or writing": max(cache, scoring_bytes(self.target), states)},
         )
 
     def _models(self, configs: Sequence[Any]) -> float:

@@ -139,3 +139,17 @@ def test_bridged_takes_its_own_of_what_was_written_for_whole_blocks(models, tria
     together = answer(request, models, weights)
     alone = answer(with_arms(request, "bridged"), models, weights)
     assert [row["completion"] for row in together[:2]] == [row["completion"] for row in alone]
+
+
+def test_long_questions_are_written_for_in_parts_and_the_rows_are_the_same(models, trial, weights, monkeypatch):
+    (request,) = setting_of(trial, "dev").requests(ARMS)
+    whole = answer(request, models, weights)
+    asked, written = [], models.written
+    monkeypatch.setattr(models, "written", lambda one, weights: asked.append(one.problems) or written(one, weights))
+    longest = max(len(problem.question) for problem in request.problems)
+    monkeypatch.setattr("raybridge.evaluation.prompt.WRITTEN_AT_ONCE", 3 * longest)
+    parts = answer(request, models, weights)
+    assert sorted(problem.id for part in asked for problem in part) == sorted(request.setting.ids)
+    assert all(len(part) * max(len(problem.question) for problem in part) <= 3 * longest for part in asked)
+    assert [row["completion"] for row in parts] == [row["completion"] for row in whole]
+    assert [row["nll"] for row in parts] == pytest.approx([row["nll"] for row in whole], rel=1e-4)
