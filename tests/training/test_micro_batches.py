@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -69,7 +70,7 @@ def test_values_and_gradients_are_the_same_whatever_the_cut(trial, source, targe
     translator, losses = TRAINED[trained]
     trial = replace(trial, translator=translator, losses=losses, warmup=0, clip=1e9)
     whole, wanted = stepped(trial, source, target, Cut(problems=8))
-    for cut, measure in ((Cut(problems=3), True), (Cut(problems=1), False)):
+    for cut, measure in ((Cut(problems=3, recomputed=True), True), (Cut(problems=1), False)):
         done, gradient = stepped(trial, source, target, cut, measure=measure)
         for term, other in zip(done.terms, whole.terms, strict=True):
             assert term.value == pytest.approx(other.value, rel=1e-4), term.loss.name
@@ -84,6 +85,29 @@ def test_no_pass_of_the_target_reads_more_problems_than_the_cut_says(trial, sour
     )
     stepped(replace(trial, losses=(AnswerNLL(),)), source, target, Cut(problems=3))
     assert rows == [3, 3, 2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watching(AnswerNLL):
+    """Keeps count of the bridges that are still there when the next comes."""
+
+    name: ClassVar[str] = "watching"
+
+    def total(self, bridge):
+        assert not [seen for seen in SEEN if seen() is not None]
+        SEEN.append(weakref.ref(bridge.student.hidden_BAD))
+        return super().total(bridge)
+
+
+SEEN: list[weakref.ref] = []
+
+
+@pytest.mark.parametrize("measure", [True, False])
+def test_what_one_micro_batch_computed_is_freed_before_the_next(trial, source, target, measure):
+    SEEN.clear()
+    losses = (Watching(), Reconstruction())
+    stepped(replace(trial, losses=losses), source, target, Cut(problems=2), measure=measure)
+    assert len(SEEN) == 4
 
 
 def test_a_text_without_an_answer_may_stand_alone_in_its_micro_batch(trial, source, target, monkeypatch):
