@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 BOM = b"\xef\xbb\xbf"
+KEPT = 2**28  # bytes of rows that a process keeps
+PATIENCE = 5.0  # seconds that the hub is waited for, when it is asked for a revision
 HERE = "RAYBRIDGE_HERE"  # where relative paths count from, for processes that a launcher started somewhere else
+
+
+REVISIONS: dict[str, str] = {}  # by dataset, of what this process has read from the hub
 
 
 class UnreachableError(ValueError):
@@ -97,10 +105,12 @@ def hub_rows(
     """Yield the rows of a dataset on the hub, streamed through `datasets`; `instead` says what RAYBRIDGE_DATA may hold."""
     from datasets import load_dataset  # a second to import; not needed where RAYBRIDGE_DATA has the rows
 
+    revision = hub_revision(dataset)
+    pinned = {"revision": revision} if revision else {}
     number = 0
     for part in split.split("+"):  # not every version of datasets streams a sum of splits
         try:
-            for row in load_dataset(dataset, subset, split=part, streaming=True):
+            for row in load_dataset(dataset, subset, split=part, streaming=True, **pinned):
                 yield check_row(dict(row), needs, f"{dataset} ({split}), row {number}")
                 number += 1
         except (OSError, ConnectionError) as error:
@@ -108,6 +118,20 @@ def hub_rows(
                 f"dataset {dataset!r} cannot be read from the hub ({type(error).__name__}); "
                 f"set RAYBRIDGE_DATA to a folder that has {instead}"
             ) from error
+
+
+@cache
+def hub_revision(dataset: str) -> str | None:
+    """The commit of a dataset of the hub, asked once a process: all that it reads is of one. None where nobody answers."""
+    from huggingface_hub import HfApi  # not needed where RAYBRIDGE_DATA has the rows
+
+    try:
+        told = HfApi().dataset_info(dataset, timeout=PATIENCE).sha
+    except Exception:  # each client of HTTP has errors of its own; who reads the rows says why, or has them from before
+        return None
+    if told:
+        REVISIONS[dataset] = told
+    return told
 
 
 def rows(
@@ -119,25 +143,59 @@ def rows(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (where, row) from `file` under RAYBRIDGE_DATA if it is there, else from the hub's (dataset, subset, split).
 
-    A .jsonl file has a row a line. A .json file has them all at once; `flat` takes them out of what it holds.
+    A .jsonl file has a row a line. A .json file has them all at once; `flat` takes them out of what it holds. What was read to
+    its end is not read again, unless the file is another by now.
     """
     folder = data_folder()
     path = folder / file if folder is not None else None
     if path is None or not path.is_file():
         dataset, subset, split = hub
         place, called = f"{dataset} ({split})", "row"
-        found = enumerate(hub_rows(dataset, subset, split, needs, instead=file))
-    elif path.suffix == ".jsonl":
-        place, called = str(path), "line"
-        found = enumerate(read_jsonl(path, needs), start=1)
+        key: tuple[Hashable, ...] = (*hub, tuple(needs))
+        first, found = 0, _ROWS.once(key, lambda: hub_rows(dataset, subset, split, needs, instead=file))
     else:
-        place, called = str(path), "row"
-        found = enumerate(_read_json(path, flat, needs))
+        told = path.stat()
+        key = (path, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns, tuple(needs), flat)
+        if path.suffix == ".jsonl":
+            place, called = str(path), "line"
+            first, found = 1, _ROWS.once(key, lambda: read_jsonl(path, needs))
+        else:
+            place, called = str(path), "row"
+            first, found = 0, _ROWS.once(key, lambda: _read_json(path, flat, needs))
     number = None
-    for number, row in found:
+    for number, row in enumerate(found, start=first):
         yield f"{place}, {called} {number}", row
     if number is None:
         raise ValueError(f"{place} holds no {called}s: there is no problem in it")
+
+
+class Kept:
+    """Rows that were read, by what they were read from: copies, so that nobody changes another's. The latest, up to a size."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._rows: OrderedDict[tuple[Hashable, ...], list[bytes]] = OrderedDict()
+        self._sizes: dict[tuple[Hashable, ...], int] = {}
+
+    def once(self, key: tuple[Hashable, ...], read: Callable[[], Iterable[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+        """Yield rows as `read` does, from memory if it was read to its end before."""
+        if key in self._rows:
+            self._rows.move_to_end(key)
+            yield from map(pickle.loads, self._rows[key])
+            return
+        copies, size = [], 0
+        for row in read():
+            if size <= self.size:
+                copies.append(pickle.dumps(row))
+                size += len(copies[-1])
+            yield row
+        if size <= self.size:
+            self._rows[key], self._sizes[key] = copies, size
+            while sum(self._sizes.values()) > self.size:
+                self._sizes.pop(self._rows.popitem(last=False)[0])
+
+
+_ROWS = Kept(KEPT)
 
 
 def _read_json(path: Path, flat: Callable[[Any], Iterable[dict[str, Any]]], needs: Sequence[str]) -> Iterator[dict[str, Any]]:

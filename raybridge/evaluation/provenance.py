@@ -17,6 +17,7 @@ import torch
 
 from raybridge import HOUSE
 from raybridge.data import Evaluator
+from raybridge.data.origin import REVISIONS
 from raybridge.evaluation.identity import contents_of_model
 from raybridge.evaluation.prompt import exemplars_of
 from raybridge.models.identity import model_identity, revision_of
@@ -34,6 +35,7 @@ def provenance_of(trial: Trial) -> dict[str, Any]:
     """What provenance.json holds."""
     contents = trial.contents
     known = {trial.source: contents.source, trial.target: contents.target} if contents else {}
+    trial.evaluator.problems("dev")  # to have read it tells which revision of the hub it is of
     return conditions(trial.source, trial.target, known=known) | {"prompt": prompt_identity(trial.evaluator)}
 
 
@@ -46,7 +48,7 @@ def conditions(*models: str, known: Mapping[str, ModelContents] = MappingProxyTy
         "commit": commit(),
         "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "models": {name: model_told(name, known.get(name)) for name in sorted(set(models))},
-        "data": os.environ.get("RAYBRIDGE_DATA") and "RAYBRIDGE_DATA",
+        "data": "RAYBRIDGE_DATA" if os.environ.get("RAYBRIDGE_DATA") else dict(REVISIONS) or None,
         "hardware": hardware(),
     }
 
