@@ -14,8 +14,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, Cache
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from raybridge.models.partial import attended
 
 NAME = "raybridge_grouped"  # of the attention, among those that transformers knows
 
@@ -83,15 +85,23 @@ def attention(
     position_bias: Tensor | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
+    prefix: Cache | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """The attention of a transformers layer: query (B, H, Q, E), key and value (B, G, T, E) to (B, Q, H, E)."""
+    """The attention of a transformers layer: query (B, H, Q, E), key and value (B, G, T, E) to (B, Q, H, E).
+
+    prefix: the keys and values of a prompt that all rows share and every position sees.
+    """
     assert softcap is None, "see `takes_heads_grouped`"
     assert s_aux is None, "see `takes_heads_grouped`"
     assert position_bias is None, "a bias by position belongs to encoders"
     told = getattr(module, "is_causal", True) if is_causal is None else is_causal
     causal = told and attention_mask is None and query.shape[2] > 1
-    out_BHQE = grouped(query, key, value, attention_mask, causal=causal, scale=scaling)
+    if prefix is None:
+        out_BHQE = grouped(query, key, value, attention_mask, causal=causal, scale=scaling)
+    else:
+        layer, scale = prefix.layers[module.layer_idx], query.shape[-1] ** -0.5 if scaling is None else scaling
+        out_BHQE = attended(query, key, value, (layer.keys, layer.values), attention_mask, causal=causal, scale=scale)
     return out_BHQE.transpose(1, 2).contiguous(), None
 
 

@@ -142,7 +142,7 @@ class Backbone:
         """Hidden states (B, T, D) of one pass over ids or embeddings; behind a row's end they say nothing."""
         self.check_length(mask_BT.shape[1])
         rows = Packing.of(mask_BT) if packed else None
-        if rows is not None and not within_window(self.model, rows):
+        if rows is not None and not within_window(self.model, rows.longest):
             rows = None
         if rows is not None:
             given = {name: rows.pack(values) for name, values in given.items()}

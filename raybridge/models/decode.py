@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from raybridge.models.hardening import PLAIN, Hardening
 from raybridge.models.lm import FrozenLM
+from raybridge.models.packing import within_window
 from raybridge.models.parts import by_length
 from raybridge.models.pieces import Piece, join, joined_injections
-from raybridge.models.prefill import prefilled, read_on
+from raybridge.models.prefill import Prefix, prefilled
 
 BLOCK = 8  # tokens between two looks of the host
 
@@ -72,20 +72,22 @@ def greedy(
     else:  # a pad would be a step of a recurrence, and what it keeps of a prompt cannot be read on by every model
         prompt, shared = join([lm.text_piece([shared] * len(names)), prompt]), ()
         parts = by_length(prompt.lengths, start=0)
-    lm.check_length(len(shared) + max(prompt.lengths, default=0), new=max_new_tokens)
+    longest = len(shared) + max(prompt.lengths, default=0)
+    lm.check_length(longest, new=max_new_tokens)
+    prefix = Prefix.read(lm, shared, once=lm.shares_prompts and within_window(lm.model, longest + max_new_tokens))
     written: dict[int, list[int]] = {}
     for part in parts:
         choose = _Choice(lm, hardening, [names[row] for row in part])
-        rows = _complete(lm, join([prompt.rows(part)]), shared, choose, max_new_tokens=max_new_tokens, stop=stop)
+        rows = _complete(lm, join([prompt.rows(part)]), prefix, choose, max_new_tokens=max_new_tokens, stop=stop)
         written |= dict(zip(part, rows, strict=True))
     return [_completion(lm, written[row], max_new_tokens, stop) for row in range(len(names))]
 
 
 def _complete(
-    lm: FrozenLM, prompt: Piece, shared: Sequence[int], choose: _Choice, *, max_new_tokens: int, stop: Sequence[str]
+    lm: FrozenLM, prompt: Piece, prefix: Prefix | None, choose: _Choice, *, max_new_tokens: int, stop: Sequence[str]
 ) -> list[list[int]]:
     """The tokens that each row writes, which may run on behind its end."""
-    cache, mask_BT, states_BD = prefilled(lm, prompt, shared)
+    context, states_BD = prefilled(lm, prompt, prefix)
     running = list(range(len(states_BD)))
     written: list[list[int]] = [[] for _ in running]
     token_B: Tensor | None = None
@@ -93,8 +95,7 @@ def _complete(
         block: list[Tensor] = []
         for _ in range(min(BLOCK, max_new_tokens - len(written[running[0]]))):
             if token_B is not None:
-                mask_BT = F.pad(mask_BT, (0, 1), value=True)
-                states_BD = read_on(lm, cache, lm.embed(token_B[:, None]), mask_BT)[:, -1]
+                states_BD = context.read(lm.embed(token_B[:, None]))[:, -1]
             token_B = choose.tokens(lm.logits(states_BD))
             block.append(token_B)
         for row, tokens in zip(running, torch.stack(block, dim=1).tolist(), strict=True):
@@ -106,9 +107,9 @@ def _complete(
         ]
         if going and len(going) < len(running):
             keep = torch.tensor(going, device=lm.device, dtype=torch.long)
-            cache.reorder_cache(keep)
+            context.keep(keep)
             choose.keep(keep)
-            token_B, mask_BT = block[-1][keep], mask_BT[keep]
+            token_B = block[-1][keep]
         running = [running[i] for i in going]
     return written
 

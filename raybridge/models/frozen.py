@@ -35,10 +35,12 @@ def unit_rms(states: Tensor) -> Tensor:
 class FrozenLM(Backbone):
     """A causal LM whose weights never change, with its tokenizer.
 
-    source_alone: why its states can be read and no soft token put before it, where that is so; seen when it is loaded.
+    source_alone: why its states can be read and no soft token put before it, where that is so. shares_prompts: whether rows
+    attend to one copy of a prompt that they share. Both are seen when it is loaded.
     """
 
     source_alone: str | None = None
+    shares_prompts: bool = False
 
     def __init__(self, name: str, model: Any, tokenizer: Any) -> None:
         if tokenizer.eos_token_id is None:

@@ -7,6 +7,7 @@ Shapes: B rows, H heads, T positions, E head size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -51,13 +52,32 @@ class GrowingLayer(DynamicLayer):
             room[..., : old.shape[-2], :] = old
         return room
 
-    def move_right(self, gap_B: Tensor) -> None:
-        """Move each row so many positions to the right; what comes in on the left is no position of the row."""
-        place_BT = (torch.arange(self.keys.shape[2], device=gap_B.device) - gap_B.unsqueeze(1)).clamp(min=0)
-        self.keys, self.values = (
-            states.gather(2, place_BT[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[-1]))
-            for states in (self.keys, self.values)
-        )
+    @staticmethod
+    def joined(layers: Sequence[GrowingLayer], parts: Sequence[Sequence[int]], gap_B: Tensor) -> GrowingLayer:
+        """One layer of the rows of several, in their order, each moved right until all end in the last column.
+
+        parts: the numbers of the rows that each holds; gap_B: how far a row ends before the last column. What comes in on the
+        left is no position of a row.
+        """
+        length = max(layer.get_seq_length() for layer in layers)
+        one = GrowingLayer()
+        one.lazy_initialization(layers[0].keys, layers[0].values)
+        keys, values = [layer.keys for layer in layers], [layer.values for layer in layers]
+        one._room = (_right(keys, parts, gap_B, length), _right(values, parts, gap_B, length))
+        one.keys, one.values = (room[..., :length, :] for room in one._room)
+        one._view = one.keys
+        return one
+
+
+def _right(states: Sequence[Tensor], parts: Sequence[Sequence[int]], gap_B: Tensor, length: int) -> Tensor:
+    """Room (B, H, T, E) with the states of all rows at the right end of the first `length` positions."""
+    _, H, _, E = states[0].shape
+    room = states[0].new_zeros(len(gap_B), H, length + SPARE, E)
+    for rows, part in zip(parts, states, strict=True):
+        column = torch.arange(length - part.shape[2], length, device=gap_B.device)
+        place_BT = (column - gap_B[rows].unsqueeze(1)).clamp(min=0)
+        room[rows, :, column[0] : length] = part.gather(2, place_BT[:, None, :, None].expand(-1, H, -1, E))
+    return room
 
 
 def growing_cache(config: PreTrainedConfig) -> DynamicCache:
@@ -72,11 +92,36 @@ def growing_cache(config: PreTrainedConfig) -> DynamicCache:
     return cache
 
 
-def move_right(cache: DynamicCache, gap_B: Tensor) -> None:
-    """Move each row of a cache of attention so many positions to the right."""
-    for layer in cache.layers:
-        if type(layer) is GrowingLayer and layer.get_seq_length():
-            layer.move_right(gap_B)
+def joined(caches: Sequence[DynamicCache], parts: Sequence[Sequence[int]], gap_B: Tensor) -> DynamicCache:
+    """One cache of the rows of several (see `GrowingLayer.joined`), layer by layer: the several are empty then."""
+    whole = caches[0]
+    layers = []
+    while whole.layers:
+        several = [cache.layers.pop(0) for cache in caches]
+        told = [number for number, layer in enumerate(several) if layer.get_seq_length()]  # prompts may be empty
+        some = GrowingLayer.joined([several[i] for i in told], [parts[i] for i in told], gap_B) if told else several[0]
+        layers.append(some)
+    whole.layers = layers
+    return whole
+
+
+def repeated(cache: DynamicCache, config: PreTrainedConfig, rows: int) -> DynamicCache:
+    """A cache of so many rows that have all read what the one row of a cache has."""
+    copy = growing_cache(config)
+    for number, layer in enumerate(cache.layers):
+        if layer.get_seq_length():
+            copy.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), number)
+    return copy
+
+
+def position_bytes(config: Any, value_bytes: int) -> int:
+    """Bytes of a position's keys and values in a growing cache, which keeps every position whatever a layer's window."""
+    text = config.get_text_config()
+    sizes = head_sizes(text)
+    if getattr(text, "kv_lora_rank", None):  # at the most: as the heads that it is made into
+        size = text.qk_nope_head_dim + text.qk_rope_head_dim + text.v_head_dim
+        return text.num_hidden_layers * text.num_attention_heads * size * value_bytes
+    return 2 * sum(sizes) * _kv_heads(text) * value_bytes if sizes else 0
 
 
 def kv_bytes(config: Any, tokens: int, *, value_bytes: int = 2) -> int:
@@ -89,14 +134,18 @@ def kv_bytes(config: Any, tokens: int, *, value_bytes: int = 2) -> int:
         raise ValueError(f"{text.model_type} keeps a compressed KV cache (latent attention); its bytes are not counted here")
     if not head_sizes(text):
         raise ValueError(f"{text.model_type} has no attention; only attention layers' KV cache is counted")
-    if getattr(text, "multi_query", False) and not getattr(text, "new_decoder_architecture", False):
-        heads = 1
-    else:
-        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     windows = _windows(text)  # layers behind these reuse what others keep
     sizes = head_sizes(text)[: len(windows)]
     kept = sum((min(tokens, window) if window else tokens) * size for window, size in zip(windows, sizes, strict=True))
-    return 2 * kept * heads * value_bytes
+    return 2 * kept * _kv_heads(text) * value_bytes
+
+
+def _kv_heads(text: Any) -> int:
+    """How many heads of keys and values each layer keeps."""
+    if getattr(text, "multi_query", False) and not getattr(text, "new_decoder_architecture", False):
+        return 1
+    heads: int = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    return heads
 
 
 def _windows(text: Any) -> list[int | None]:

@@ -74,10 +74,10 @@ def can_pack(model: Any) -> bool:
     return bool(sizes) and all(size % 8 == 0 and size <= 256 for size in sizes)
 
 
-def within_window(model: Any, packing: Packing) -> bool:
+def within_window(model: Any, length: int) -> bool:
     """Whether no layer's window is shorter than a sequence: packed layers see everything before a position."""
     window = window_of(model.config)
-    return window is None or packing.longest <= window
+    return window is None or length <= window
 
 
 def attend(q_NHE: Tensor, k_NGE: Tensor, v_NGE: Tensor, bounds: Tensor, longest: int, scale: float) -> Tensor:

@@ -50,6 +50,11 @@ class Piece:
         injected = {layer: addend[rows] for layer, addend in self.injected.items()}
         return Piece(embeds_BTD=self.embeds_BTD[rows], mask_BT=self.mask_BT[rows], injected=injected)
 
+    def shorter(self, length: int) -> Piece:
+        """The first positions."""
+        injected = {layer: addend[:, :length] for layer, addend in self.injected.items()}
+        return Piece(embeds_BTD=self.embeds_BTD[:, :length], mask_BT=self.mask_BT[:, :length], injected=injected)
+
 
 def join(pieces: Sequence[Piece]) -> Piece:
     """The pieces one after another: each row's real tokens from the first column on, without pads between them."""

@@ -7,6 +7,7 @@ Shapes: T tokens, D width.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.pieces import Piece
-from raybridge.models.prefill import prefilled, read_on
+from raybridge.models.prefill import Prefix, can_share, prefilled
 
+log = logging.getLogger(__name__)
 TOKENS = 16
 SLACK = {torch.float32: 1e-3}  # relative error of states that are the same; half precision makes a hundredth
 HALF_SLACK = 0.1
@@ -34,6 +36,7 @@ def seen(lm: FrozenLM) -> FrozenLM:
     if not _alike(lm, lm.body(input_ids=ids[:, :half], use_cache=False).last_hidden_state, own.last[:, :half]):
         raise ValueError(f"{_who(lm)}: its states depend on the tokens that follow; only causal models can be read")
     lm.source_alone = _source_alone(lm, ids, own.last)
+    lm.shares_prompts = not lm.source_alone and can_share(lm) and _shares(lm, ids, own.last)
     return lm
 
 
@@ -107,7 +110,7 @@ def _source_alone(lm: FrozenLM, ids: Tensor, last_1TD: Tensor) -> str | None:
     tries: dict[str, Callable[[], bool]] = {
         "it does not read embeddings as it reads their tokens": embedded,
         "it takes no embeddings but those of its tokens": softened,
-        "it does not decode from a cache as without one": lambda: _decodes(lm, ids, last_1TD),
+        "it does not decode from a cache as without one": lambda: _decodes(lm, ids, last_1TD, once=False),
     }
     for told, try_it in tries.items():
         try:
@@ -118,17 +121,25 @@ def _source_alone(lm: FrozenLM, ids: Tensor, last_1TD: Tensor) -> str | None:
     return None
 
 
-def _decodes(lm: FrozenLM, ids: Tensor, last_1TD: Tensor) -> bool:
+def _shares(lm: FrozenLM, ids: Tensor, last_1TD: Tensor) -> bool:
+    """Whether rows that attend to one copy of their shared tokens give the states of one pass."""
+    try:
+        return _decodes(lm, ids, last_1TD, once=True)
+    except Exception as error:  # every architecture fails in its own way
+        log.info("%s keeps a copy of a shared prompt for every row (%s)", _who(lm), _reason(error))
+        return False
+
+
+def _decodes(lm: FrozenLM, ids: Tensor, last_1TD: Tensor, *, once: bool) -> bool:
     """Whether two prompts of unequal length behind shared tokens, and a token after each, give the states of one pass."""
     shared, lengths = TOKENS // 4, (TOKENS // 4, TOKENS // 2)
     if not lm.attends_only:  # such rows are read whole, one length at a time
         shared, lengths = 0, (TOKENS // 2, TOKENS // 2)
     (row,) = ids.tolist()
     prompts: Piece = lm.text_piece([row[shared : shared + length] for length in lengths])
-    cache, mask_BT, first_BD = prefilled(lm, prompts, row[:shared])
+    context, first_BD = prefilled(lm, prompts, Prefix.read(lm, row[:shared], once=once))
     ends = [shared + length for length in lengths]
-    token_B1 = ids[0, ends].unsqueeze(1)
-    second_BD = read_on(lm, cache, lm.embed(token_B1), torch.nn.functional.pad(mask_BT, (0, 1), value=True))[:, -1]
+    second_BD = context.read(lm.embed(ids[0, ends].unsqueeze(1)))[:, -1]
     before = [end - 1 for end in ends]
     return _alike(lm, first_BD, last_1TD[0, before]) and _alike(lm, second_BD, last_1TD[0, ends])
 

@@ -3,6 +3,7 @@
 import pytest
 import tiny_lms
 import torch
+import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, MistralConfig
 
@@ -10,6 +11,7 @@ from raybridge.models import attention
 from raybridge.models.attention import grouped, head_by_head
 from raybridge.models.decode import greedy
 from raybridge.models.frozen import FrozenLM
+from raybridge.models.partial import attended
 
 B, H, G, E, T = 3, 8, 2, 16, 7
 SCALE = 0.3
@@ -85,3 +87,16 @@ def test_no_kernel_is_given_a_key_for_each_query_head(config):
 )
 def test_bounded_scores_sinks_and_attention_of_older_models_stay_their_own(name, known):
     assert attention.takes_heads_grouped(tiny_lms.tiny(name).model) == known
+
+
+@pytest.mark.parametrize(("new", "masked"), [(1, False), (1, True), (4, True), (T, False)])
+def test_a_shared_prompt_attended_to_apart_is_one_in_front_of_every_row(new, masked):
+    q, k, v, seen = drawn(new)
+    shared = [torch.randn(1, G, 5, E) for _ in "kv"]
+    whole = [torch.cat([before.expand(B, -1, -1, -1), own], dim=2) for before, own in zip(shared, (k, v), strict=True)]
+    if not masked:
+        seen = torch.ones(B, 1, new, T, dtype=torch.bool).tril(T - new)
+    mask = F.pad(seen, (5, 0), value=True)
+    with torch.no_grad():
+        found = attended(q, k, v, shared, seen if masked else None, causal=new == T, scale=SCALE)
+        torch.testing.assert_close(found, naive(q, *whole, mask, causal=False))

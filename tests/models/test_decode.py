@@ -1,12 +1,19 @@
 from dataclasses import replace
 
 import pytest
+import tiny_lms
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_configs import GROUPED
+from transformers import MistralConfig
 
+from raybridge.models import prefill, probe
 from raybridge.models.decode import greedy, nucleus, stack, uniform
+from raybridge.models.frozen import FrozenLM
 from raybridge.models.hardening import PLAIN, Hardening
+from raybridge.models.pieces import join
+from raybridge.models.prefill import Prefix, prefilled
 from raybridge.models.prompts import frame
 from raybridge.scales import POCKET
 
@@ -54,6 +61,56 @@ def test_a_shared_prompt_computed_once_changes_nothing(target):
     once = greedy(target, [target.text_piece(rows), after], max_new_tokens=24, shared=around.before)
     each = greedy(target, [target.text_piece([[*around.before, *row] for row in rows]), after], max_new_tokens=24)
     assert once == each
+
+
+def held(lm, pieces, shared, **told):
+    """Positions of keys that the first layer holds for the rows of a batch when their prompts have been read."""
+    context, _ = prefilled(lm, join(pieces), Prefix.read(lm, shared, **told))
+    return context.cache.layers[0].keys.shape[2], context.prefix
+
+
+def test_rows_keep_no_copy_of_the_prompt_they_share(target):
+    around = frame(target, EVALUATOR)
+    pieces = [target.text_piece([around.question(text) for text in questions(4)])]
+    longest = max(pieces[0].lengths)
+    assert target.shares_prompts
+    kept, prefix = held(target, pieces, around.before, once=True)
+    assert kept == longest
+    assert prefix.cache.layers[0].keys.shape[::2] == (1, len(around.before))
+    kept, prefix = held(target, pieces, around.before, once=False)
+    assert kept == longest + len(around.before)
+    assert prefix is None
+
+
+@pytest.mark.parametrize("window", [None, 40, 24])
+def test_a_window_that_is_shorter_than_the_rows_asks_for_copies(window, monkeypatch):
+    """Whether it reaches or not, completions are those of rows that hold the shared prompt themselves."""
+    lm = probe.seen(FrozenLM("windowed", tiny_lms.made(MistralConfig(**GROUPED, sliding_window=window)), tiny_lms.tokenizer()))
+    assert lm.shares_prompts
+    asked = []
+    read = Prefix.read
+    monkeypatch.setattr(Prefix, "read", lambda *args, once: asked.append(once) or read(*args, once=once))
+    rows, shared = [[5, 6, 7, 8], [9], [10, 11, 12, 13, 14, 15]], list(range(20, 40))
+    soft = [lm.soft_piece(torch.randn(3, 2, lm.width, generator=torch.Generator().manual_seed(0))), lm.text_piece(rows)]
+    injected = replace(soft[0], injected={1: soft[0].embeds_BTD})
+    for pieces in ([lm.text_piece(rows)], soft, [injected, soft[1]]):
+        done = greedy(lm, pieces, max_new_tokens=12, shared=shared)
+        assert done == greedy(lm, [lm.text_piece([shared] * 3), *pieces], max_new_tokens=12)
+        assert asked[0] == (window != 24), "20 shared tokens, up to 8 of a row's own and 12 new ones"
+        asked.clear()
+
+
+def test_prompts_read_in_several_passes_complete_as_those_of_one(target, monkeypatch):
+    around = frame(target, EVALUATOR)
+    pieces = [
+        target.text_piece([around.question(text) for text in questions(5)] + [[]]),
+        target.text_piece([around.after] * 5 + [[]]),
+    ]
+    together = greedy(target, pieces, max_new_tokens=20, shared=around.before)
+    monkeypatch.setattr(prefill, "POSITIONS", 30)
+    assert greedy(target, pieces, max_new_tokens=20, shared=around.before) == together
+    monkeypatch.setattr(target, "shares_prompts", False)
+    assert greedy(target, pieces, max_new_tokens=20, shared=around.before) == together
 
 
 @settings(max_examples=5)

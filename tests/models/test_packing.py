@@ -117,11 +117,11 @@ def test_a_recurrence_is_no_attention(name, attends):
 
 def test_a_sequence_longer_than_a_sliding_window_is_padded(target, monkeypatch):
     rows = Packing.of(torch.ones(2, 7, dtype=torch.bool))
-    assert within_window(target.model, rows)
+    assert within_window(target.model, rows.longest)
     monkeypatch.setattr(target.model.config, "sliding_window", rows.longest, raising=False)
-    assert within_window(target.model, rows)
+    assert within_window(target.model, rows.longest)
     monkeypatch.setattr(target.model.config, "sliding_window", rows.longest - 1)
-    assert not within_window(target.model, rows)
+    assert not within_window(target.model, rows.longest)
 
 
 def test_packed_states_of_a_model_with_sliding_layers_are_those_of_a_padded_batch(target, packs):
