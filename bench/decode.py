@@ -1,4 +1,5 @@
-"""Greedy decoding from embeddings: raybridge.models.decode against transformers.generate, and arms together against one by one.
+"""Greedy decoding from embeddings: raybridge.models.decode against transformers.generate, arms together against one by one, and
+a long prompt that all rows share against a copy of it in every row.
 
 Same model, same prompts, one run. python bench/decode.py [--model pocket:target] [--batch 64]
 """
@@ -57,6 +58,11 @@ def together(lm: FrozenLM, prompts: list[list[Piece]], length: int) -> int:
     return sum(c.tokens for c in greedy(lm, [stack(prompts)], max_new_tokens=length))
 
 
+def behind(lm: FrozenLM, rows: list[list[int]], shared: list[int], length: int) -> int:
+    """Tokens written behind a prompt that is read once and kept once."""
+    return sum(c.tokens for c in greedy(lm, [lm.text_piece(rows)], max_new_tokens=length, shared=shared))
+
+
 def rates(ways: dict[str, Callable[[], int]], repeats: int) -> dict[str, float]:
     """Median tokens a second of each way, taken in turns after one round to warm up."""
     seen: dict[str, list[float]] = {name: [] for name in ways}
@@ -73,6 +79,7 @@ def main(
     batch: int = 64,
     length: int = 96,
     repeats: int = 5,
+    prefix: Annotated[int, typer.Option(help="tokens of the prompt that rows share")] = 384,
 ) -> None:
     """Print the median tokens a second of each way, and the ratio of each pair."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -80,13 +87,17 @@ def main(
     around = frame(lm, Pocket())
     rows = [around.prompt(problem.question) for problem in Pocket().problems("test")[:batch]]
     prompts = arms(lm, rows)
-    print(f"{model}, batch {batch}, up to {length} tokens, {device}, median of {repeats}")
+    shared = (rows[0] * prefix)[:prefix]
+    copies = [shared + row for row in rows]
+    print(f"{model}, batch {batch}, up to {length} tokens, {device}, median of {repeats}, {prefix} tokens shared")
     for ways in (
         {"raybridge": lambda: ours(lm, rows, length), "transformers": lambda: theirs(lm, rows, length)},
         {
             f"{ARMS} arms together": lambda: together(lm, prompts, length),
             f"{ARMS} arms one by one": lambda: one_by_one(lm, prompts, length),
         },
+        {"a shared prompt": lambda: behind(lm, rows, shared, length), "a copy each": lambda: ours(lm, copies, length)},
+        {"a shared prompt": lambda: behind(lm, rows, shared, length), "transformers": lambda: theirs(lm, copies, length)},
     ):
         found = rates(ways, repeats)
         for name, rate in found.items():

@@ -1,7 +1,7 @@
 """Batched greedy decoding from embeddings.
 
-Rows that have ended leave the batch, a prompt that all rows share is computed once, and the host looks at the tokens
-once a block, so that a GPU is never waited for at every token.
+Rows are completed as many at a time as fit, and those that have ended leave the batch. A prompt that all rows share is
+read once. The host looks at the tokens once a block, so that a GPU is never waited for at every token.
 
 Shapes: B rows still running, T prompt positions, V vocabulary.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from raybridge.models.capacity import free_bytes, rows_at_a_time
 from raybridge.models.hardening import PLAIN, Hardening
 from raybridge.models.lm import FrozenLM
 from raybridge.models.packing import within_window
@@ -67,20 +68,32 @@ def greedy(
     lm.check_target()
     prompt = join(pieces)
     names = names or [""] * len(prompt.lengths)
-    if lm.attends_only:
-        parts = [list(range(len(names)))]
-    else:  # a pad would be a step of a recurrence, and what it keeps of a prompt cannot be read on by every model
+    if not lm.attends_only:  # what a recurrence keeps of a prompt cannot be read on by every model
         prompt, shared = join([lm.text_piece([shared] * len(names)), prompt]), ()
-        parts = by_length(prompt.lengths, start=0)
     longest = len(shared) + max(prompt.lengths, default=0)
     lm.check_length(longest, new=max_new_tokens)
     prefix = Prefix.read(lm, shared, once=lm.shares_prompts and within_window(lm.model, longest + max_new_tokens))
     written: dict[int, list[int]] = {}
-    for part in parts:
+    for part in _parts(lm, prompt, prefix, new=max_new_tokens):
         choose = _Choice(lm, hardening, [names[row] for row in part])
         rows = _complete(lm, join([prompt.rows(part)]), prefix, choose, max_new_tokens=max_new_tokens, stop=stop)
         written |= dict(zip(part, rows, strict=True))
     return [_completion(lm, written[row], max_new_tokens, stop) for row in range(len(names))]
+
+
+def _parts(lm: FrozenLM, prompt: Piece, prefix: Prefix | None, *, new: int) -> list[list[int]]:
+    """The rows that are completed together: as many as fit, and of one length where a pad would be a step of a recurrence."""
+    copied = prefix.length if prefix and not prefix.once else 0
+    fitting = rows_at_a_time(
+        lm.model.config,
+        [copied + length for length in prompt.lengths],
+        new=new,
+        free=free_bytes(lm.device),
+        value_bytes=lm.model.dtype.itemsize,
+    )
+    if lm.attends_only:
+        return fitting
+    return [[part[i] for i in alike] for part in fitting for alike in by_length([prompt.lengths[i] for i in part], start=0)]
 
 
 def _complete(

@@ -6,12 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_configs import GROUPED
-from transformers import MistralConfig
+from transformers import LlamaConfig, MistralConfig
 
-from raybridge.models import prefill, probe
+from raybridge.models import decode, prefill, probe
+from raybridge.models.capacity import rows_at_a_time
 from raybridge.models.decode import greedy, nucleus, stack, uniform
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.hardening import PLAIN, Hardening
+from raybridge.models.kv_cache import kv_bytes
 from raybridge.models.pieces import join
 from raybridge.models.prefill import Prefix, prefilled
 from raybridge.models.prompts import frame
@@ -111,6 +113,28 @@ def test_prompts_read_in_several_passes_complete_as_those_of_one(target, monkeyp
     assert greedy(target, pieces, max_new_tokens=20, shared=around.before) == together
     monkeypatch.setattr(target, "shares_prompts", False)
     assert greedy(target, pieces, max_new_tokens=20, shared=around.before) == together
+
+
+@pytest.mark.parametrize("name", ["llama", "mamba"])
+def test_completions_do_not_depend_on_how_many_rows_find_room(name, monkeypatch):
+    lm = probe.seen(tiny_lms.tiny(name))
+    pieces = [lm.text_piece([[5, 6, 7, 8], [9], [10, 11, 12, 13, 14, 15], [16], [17, 18]])]
+    sampled = dict(shared=[2, 3, 4], names=list("abcde"), hardening=Hardening(top_p=0.9, temperature=2.0))
+    together = greedy(lm, pieces, max_new_tokens=5, **sampled)
+    monkeypatch.setattr(decode, "free_bytes", lambda device: 0)
+    assert greedy(lm, pieces, max_new_tokens=5, **sampled) == together
+
+
+def test_rows_of_an_8b_model_that_find_room_beside_others_on_80_gb():
+    shape = dict(hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8)
+    eight = LlamaConfig(vocab_size=128256, **shape)
+    lengths = [3500] * 64 + [200] * 400  # HotpotQA, and GSM8K behind exemplars that exist once
+    parts = rows_at_a_time(eight, lengths, new=256, free=30 * 2**30, value_bytes=2)
+    assert len(parts) < 6
+    for part in parts:
+        assert len(part) * (max(lengths[row] for row in part) + 256) * 131072 < 26 * 2**30, (
+            "keys and values leave room for a pass"
+        )
 
 
 @settings(max_examples=5)
