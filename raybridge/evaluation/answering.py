@@ -18,7 +18,7 @@ from raybridge.arms import Arm, find
 from raybridge.arms.joint import together
 from raybridge.data import Evaluator, Problem, Split
 from raybridge.evaluation.models import Models
-from raybridge.evaluation.prompt import Prompt, prompt_of, written_for
+from raybridge.evaluation.prompt import Prompt, parts_of, prompt_of, written_for
 from raybridge.evaluation.scoring import continuation_nll, readings
 from raybridge.evaluation.setting import Request
 from raybridge.models.decode import Completion, greedy, stack
@@ -37,6 +37,14 @@ def answer(request: Request, models: Models, weights: Mapping[str, Tensor] | Non
         (arm,) = request.arms  # it asks both models and stands in no batch with another
         return chosen_rows(request, models, arm)
     written = written_for(request, models, weights)
+    parts = [request.only(rows) for rows in parts_of(request.problems)]
+    return [row for part in parts for row in _answered(part, models, written, weights)]
+
+
+def _answered(
+    request: Request, models: Models, written: SoftTokens | None, weights: Mapping[str, Tensor] | None
+) -> list[dict[str, Any]]:
+    """The rows of problems whose prompts exist together."""
     prompts = {arm: prompt_of(request, models, arm, written, shots=True, weights=weights) for arm in request.arms}
     rows = []
     for group in _alike(prompts, size=len(request.problems)):

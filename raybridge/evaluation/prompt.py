@@ -20,7 +20,7 @@ from raybridge.models.pieces import Piece
 from raybridge.models.prompts import Frame, frame
 from raybridge.translators.soft_tokens import SoftTokens
 
-WRITTEN_AT_ONCE = 2**18  # characters of questions, padded: some 65,000 tokens, of which five layers of width 4,096 take 5 GB
+AT_ONCE = 2**18  # characters of questions, padded: some 65,000 tokens, of which five layers of width 4,096 take 5 GB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +96,14 @@ def written_for(request: Request, models: Models, weights: Mapping[str, Tensor] 
         return None
     whole = any(arm.of_block for arm in request.arms)
     problems = [problem for block in request.blocks for problem in block] if whole else request.problems
-    parts = that_fit([len(problem.question) for problem in problems], free=WRITTEN_AT_ONCE)
-    settings = [replace(request.setting, problems=tuple(problems[row] for row in part)) for part in parts]
+    settings = [replace(request.setting, problems=tuple(problems[row] for row in part)) for part in parts_of(problems)]
     written = [models.written(replace(request, setting=setting), weights) for setting in settings]
     return _together([soft for soft in written if soft is not None])
+
+
+def parts_of(problems: Sequence[Problem]) -> list[list[int]]:
+    """Rows of problems in parts of like length whose questions are not too long together."""
+    return that_fit([len(problem.question) for problem in problems], free=AT_ONCE)
 
 
 def taken(request: Request, arm: Arm, written: SoftTokens) -> SoftTokens | None:

@@ -139,6 +139,12 @@ class Request:
         """The batch."""
         return self.setting.problems
 
+    def only(self, rows: Sequence[int]) -> Request:
+        """Some rows of it; the blocks that they stand in stay whole."""
+        problems = tuple(self.problems[row] for row in rows)
+        answers = {handed: tuple(texts[row] for row in rows) for handed, texts in self.answers.items()}
+        return replace(self, setting=replace(self.setting, problems=problems), answers=answers)
+
     @property
     def trained(self) -> bool:
         """Whether it needs a translator's weights."""

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from raybridge.data import Evaluator, data_folder, draw
 from raybridge.evaluation.models import CACHED_STATES
-from raybridge.evaluation.prompt import WRITTEN_AT_ONCE
+from raybridge.evaluation.prompt import AT_ONCE
 from raybridge.evaluation.setting import BLOCK
 from raybridge.losses import Read
 from raybridge.losses.bridge import SHARED_TOKENS, cut
@@ -126,7 +126,7 @@ class Footprint:
         lengths = self.lengths
         longest = max(lengths.question, self.translator.soft_tokens) + lengths.frames[0] + lengths.new
         cache = (cache_bytes(self.target, lengths.exemplars) + rows * cache_bytes(self.target, longest)) / self.cards
-        read = min(BLOCK * lengths.question, WRITTEN_AT_ONCE // CHARACTERS)
+        read = min(BLOCK * lengths.question, AT_ONCE // CHARACTERS)
         states = read * 2 * SINGLE * len(self.translator.layers) * self.source.get_text_config().hidden_size
         weights, _ = self._translator
         held = [self.target, *([self.source] if source else [])]

@@ -141,15 +141,20 @@ def test_bridged_takes_its_own_of_what_was_written_for_whole_blocks(models, tria
     assert [row["completion"] for row in together[:2]] == [row["completion"] for row in alone]
 
 
-def test_long_questions_are_written_for_in_parts_and_the_rows_are_the_same(models, trial, weights, monkeypatch):
+def test_long_questions_are_read_in_parts_and_the_rows_are_the_same(models, trial, weights, monkeypatch):
     (request,) = setting_of(trial, "dev").requests(ARMS)
-    whole = answer(request, models, weights)
+    handed = replace(request, arms=(find("cascade"),), answers={"source": tuple(request.setting.ids)})
+    whole, passed_on = answer(request, models, weights), answer(handed, models)
     asked, written = [], models.written
     monkeypatch.setattr(models, "written", lambda one, weights: asked.append(one.problems) or written(one, weights))
     longest = max(len(problem.question) for problem in request.problems)
-    monkeypatch.setattr("raybridge.evaluation.prompt.WRITTEN_AT_ONCE", 3 * longest)
+    monkeypatch.setattr("raybridge.evaluation.prompt.AT_ONCE", 3 * longest)
     parts = answer(request, models, weights)
+    assert len(asked) > 1
     assert sorted(problem.id for part in asked for problem in part) == sorted(request.setting.ids)
     assert all(len(part) * max(len(problem.question) for problem in part) <= 3 * longest for part in asked)
-    assert [row["completion"] for row in parts] == [row["completion"] for row in whole]
-    assert [row["nll"] for row in parts] == pytest.approx([row["nll"] for row in whole], rel=1e-4)
+    for one, other in ((whole, parts), (passed_on, answer(handed, models))):
+        before, after = (in_order(rows, request.problems) for rows in (one, other))
+        assert before["completion"].tolist() == after["completion"].tolist()
+        assert before["prompt_hash"].tolist() == after["prompt_hash"].tolist()
+        assert before["nll"].tolist() == pytest.approx(after["nll"].tolist(), rel=1e-4)
