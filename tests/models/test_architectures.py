@@ -145,11 +145,15 @@ def test_an_architecture_that_is_not_understood_is_refused_by_its_name(name, rea
 
 def test_the_table_of_the_docs_says_what_is_seen():
     told = {
-        cells[0]: cells[2:4]
+        cells[0]: cells[2:5]
         for cells in ([cell.strip() for cell in line.split("|")[1:-1]] for line in DOCS.read_text(encoding="utf8").splitlines())
-        if len(cells) == 5 and cells[0] in tiny_lms.CONFIGS
+        if len(cells) == 6 and cells[0] in tiny_lms.CONFIGS
     }
     assert told == {
-        name: ["no" if name in tiny_lms.REFUSED else "yes", "yes" if name in tiny_lms.TARGETS else "no"]
+        name: [
+            "no" if name in tiny_lms.REFUSED else "yes",
+            "yes" if name in tiny_lms.TARGETS else "no",
+            "yes" if name in tiny_lms.TARGETS and seen(name).shares_prompts else "no",
+        ]
         for name in tiny_lms.CONFIGS
     }
