@@ -18,7 +18,15 @@ from raybridge.data import data_folder
 from raybridge.evaluation import provenance
 from raybridge.models import names
 
-NAMES = ("RAY_ADDRESS", "RAYBRIDGE_HERE", "RAYBRIDGE_DATA", "RAYBRIDGE_MODELS", *session.FOLDERS, session.SECRET)
+NAMES = (
+    "RAY_ADDRESS",
+    "RAYBRIDGE_HERE",
+    "RAYBRIDGE_DATA",
+    "RAYBRIDGE_MODELS",
+    provenance.COMMIT,
+    *session.FOLDERS,
+    session.SECRET,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -49,19 +57,17 @@ def test_what_travels_leads_to_the_same_places_from_anywhere(elsewhere, monkeypa
     assert session.travelling() == told  # a worker that starts others tells them the same
 
 
-def test_the_commit_travels_to_code_without_a_history(monkeypatch, tmp_path):
-    here = provenance.commit()
-    assert here["id"], "these tests run in a clone"
-    told = session.travelling()[provenance.COMMIT]
-    provenance._commit_of_clone.cache_clear()
-    monkeypatch.setattr(provenance, "HOUSE", tmp_path)
-    assert provenance.commit() == {"id": None, "dirty": None}
+@pytest.mark.parametrize("dirty", [False, True])
+def test_the_commit_travels_to_code_without_a_history(monkeypatch, dirty):
+    none = {"id": None, "dirty": None}
+    monkeypatch.setattr(provenance, "_commit_of_clone", lambda: {"id": "5c92745", "dirty": dirty})
+    told = session.travelling()
+    monkeypatch.setattr(provenance, "_commit_of_clone", lambda: none)
+    assert provenance.commit() == none
     assert provenance.COMMIT not in session.travelling()
-    provenance._commit_of_clone.cache_clear()
-    for value in (told, f"{here['id']} dirty", here["id"]):
-        monkeypatch.setenv(provenance.COMMIT, value)
-        assert provenance.commit() == {"id": here["id"], "dirty": here["dirty"] if value is told else "dirty" in value}
-        assert session.travelling()[provenance.COMMIT] == value
+    monkeypatch.setenv(provenance.COMMIT, told[provenance.COMMIT])
+    assert provenance.commit() == {"id": "5c92745", "dirty": dirty}
+    assert session.travelling()[provenance.COMMIT] == told[provenance.COMMIT]  # a worker that starts others
 
 
 def test_a_token_travels_and_is_not_written_down(monkeypatch):
