@@ -38,7 +38,7 @@ class Resources:
     """What a scale asks of a machine. Never part of a trial's identity.
 
     workers: training workers a trial; gpus_per_worker: 0 or 1; replicas: frozen replicas that evaluate for all trials;
-    threads: torch threads a process on CPU.
+    threads: torch threads a process on CPU. states_budget: bytes of disk that states of sources may take; None for a share.
     """
 
     VERSION: ClassVar[int] = 1
@@ -49,6 +49,7 @@ class Resources:
     replicas: int
     concurrent_trials: int
     threads: int
+    states_budget: int | None = None
 
     def __post_init__(self) -> None:
         typed(self)
@@ -172,10 +173,17 @@ FULL = Scale(
 SCALES = (POCKET, SMALL, FULL)
 
 
-def choose(machine: Machine, name: str | None, *, gpus: int | None = None, concurrent: int | None = None) -> tuple[Scale, str]:
+def choose(
+    machine: Machine,
+    name: str | None,
+    *,
+    gpus: int | None = None,
+    concurrent: int | None = None,
+    states_budget: float | None = None,
+) -> tuple[Scale, str]:
     """The scale that was asked for, or what a machine can carry, with its resources there; and what was chosen and why.
 
-    gpus: workers of a trial that were asked for. concurrent: trials at once that were.
+    gpus: workers of a trial that were asked for. concurrent: trials at once that were. states_budget: GB.
     """
     known = {scale.name: scale for scale in SCALES}
     if name is not None and name not in known:
@@ -193,6 +201,8 @@ def choose(machine: Machine, name: str | None, *, gpus: int | None = None, concu
             raise ValueError(f"{option} must be at least 1 at scale {scale.name}, not {least}")
     told = machine.told and wanted.gpus_per_worker and machine.gpus
     resources = wanted.on(machine, workers=gpus or (machine.gpus if told else None), concurrent=concurrent)
+    if states_budget is not None:
+        resources = replace(resources, states_budget=int(states_budget * 1e9))
     where, carrier = ("on the cluster", "the cluster") if machine.cluster else ("here", "this machine")
     why = "asked for" if name else f"what {carrier if gpus is None else f'--gpus {gpus}'} can carry"
     fewer = f" of {wanted.workers}, for want of GPUs" if resources.workers < wanted.workers else ""

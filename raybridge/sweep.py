@@ -49,6 +49,9 @@ def main(
     ] = False,
     gpus: Annotated[int | None, typer.Option(help="training workers a trial, a GPU each")] = None,
     concurrent: Annotated[int | None, typer.Option(help="trials at once; default: as many as fit")] = None,
+    states_budget: Annotated[
+        float | None, typer.Option(min=0, help="GB of disk for states of sources; default: a quarter of what is free")
+    ] = None,
     results: Annotated[Path, typer.Option(help="where results are")] = Path("ray_results"),
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:
@@ -59,7 +62,7 @@ def main(
         from raybridge.sweep_file import load
 
         sweep = load(file)
-        chosen, why = choose(there(), scale, gpus=gpus, concurrent=concurrent)
+        chosen, why = choose(there(), scale, gpus=gpus, concurrent=concurrent, states_budget=states_budget)
         say(why)
         run(sweep, file, chosen, dry_run=dry_run, smoke=smoke, results=Results(results))
 

@@ -29,6 +29,7 @@ from raybridge.evaluation.answerer import Local, Rows
 from raybridge.evaluation.kept_source import Reading
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import Request
+from raybridge.results.states import States
 from raybridge.scales import Resources
 
 IN_FLIGHT = 2  # requests a replica may hold of one client: one at work, one waiting
@@ -51,9 +52,9 @@ class Checkpoint:
 class Replica:
     """The frozen models on one device, and the weights of the checkpoint that it was asked about last."""
 
-    def __init__(self, device: str, threads: int) -> None:
+    def __init__(self, device: str, threads: int, kept: States | None) -> None:
         torch.set_num_threads(threads)
-        self._here = Local(Models(device))
+        self._here = Local(Models(device, kept=kept))
         self._last: tuple[str, dict[str, Tensor]] | None = None
 
     def answer(self, request: Request, checkpoint: Checkpoint | None) -> Rows:
@@ -91,8 +92,8 @@ def names_of(count: int, *, launch: str) -> list[str]:
     return [f"{launch}-{mark}-replica-{number}" for number in range(count)]
 
 
-def start_replicas(names: Sequence[str], resources: Resources) -> list[ActorHandle]:
-    """Start a replica a name, each in its place; they live as long as the handles."""
+def start_replicas(names: Sequence[str], resources: Resources, kept: States | None = None) -> list[ActorHandle]:
+    """Start a replica a name, each in its place; they live as long as the handles. kept: where states of sources are."""
     actor = ray.remote(num_cpus=0, num_gpus=0, max_restarts=-1, max_task_retries=0)(Replica)
     on_gpus = bool(resources.gpus_per_worker)
     where = places(hosts(alive(), resources), len(names), on_gpus=on_gpus)
@@ -104,7 +105,7 @@ def start_replicas(names: Sequence[str], resources: Resources) -> list[ActorHand
                 "env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
             }
         device = f"cuda:{place.index}" if on_gpus else "cpu"
-        handles.append(actor.options(**options).remote(device, resources.threads))
+        handles.append(actor.options(**options).remote(device, resources.threads, kept))
     return handles
 
 

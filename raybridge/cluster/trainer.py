@@ -174,6 +174,7 @@ def _run(experiment: Workload, resources: Resources, run: TrialRun, job: Job) ->
         report=report,
         interrupted=folder_of(job).stopped,
         answerer=lambda: ReplicaPool(find_replicas(job["replicas"])),
+        states_budget=resources.states_budget,
     )
     before = run.complete
     outcome = engine_of(experiment).run(experiment, worker)

@@ -39,7 +39,8 @@ def run_trials(
     check_nodes(judged, results=results, resources=resources)
     settings = [setting for trial in judged for setting in engine_of(trial).settings(trial)]
     replicas = names_of(resources.replicas, launch=folder.name) if settings else []
-    pool = ReplicaPool(start_replicas(replicas, resources))
+    kept = results.kept_states(resources.states_budget)
+    pool = ReplicaPool(start_replicas(replicas, resources, kept))
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="baselines") as aside:
         baselines = aside.submit(run_baselines, settings, results=results, pool=pool, folder=folder)
         failed = _tune(trials, replicas, results=results, folder=folder, resources=resources) if trials else {}

@@ -23,6 +23,7 @@ from torch import Tensor
 from raybridge.data import Split
 from raybridge.evaluation.answering import summarise
 from raybridge.evaluation.evaluations import Evaluations
+from raybridge.evaluation.kept_source import Source
 from raybridge.models.frozen import FrozenLM
 from raybridge.results import TrialRun
 from raybridge.stopping import Decision, Score, best, decide, peak
@@ -116,7 +117,7 @@ def train(
     trial: Trial,
     *,
     run: TrialRun,
-    source: FrozenLM,
+    source: Source,
     target: FrozenLM,
     world: World,
     evaluations: Evaluations,
@@ -132,14 +133,13 @@ def train(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     micro_batches = on_machine(trial, world, run.root)
     trainer = build_trainer(trial, source=source, target=target, world=world, micro_batches=micro_batches)
-    for lm in (source, target):
-        if lm.packs and trial.steps >= COMPILED_FROM:
-            lm.compile()
+    if target.packs and trial.steps >= COMPILED_FROM:
+        target.compile()
     begun = begun_alike(world.each(partial(begin, trainer, run)))
     judge = Judge(trial=trial, run=run, evaluations=evaluations)
     world.only_first(partial(judge.resume, begun.step))
     log.info("from step %d of %d, %d worker(s), %s", begun.step, trial.steps, world.size, world.device)
-    meter = Meter(flops_per_token=flops_per_token(source, target), device=world.device, workers=world.size)
+    meter = Meter(flops_per_token=flops_per_token(target), device=world.device, workers=world.size)
     with checkpoint.Writer() as writer:
         return _train_on(trainer, begun, judge, writer, meter, report=report, interrupted=interrupted)
 

@@ -23,9 +23,9 @@ def peak_flops(device: torch.device) -> float | None:
     return next((peak for chip, peak in PEAK_FLOPS.items() if chip in name), None)
 
 
-def flops_per_token(source: FrozenLM, target: FrozenLM) -> float:
-    """Forward through both models and back through the target to its input: 2 + 4 FLOP a weight, the translator left out."""
-    return 2.0 * source.model.num_parameters() + 4.0 * target.model.num_parameters()
+def flops_per_token(target: FrozenLM) -> float:
+    """Forward through the target and back to its input: 4 FLOP a weight. The translator and the source are left out."""
+    return 4.0 * target.model.num_parameters()
 
 
 def soft_token_rank(soft_BKD: Tensor, *, problems: int = 8) -> float:

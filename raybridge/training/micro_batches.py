@@ -19,9 +19,9 @@ from raybridge.trial import Trial
 from raybridge.world import World
 
 T = TypeVar("T")
-FEWEST = (
-    4  # problems of a pass below which recomputing the layers, a third more time, costs less than passes that are smaller still
-)
+
+# Problems of a pass. To compute layers again takes a third more time; passes of fewer problems leave a GPU idle for longer.
+FEWEST = 4
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from raybridge.evaluation.kept_source import Source
 from raybridge.evaluation.models import autocast
 from raybridge.losses import Loss, active, read_together
 from raybridge.losses.bridge import Batch, Bridge
@@ -152,13 +153,16 @@ class Trainer:
         self.optimizer.zero_grad()
         objectives = [(loss,) for loss in losses] if apart else [tuple(losses)]
         norms: list[float | None] = []
-        whole = torch.zeros((), device=self.world.device)
+        whole: Tensor | None = None
         for number, (terms, gradients) in enumerate(zip(objectives, sums.gradients, strict=True), start=1):
             compares = any(loss.compares for loss in terms)
             parts = share.back(gradients, self.parameters, compares=compares, last=number == len(objectives))
             gradient = self.world.add_up(_flat(parts, self.parameters))
-            norms.append(gradient.norm().item() if apart else None)
-            whole = whole + (terms[0].weight if apart else 1) * gradient
+            if apart:
+                norms.append(gradient.norm().item())
+                gradient *= terms[0].weight
+            whole = gradient if whole is None else whole.add_(gradient)
+        assert whole is not None, "a step has an objective"
         self._set_gradients(whole)
         return norms if apart else [None] * len(losses)
 
@@ -218,14 +222,13 @@ def check_moves(terms: Sequence[Term], step: int, *, warmup: int) -> None:
 
 
 def build_trainer(
-    trial: Trial, *, source: FrozenLM, target: FrozenLM, world: World, micro_batches: MicroBatches | None = None
+    trial: Trial, *, source: Source, target: FrozenLM, world: World, micro_batches: MicroBatches | None = None
 ) -> Trainer:
     """The trainer at step 0: the same weights on every worker. micro_batches: None reads a share at once, if it fits."""
     if trial.batch % world.size:
         raise ValueError(f"trial {trial.name}: batch {trial.batch} cannot be shared evenly by {world.size} workers")
     check_other_targets(trial.translator, trial.losses, where=f"trial {trial.name}")
-    names = trial.translator.other_targets
-    others = {name: source if name == trial.source else lm.load(name, device=world.device) for name in names}
+    others = {name: lm.load(name, device=world.device) for name in trial.translator.other_targets}
     batches = Batches(trial, source, target, others)
     torch.manual_seed(trial.seed)
     module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms).to(world.device).train()

@@ -23,7 +23,8 @@ class Worker:
 
     run: where its results go; rank 0 alone writes there. report: tells the scheduler numbers, on every rank at the same
     steps. interrupted: whether to save a checkpoint and end; asked on rank 0. answerer: finds who evaluates; there is
-    somebody only where the engine names settings.
+    somebody only where the engine names settings. states_budget: bytes that kept states of sources may take; None for a share
+    of the disk.
     """
 
     run: TrialRun
@@ -31,6 +32,7 @@ class Worker:
     report: Callable[[dict[str, Any]], None]
     interrupted: Callable[[], bool]
     answerer: Callable[[], Answerer]
+    states_budget: int | None = None
 
 
 class Engine(Protocol):

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from functools import partial
+import logging
+from functools import cache, partial
 from typing import Any
 
 from raybridge.data import Split, UnreachableError
 from raybridge.evaluation import identity
 from raybridge.evaluation.benchmarks import check_problems
 from raybridge.evaluation.evaluations import Evaluations
+from raybridge.evaluation.kept_source import KeptSource
 from raybridge.evaluation.provenance import provenance_of
 from raybridge.evaluation.setting import Setting, setting_of
 from raybridge.models import lm, names
+from raybridge.models.frozen import FrozenLM
+from raybridge.results import Results
 from raybridge.training.gaps import fill
 from raybridge.training.loop import train
+from raybridge.training.reading import read_ahead
 from raybridge.training.step import build_trainer
 from raybridge.training.worker import Ended, Worker
 from raybridge.trial import Trial
 
+log = logging.getLogger(__name__)
 SPLITS: tuple[Split, ...] = ("dev", "test")
 
 
@@ -67,14 +73,17 @@ def provenance(trial: Trial) -> dict[str, Any]:
 
 
 def run(trial: Trial, worker: Worker) -> Ended:
-    """Load the models and train the translator between them; or compute again what a complete trial has lost."""
-    source = lm.load(trial.source, device=worker.world.device)
-    target = source if trial.source == trial.target else lm.load(trial.target, device=worker.world.device)
-    evaluations = Evaluations(trial, worker.answerer())
+    """Train the translator between its source's states and its target; or compute again what a complete trial has lost."""
+    device, answerer = worker.world.device, worker.answerer()
+    target = lm.load(trial.target, device=device)
+    kept = Results(worker.run.root).kept_states(worker.states_budget)
+    source = KeptSource(trial.source, device=device, kept=kept, load=cache(partial(_loaded, trial, target)))
+    evaluations = Evaluations(trial, answerer)
     if worker.run.complete:
         trainer = partial(build_trainer, trial, source=source, target=target, world=worker.world)
         worker.world.only_first(lambda: fill(trial.gaps(worker.run), trial, worker.run, evaluations, trainer))
         return "complete"
+    worker.world.only_first(partial(read_ahead, trial, source, answerer))
     return train(
         trial,
         run=worker.run,
@@ -85,3 +94,9 @@ def run(trial: Trial, worker: Worker) -> Ended:
         report=worker.report,
         interrupted=worker.interrupted,
     )
+
+
+def _loaded(trial: Trial, target: FrozenLM) -> FrozenLM:
+    """The source itself, where its states are not kept."""
+    log.info("%s itself reads what is not on disk", trial.source)
+    return target if trial.source == trial.target else lm.load(trial.source, device=target.device)

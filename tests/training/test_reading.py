@@ -1,0 +1,111 @@
+"""The source reads the questions of train once, whoever asks and however often it is killed meanwhile."""
+
+from dataclasses import replace
+from unittest import mock
+
+import pytest
+import torch
+
+from raybridge.evaluation.answerer import Local
+from raybridge.evaluation.kept_source import KeptSource
+from raybridge.evaluation.models import Models
+from raybridge.models.frozen import FrozenLM
+from raybridge.results import Results
+from raybridge.results.states import States
+from raybridge.training import reading
+from raybridge.training.reading import read_ahead
+from raybridge.training.worker import Worker
+from raybridge.training.workload import run as run_workload
+from raybridge.world import World
+
+
+@pytest.fixture
+def small(trial):
+    """Few problems to train on."""
+    return replace(trial, evaluator=replace(trial.evaluator, train=40), steps=4, warmup=2, eval_every=2)
+
+
+@pytest.fixture
+def kept(tmp_path):
+    return States(root=tmp_path / "states", budget=10**9)
+
+
+def source_of(trial, kept) -> KeptSource:
+    return KeptSource(trial.source, device=torch.device("cpu"), kept=kept, load=mock.Mock(side_effect=AssertionError("loaded")))
+
+
+class Counting(Local):
+    """Counts what is asked of it; killed: raises at that reading."""
+
+    def __init__(self, kept, killed: int | None = None) -> None:
+        super().__init__(Models("cpu", kept=kept))
+        self.read, self.killed = 0, killed
+
+    def keep(self, readings):
+        for one in readings:
+            if self.read == self.killed:
+                raise KeyboardInterrupt
+            yield from super().keep([one])
+            self.read += 1
+
+
+def test_a_second_trial_of_other_layers_reads_only_those(small, kept, monkeypatch):
+    monkeypatch.setattr(reading, "PART", 16)
+    first, second, third = (Counting(kept) for _ in range(3))
+    read_ahead(small, source_of(small, kept), first)
+    assert first.read == 3
+    read_ahead(replace(small, seed=7), source_of(small, kept), second)
+    assert second.read == 0
+    more = replace(small, translator=replace(small.translator, layers=(0, 3)))
+    with mock.patch.object(FrozenLM, "states", autospec=True, side_effect=FrozenLM.states) as passes:
+        read_ahead(more, source_of(more, kept), third)
+    assert {tuple(call.args[3]) for call in passes.call_args_list} == {(3,)}
+
+
+def test_killed_in_the_middle_it_goes_on_from_what_is_there(small, kept, monkeypatch):
+    monkeypatch.setattr(reading, "PART", 8)
+    with pytest.raises(KeyboardInterrupt):
+        read_ahead(small, source_of(small, kept), Counting(kept, killed=2))
+    again = Counting(kept)
+    read_ahead(small, source_of(small, kept), again)
+    assert again.read == 3
+    batch = small.evaluator.problems("train")
+    assert len(batch) == 40
+
+
+def test_what_is_beyond_the_budget_is_said_and_read_as_before(small, tmp_path, caplog):
+    tight = States(root=tmp_path / "states", budget=1000)
+    answerer = Counting(tight)
+    read_ahead(small, source_of(small, tight), answerer)
+    assert answerer.read == 0
+    assert "the states of train would take" in caplog.text
+    assert "--states-budget" in caplog.text
+
+
+def run_in(folder, trial, budget: int | None):
+    """The trial's run, and how often its source was loaded by the worker and read anything at all."""
+    results = Results(folder)
+    models = Models("cpu", kept=results.kept_states(budget))
+    run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
+    worker = Worker(
+        run=run,
+        world=World(),
+        report=lambda row: None,
+        interrupted=lambda: False,
+        answerer=lambda: Local(models),
+        states_budget=budget,
+    )
+    with mock.patch.object(FrozenLM, "states", autospec=True, side_effect=FrozenLM.states) as passes:
+        assert run_workload(trial, worker) == "complete"
+    return run, passes.call_count
+
+
+def test_a_trial_from_kept_states_ends_with_the_numbers_of_one_that_reads_as_it_goes(small, tmp_path):
+    from_disk, _ = run_in(tmp_path / "kept", small, None)
+    as_it_goes, passes = run_in(tmp_path / "read", small, 0)
+    assert passes > small.steps
+    one, two = (run.metrics().set_index("step")["loss"] for run in (from_disk, as_it_goes))
+    assert one.to_dict() == pytest.approx(two.to_dict(), rel=1e-4)
+    again, passes = run_in(tmp_path / "kept", replace(small, seed=99), None)
+    assert passes == 0, "a second trial makes no source pass"
+    assert again.complete
