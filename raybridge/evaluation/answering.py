@@ -1,6 +1,7 @@
 """What comes back from the arms: completions, readings, and the gold's likelihood. Plain torch, no Ray.
 
-Arms that put like prompts to the same model are decoded in one batch, so that controls cost little.
+Arms that put like prompts to the same model are decoded together, so that controls cost little; how many rows that is at a time
+is `models.decode`'s to say.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -27,9 +29,6 @@ from raybridge.models.prompts import REPEAT_CUE, prompt_hash, template_hash
 from raybridge.translators.soft_tokens import SoftTokens
 from raybridge.translators.wire import FORMATS
 
-ROWS_AT_ONCE = 384  # rows of several arms that are decoded together on an accelerator, which waits for the host anyway
-ROWS_AT_ONCE_ON_CPU = 64  # beyond this a wider batch is no faster (bench/decode.py)
-
 
 def answer(request: Request, models: Models, weights: Mapping[str, Tensor] | None = None) -> list[dict[str, Any]]:
     """Answer every problem with every arm: a row for each, with the completion, its readings, and the gold's NLL."""
@@ -47,7 +46,7 @@ def _answered(
     """The rows of problems whose prompts exist together."""
     prompts = {arm: prompt_of(request, models, arm, written, shots=True, weights=weights) for arm in request.arms}
     rows = []
-    for group in _alike(prompts, size=len(request.problems)):
+    for group in _alike(prompts):
         completions, seconds = complete(request, [prompts[arm] for arm in group])
         for arm, part in zip(group, completions, strict=True):
             rows += _rows(request, models, arm, prompts[arm], part, written, weights, seconds)
@@ -72,18 +71,10 @@ def complete(request: Request, prompts: Sequence[Prompt]) -> tuple[list[list[Com
     return [completions[start : start + size] for start in range(0, len(completions), size)], seconds
 
 
-def _alike(prompts: Mapping[Arm, Prompt], *, size: int) -> Iterator[list[Arm]]:
-    """The arms in their order, cut where the model or the prompt's beginning changes or a batch becomes too large."""
-    group: list[Arm] = []
-    on_cpu = next(iter(prompts.values())).lm.device.type == "cpu"
-    limit = ROWS_AT_ONCE_ON_CPU if on_cpu else ROWS_AT_ONCE
-    for arm, one in prompts.items():
-        other = prompts[group[0]] if group else one
-        if group and (other.lm is not one.lm or other.shared != one.shared or (len(group) + 1) * size > limit):
-            yield group
-            group = []
-        group.append(arm)
-    yield group
+def _alike(prompts: Mapping[Arm, Prompt]) -> Iterator[list[Arm]]:
+    """The arms in their order, cut where the model or the prompt's beginning changes."""
+    for _, group in groupby(prompts, key=lambda arm: (id(prompts[arm].lm), prompts[arm].shared)):
+        yield list(group)
 
 
 def _rows(

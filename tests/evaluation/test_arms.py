@@ -126,12 +126,16 @@ def test_decoding_sees_an_injected_prompt_as_training_does(models, injected):
     assert [one.text for one in short] == [lm.text(row[:end]) for row, end in zip(rows, ends, strict=True)]
 
 
-def test_a_batch_of_many_arms_is_cut(trial, models, weights, request_, monkeypatch):
-    arms = ("bridged", "shuffled", "zero")
-    whole = answer(with_arms(request_, *arms), models, weights)
-    monkeypatch.setattr("raybridge.evaluation.answering.ROWS_AT_ONCE_ON_CPU", 16)  # two arms of eight problems
-    cut = answer(with_arms(request_, *arms), models, weights)
-    assert [row["completion"] for row in whole] == [row["completion"] for row in cut]
+def test_arms_with_like_prompts_are_decoded_together(trial, models, weights, request_, monkeypatch):
+    decoded = []
+
+    def counted(*args, **told):
+        decoded.append(len(told["names"]))
+        return greedy(*args, **told)
+
+    monkeypatch.setattr("raybridge.evaluation.answering.greedy", counted)
+    answer(with_arms(request_, "source", "bridged", "shuffled", "zero"), models, weights)
+    assert decoded == [8, 24]
 
 
 def test_shuffled_does_not_depend_on_the_arms_beside_it(models, weights, request_):
