@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -11,6 +10,7 @@ import local_runs
 import pandas as pd
 import pytest
 import torch
+from two_workers import on_two_workers
 
 from raybridge.evaluation.answerer import Local
 from raybridge.evaluation.evaluations import Evaluations
@@ -241,39 +241,21 @@ def test_learning_rate_rises_over_warm_up_and_falls_to_zero():
     assert 0 < shares[-1] <= 0.2
 
 
-def _worker(rank: int, size: int, port: int, trial, queue) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
+def trained(world: World, trial) -> tuple[list[list[float]], bool]:
+    """What six steps came to, and whether the last one was told of rank 0's interruption."""
     source, target = (lm.load(name, device="cpu") for name in (trial.source, trial.target))
-    trainer = build_trainer(trial, source=source, target=target, world=World(rank=rank, size=size))
+    trainer = build_trainer(trial, source=source, target=target, world=world)
     fit(trainer.module, trainer.batches)
-    losses = []
+    rows = []
     for step in range(6):
-        done = trainer.step(step, measure=step % 2 == 0, interrupt=rank == 0 and step == 5)
-        losses.append([done.loss, done.gradient_norm, *(term.value for term in done.terms)])
-    queue.put((rank, losses, done.interrupted))
-    torch.distributed.destroy_process_group()
+        done = trainer.step(step, measure=step % 2 == 0, interrupt=world.rank == 0 and step == 5)
+        rows.append([done.loss, done.gradient_norm, *(term.value for term in done.terms)])
+    return rows, done.interrupted
 
 
-def test_two_workers_train_as_one(trial, source, target):
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    workers = [context.Process(target=_worker, args=(rank, 2, port, trial, queue)) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    two = {rank: (losses, told) for rank, losses, told in (queue.get(timeout=120) for _ in workers)}
-    for worker in workers:
-        worker.join()
-    trainer = build_trainer(trial, source=source, target=target, world=World())
-    fit(trainer.module, trainer.batches)
-    for step in range(6):
-        done = trainer.step(step, measure=step % 2 == 0, interrupt=False)
-        one = [done.loss, done.gradient_norm, *(term.value for term in done.terms)]
-        for losses, told in two.values():
-            assert losses[step] == pytest.approx(one, rel=1e-4)
-            assert told  # rank 0's interruption reached both
+def test_two_workers_train_as_one(trial):
+    one, _ = trained(World(), trial)
+    for rows, told in on_two_workers(trained, trial):
+        assert told
+        for row, wanted in zip(rows, one, strict=True):
+            assert row == pytest.approx(wanted, rel=1e-4)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import socket
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from unittest import mock
 
 import pytest
 import torch
+from two_workers import on_two_workers
 
 from raybridge.evaluation.answerer import Local
 from raybridge.evaluation.evaluations import Evaluations
 from raybridge.evaluation.models import Models
 from raybridge.results import Results, TrialRun
+from raybridge.scales import POCKET
 from raybridge.training import fitting, start
 from raybridge.training.loop import train
 from raybridge.training.start import Begun, begun_alike
@@ -38,9 +39,8 @@ def moved(module, batches) -> None:
         next(module.parameters()).add_(1)
 
 
-def _worker(rank: int, port: int, trial, root, queue) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def endings(world: World, trial, root) -> dict[str, tuple[str, float]]:
+    """By what was refused: how this rank ended, and after how many seconds."""
     models = Models("cpu")
 
     def ends(name: str) -> str:
@@ -51,7 +51,7 @@ def _worker(rank: int, port: int, trial, root, queue) -> None:
                 run=run,
                 source=models.load(trial.source),
                 target=models.load(trial.target),
-                world=World(rank=rank, size=2),
+                world=world,
                 evaluations=Evaluations(trial, Local(models)),
                 report=lambda row: None,
                 interrupted=lambda: False,
@@ -62,54 +62,35 @@ def _worker(rank: int, port: int, trial, root, queue) -> None:
     patches = [(name, 0, mock.patch.object(kind, name, refuse)) for name, kind in ALONE.items()]
     patches.append(("restored", 1, mock.patch.object(start, "fit", refuse)))
     patches.append(("weights", 1, mock.patch.object(start, "fit", moved)))
+    told = {}
     for name, where, patch in patches:
         started = time.monotonic()
-        if rank == where:
-            with patch:
-                said = ends(name)
-        else:
+        with patch if world.rank == where else nullcontext():
             said = ends(name)
-        queue.put((name, rank, said, time.monotonic() - started))
-    torch.distributed.destroy_process_group()
+        told[name] = said, time.monotonic() - started
+    return told
 
 
 @pytest.fixture(scope="module")
-def heard(tmp_path_factory) -> dict:
-    """By what was refused: how both ranks ended, and after how many seconds."""
-    from raybridge.scales import POCKET
-
+def heard(tmp_path_factory) -> list[dict[str, tuple[str, float]]]:
+    """How each of the two ranks ended."""
     translator = replace(POCKET.trial.translator, soft_tokens=4, width=32, depth=1, heads=2)
     cut = dict(steps=4, warmup=1, batch=4, eval_every=2, dev_problems=4, test_problems=4)
     trial = replace(POCKET.trial, name="tiny", translator=translator, **cut)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    root = tmp_path_factory.mktemp("refused")
-    workers = [context.Process(target=_worker, args=(rank, port, trial, root, queue)) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    told: dict = {}
-    for _ in range(2 * (len(ALONE) + 2)):
-        name, rank, said, seconds = queue.get(timeout=200)
-        told.setdefault(name, {})[rank] = (said, seconds)
-    for worker in workers:
-        worker.join()
-    return told
+    return on_two_workers(endings, trial, tmp_path_factory.mktemp("refused"), seconds=380)
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", [*ALONE, "restored"])
 def test_what_one_worker_refuses_ends_both_with_its_sentence(heard, name):
-    assert [heard[name][rank][0] for rank in range(2)] == ["ValueError: refused here"] * 2
-    assert abs(heard[name][0][1] - heard[name][1][1]) < 20
+    assert [told[name][0] for told in heard] == ["ValueError: refused here"] * 2
+    assert abs(heard[0][name][1] - heard[1][name][1]) < 20
 
 
 @pytest.mark.timeout(400)
 def test_workers_that_would_begin_with_other_weights_are_refused(heard):
     said = "ValueError: worker 1 begins at step 0 with other weights than worker 0"
-    assert [heard["weights"][rank][0] for rank in range(2)] == [said, said]
+    assert [told["weights"][0] for told in heard] == [said, said]
 
 
 def test_a_worker_that_sees_another_checkpoint_is_told_of_the_shared_folder():
