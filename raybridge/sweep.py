@@ -23,7 +23,6 @@ from raybridge.analysis.plan import NOT_KNOWN, estimate, plan_table, shared, unf
 from raybridge.analysis.progress import Phase, Row, changes, phase_of, row_of, table
 from raybridge.analysis.summary import write_summary
 from raybridge.console import HELP, guarded, print_table, typed
-from raybridge.data import UnreachableError
 from raybridge.results import Results, TrialRun
 from raybridge.results.sweep_folder import SMOKE, SweepFolder
 
@@ -70,6 +69,7 @@ def main(
 def run(sweep: Sweep, file: Path, chosen: Scale, *, dry_run: bool, smoke: bool, results: Results) -> None:
     """The command, once it is known what it runs on. file: of the sweep, for refusals."""
     from raybridge.sweep_file import distinct
+    from raybridge.training.inspection import looked_at
 
     trials = sweep.trials(chosen)
     sweep.rehearse(trials)
@@ -77,8 +77,9 @@ def run(sweep: Sweep, file: Path, chosen: Scale, *, dry_run: bool, smoke: bool, 
     if smoke:
         trials, results = [trial.smoke() for trial in trials], Results(root / SMOKE)
     console.print(f"sweep {sweep.name}: {sweep.question}", highlight=False, markup=False)
-    trials, dark = looked_at(trials, chosen.resources)
+    trials, dark = looked_at(trials, device=chosen.resources.device, workers=chosen.resources.workers)
     say_plan(trials, results, dark)
+    say_needs(trials, chosen.resources, results, dark)
     if dry_run:
         for sentence in dict.fromkeys(dark.values()):
             say(f"{NOT_KNOWN}: {sentence}")
@@ -94,7 +95,7 @@ def run(sweep: Sweep, file: Path, chosen: Scale, *, dry_run: bool, smoke: bool, 
             summed_up(sweep, trials, results, failed)  # first, for a follow_up may be wrong
         if not folder.stopped() and (further := sweep.further(trials, results)):
             console.print("what was found asks for more:")
-            further, dark = looked_at(further, chosen.resources)
+            further, dark = looked_at(further, device=chosen.resources.device, workers=chosen.resources.workers)
             refuse(dark)
             say_plan(further, results)
             trials = distinct([*trials, *further], str(file))
@@ -131,27 +132,15 @@ def say_plan(trials: Sequence[Workload], results: Results, dark: Mapping[str, st
         say(f"all of them: {common}\n")
 
 
-def looked_at(trials: Sequence[Workload], resources: Resources) -> tuple[list[Workload], dict[str, str]]:
-    """The trials with the contents of what they read; and by name why those of some cannot be known on this machine.
+def say_needs(trials: Sequence[Workload], resources: Resources, results: Results, dark: Mapping[str, str]) -> None:
+    """Print what the trials that will run take of the machine, as far as it is known. ValueError for one that cannot fit."""
+    from raybridge.cluster.machine import card
+    from raybridge.training.inspection import needs_of
 
-    ValueError for what can be seen to fail.
-    """
-    from raybridge.models import names
-    from raybridge.training.worker import engine_of
-
-    found, dark = [], {}
-    for trial in trials:
-        engine = engine_of(trial)
-        try:
-            sealed = engine.sealed(trial, device=resources.device)  # says at once that the hub cannot be reached
-            for name in trial.models:
-                names.check(name)
-            engine.check(trial, workers=resources.workers)
-            found.append(sealed)
-        except UnreachableError as error:
-            found.append(trial)
-            dark[trial.name] = str(error)
-    return found, dark
+    known = [trial for trial in trials if trial.name not in dark and unfinished(trial, results.find(trial.fingerprint))]
+    kept = results.kept_states(resources.states_budget)
+    for line in needs_of(known, workers=resources.workers, card=card() if resources.gpus_per_worker else None, kept=kept):
+        say(line)
 
 
 def refuse(dark: Mapping[str, str]) -> None:

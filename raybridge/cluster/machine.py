@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 
 from raybridge.scales import Machine
 
 SMI = ("nvidia-smi", "--list-gpus")
+MEMORY = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
+CARD = 79.0  # GiB
 PATIENCE = 20.0  # seconds: a driver that has not been asked for long takes some
 
 
@@ -27,7 +30,7 @@ def gpus_told() -> int | None:
 
 def gpus_here() -> int:
     """GPUs of this machine that this process may use."""
-    listed = _listed_by_smi()
+    listed = _asked_of_smi(SMI)
     if listed is not None:
         return gpus_in(listed, visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
     import torch  # only where nothing else answers
@@ -52,10 +55,16 @@ def gpus_in(listed: str, *, visible: str | None) -> int:
     return count
 
 
-def _listed_by_smi() -> str | None:
+def card() -> float:
+    """GiB of the smallest GPU that nvidia-smi lists; of a card of 80 GB where there is none, as for a plan made elsewhere."""
+    listed = _asked_of_smi(MEMORY)
+    return min((int(line) / 1024 for line in (listed or "").split()), default=CARD)
+
+
+def _asked_of_smi(command: Sequence[str]) -> str | None:
     """What nvidia-smi prints; None where there is none, or it cannot reach its driver: torch is asked then."""
     try:
-        done = subprocess.run(SMI, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None

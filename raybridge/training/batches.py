@@ -38,11 +38,7 @@ class Batches:
 
     def at(self, step: int, world: World) -> Batch:
         """This worker's share of the batch of a step (from 0)."""
-        per_epoch = len(self.problems) // self.trial.batch
-        epoch, number = divmod(step, per_epoch)
-        generator = torch.Generator().manual_seed(self.trial.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.problems), generator=generator)
-        mine = world.share(order[number * self.trial.batch : (number + 1) * self.trial.batch].tolist())
+        mine = world.share(of_step(self.trial, len(self.problems), step))
         return self.tokens([self.problems[i] for i in mine], offset=world.rank * len(mine))
 
     def tokens(self, problems: Sequence[Problem], *, offset: int = 0) -> Batch:
@@ -77,6 +73,20 @@ class Batches:
         for problem, (question, as_target, text, answer, repeat) in zip(problems, rows, strict=True):
             pieces = self.target.lm.tokenizer.convert_ids_to_tokens(answer)
             self._rows[problem.id] = (question, as_target, text, answer, pieces, repeat)
+
+
+def of_step(trial: Trial, count: int, step: int) -> list[int]:
+    """Which of so many problems the global batch of a step (from 0) holds: each once an epoch, in an order of the seed's."""
+    epoch, number = divmod(step, count // trial.batch)
+    generator = torch.Generator().manual_seed(trial.seed * 1_000_003 + epoch)
+    return torch.randperm(count, generator=generator)[number * trial.batch : (number + 1) * trial.batch].tolist()
+
+
+def seen(trial: Trial, count: int) -> list[int]:
+    """Which of so many problems a trial's steps see, in their order."""
+    if trial.steps >= count // trial.batch:
+        return list(range(count))
+    return sorted({index for step in range(trial.steps) for index in of_step(trial, count, step)})
 
 
 def tokens_of(batch: Batch) -> int:

@@ -17,11 +17,12 @@ from raybridge.training.batches import Batches
 from raybridge.translators import TranslatorModule
 from raybridge.translators.ridge import Moments
 
+PROBLEMS = 512  # of train
 AT_ONCE = 16  # problems whose states are in memory at one time
 
 
 @torch.no_grad()
-def fit(module: TranslatorModule, batches: Batches, *, problems: int = 512) -> None:
+def fit(module: TranslatorModule, batches: Batches, *, problems: int = PROBLEMS) -> None:
     """Fit a translator that is `fitted_from` something; the same on every worker."""
     if not module.fitted_from:
         return

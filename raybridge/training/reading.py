@@ -8,22 +8,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from raybridge.data import Problem
+import torch
+
+from raybridge.data import SPLITS, Problem, draw
 from raybridge.evaluation.answerer import Answerer
 from raybridge.evaluation.kept_source import KeptSource, Reading
+from raybridge.models.frozen import FrozenLM
 from raybridge.models.prompts import frame
+from raybridge.results.states import States
+from raybridge.training.batches import seen
+from raybridge.training.fitting import PROBLEMS as FITTED_FROM
 from raybridge.trial import Trial
 
 PART = 256  # questions that are read, and kept, together
 SAMPLE = 512  # questions by which the size of all of them is told
+MANY = 10**9  # more than there are
 
 log = logging.getLogger(__name__)
 
 
 def read_ahead(trial: Trial, source: KeptSource, answerer: Answerer) -> None:
-    """Have every question of train read and kept; nothing where that would be more than the budget, which is said."""
+    """Have the questions that training sees read and kept; nothing where that is more than the budget, which is said."""
     around, layers = frame(source.as_lm, trial.evaluator), trial.translator.layers
-    rows = around.questions([problem.question for problem in trial.evaluator.problems("train")])
+    rows = around.questions([problem.question for problem in asked_of_train(trial)])
     with source.shelf(around.before).alone():  # another trial may be reading the same: wait for what it finds
         lacking = source.lacking(around.before, rows, layers)
         if not lacking:
@@ -31,20 +38,78 @@ def read_ahead(trial: Trial, source: KeptSource, answerer: Answerer) -> None:
         more = source.bytes(sum(map(len, lacking)), layers)
         if not source.kept.take(more):
             log.warning(
-                "the states of train would take %.1f GB of disk, and %.1f of %.1f GB are left for states: %s reads every batch "
-                "anew, in every worker (--states-budget)",
-                *(size / 1e9 for size in (more, source.kept.most - source.kept.used, source.kept.most)),
+                "the states of train would take %s of disk, and of %s for states %s is used: %s reads every batch anew, in "
+                "every worker (--states-budget)",
+                *(gb(size) for size in (more, source.kept.most, source.kept.used)),
                 trial.source,
             )
             return
-        log.info("%s reads %d questions of train once: %.1f GB", trial.source, len(lacking), more / 1e9)
+        log.info("%s reads %d questions of train once: %s", trial.source, len(lacking), gb(more))
         parts = [tuple(map(tuple, lacking[start : start + PART])) for start in range(0, len(lacking), PART)]
         readings = [Reading(source=trial.source, before=around.before, rows=part, layers=layers) for part in parts]
         for done, _ in enumerate(answerer.keep(readings), start=1):
             log.info("read: %d of %d questions", min(done * PART, len(lacking)), len(lacking))
 
 
-def positions_of_a_question(source: KeptSource, trial: Trial, problems: Sequence[Problem]) -> float:
-    """Mean length of a question in the source's tokens, by the first SAMPLE of them."""
-    some = problems[:SAMPLE]
-    return sum(map(len, frame(source.as_lm, trial.evaluator).questions([one.question for one in some]))) / len(some)
+def asked_of_train(trial: Trial) -> list[Problem]:
+    """The problems of train that a trial's steps see, and those that a translator is fitted from."""
+    problems = trial.evaluator.problems("train")
+    return [problems[i] for i in sorted({*seen(trial, len(problems)), *range(min(FITTED_FROM, len(problems)))})]
+
+
+def states_told(trials: Sequence[Trial], kept: States, *, device: str) -> tuple[list[str], bool]:
+    """What the states of all questions take on disk, a line a source and its prompt; and whether they are within the budget.
+
+    Lengths are those of SAMPLE questions. device: what computes, as torch calls its kind.
+    """
+    told, more = [], 0.0
+    for asked in _by_shelf(trials, kept, device).values():
+        first, source = asked[0]
+        layers = sorted({layer for trial, _ in asked for layer in trial.translator.layers})
+        positions = _positions(asked)
+        a_layer = source.bytes(1, layers[:1]) * positions
+        more += a_layer * len(layers)
+        told.append(
+            f"states of {first.source} on {first.evaluator.name}: about {gb(a_layer * len(layers))} on disk, {gb(a_layer)} a "
+            f"layer (layers {', '.join(map(str, layers))})"
+        )
+    fit = more <= kept.most
+    room = f"states may take {gb(kept.most)} of disk (--states-budget), and {gb(kept.used)} are there"
+    beyond = "" if fit else "; what is beyond it is read anew for every batch, by the source in every worker"
+    return [*told, f"{room}{beyond}"] if told else [], fit
+
+
+def _by_shelf(trials: Sequence[Trial], kept: States, device: str) -> dict[tuple[str, ...], list[tuple[Trial, KeptSource]]]:
+    """Trials that share states, each with its source, which is not loaded."""
+    found: dict[tuple[str, ...], list[tuple[Trial, KeptSource]]] = {}
+    for trial in trials:
+        source = KeptSource(trial.source, device=torch.device(device), kept=kept, load=_not_here)
+        before = frame(source.as_lm, trial.evaluator).before
+        found.setdefault((str(source.shelf(before).path), trial.evaluator.name), []).append((trial, source))
+    return found
+
+
+def _positions(asked: Sequence[tuple[Trial, KeptSource]]) -> float:
+    """Positions of the questions that these trials ask of one source, about."""
+    trial, source = asked[0]
+    counts = {
+        "train": len({problem.id for one, _ in asked for problem in asked_of_train(one)}),
+        "dev": max(one.dev_problems or MANY for one, _ in asked),
+        "test": max(one.test_problems or MANY for one, _ in asked),
+    }
+    total = 0.0
+    for split in SPLITS:
+        problems = trial.evaluator.problems(split)
+        some = draw(problems, min(SAMPLE, len(problems)), seed=0)
+        rows = frame(source.as_lm, trial.evaluator).questions([problem.question for problem in some])
+        total += sum(map(len, rows)) / len(rows) * min(counts[split], len(problems))
+    return total
+
+
+def gb(size: float) -> str:
+    """Bytes as a person reads them."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+
+
+def _not_here() -> FrozenLM:
+    raise AssertionError("a plan loads no model")

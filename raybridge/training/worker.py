@@ -11,6 +11,7 @@ from raybridge.config import lacking
 from raybridge.evaluation.answerer import Answerer
 from raybridge.evaluation.setting import Setting
 from raybridge.results import TrialRun
+from raybridge.results.states import States
 from raybridge.trial import Workload
 from raybridge.world import World
 
@@ -48,6 +49,12 @@ class Engine(Protocol):
         """Refuse in the plan what cannot run, or not on so many workers; that its models are there is known.
 
         UnreachableError where something of it is not here, and another machine may have it.
+        """
+
+    def needs(self, experiments: Sequence[Any], *, workers: int, card: float | None, kept: States) -> Sequence[str]:
+        """What these take of a machine, in lines for their plan. ValueError for one that cannot fit, with what would help.
+
+        card: GiB of each GPU; None where no GPU computes. kept: where states of sources are.
         """
 
     def settings(self, experiment: Any) -> Sequence[Setting]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -16,9 +17,11 @@ from raybridge.evaluation.setting import Setting, setting_of
 from raybridge.models import lm, names
 from raybridge.models.frozen import FrozenLM
 from raybridge.results import Results
+from raybridge.results.states import States
 from raybridge.training.gaps import fill
 from raybridge.training.loop import train
-from raybridge.training.reading import read_ahead
+from raybridge.training.memory import fits
+from raybridge.training.reading import read_ahead, states_told
 from raybridge.training.step import build_trainer
 from raybridge.training.worker import Ended, Worker
 from raybridge.trial import Trial
@@ -59,7 +62,18 @@ def _check(trial: Trial, workers: int) -> None:
     for target in (trial.target, *translator.other_targets):
         names.check_positions(target, translator.soft_tokens + new, of=said)
     if trial.batch % workers:
-        raise ValueError(f"batch {trial.batch} cannot be shared by {workers} workers: it must be a multiple of them")
+        valid = ", ".join(str(count) for count in range(1, trial.batch + 1) if trial.batch % count == 0)
+        raise ValueError(
+            f"batch {trial.batch} cannot be shared by {workers} workers: it must be a multiple of them; valid: {valid}"
+        )
+
+
+def needs(trials: Sequence[Trial], *, workers: int, card: float | None, kept: States) -> list[str]:
+    """Disk for what their sources make of questions, and memory of each GPU."""
+    disk, on_disk = states_told(trials, kept, device="cpu" if card is None else "cuda")
+    if card is None:
+        return disk
+    return [*disk, *(fits(trial, workers=workers, card=card, states_on_disk=on_disk) for trial in trials)]
 
 
 def settings(trial: Trial) -> list[Setting]:

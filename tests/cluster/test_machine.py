@@ -67,3 +67,16 @@ def test_num_gpus_goes_before_what_is_found(monkeypatch):
     monkeypatch.delenv("NUM_GPUS")
     answers(monkeypatch, subprocess.CompletedProcess((), 0, stdout=LISTED))
     assert (machine.here().gpus, machine.here().told) == (3, False)
+
+
+@pytest.mark.parametrize(
+    ("done", "gib"),
+    [
+        (subprocess.CompletedProcess((), 0, stdout="81559\n143771\n"), 81559 / 1024),
+        (FileNotFoundError("nvidia-smi"), machine.CARD),
+    ],
+    ids=["the smallest", "elsewhere"],
+)
+def test_a_plan_is_for_the_smallest_card_there_or_for_one_of_80_gb(monkeypatch, done, gib):
+    answers(monkeypatch, done)
+    assert machine.card() == gib

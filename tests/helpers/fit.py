@@ -59,6 +59,10 @@ def check(fit: Fit, *, workers: int) -> None:
         raise ValueError(f"fit {fit.name}: rate must be at most 1, or it diverges, not {fit.rate}")
 
 
+def needs(fits, **machine: Any) -> list[str]:
+    return []
+
+
 def settings(fit: Fit) -> list:
     return []
 

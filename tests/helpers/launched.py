@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from raybridge import HOUSE, sweep
 from raybridge.scales import POCKET
 from raybridge.sweep_file import load
+from raybridge.training.inspection import looked_at
 from raybridge.trial import Workload
 
 COMPRESSION = HOUSE / "sweeps" / "compression.py"
@@ -37,7 +38,7 @@ app = typer.Typer()
 
 def planned(file: Path) -> list[Workload]:
     """The trials of a sweep on the pocket pair, as the command looks at them before it plans."""
-    trials, dark = sweep.looked_at(load(file).trials(POCKET), POCKET.resources)
+    trials, dark = looked_at(load(file).trials(POCKET), device="cpu", workers=1)
     assert not dark
     return trials
 

@@ -13,7 +13,8 @@ from raybridge.models.frozen import FrozenLM
 from raybridge.results import Results
 from raybridge.results.states import States
 from raybridge.training import reading
-from raybridge.training.reading import read_ahead
+from raybridge.training.batches import Batches
+from raybridge.training.reading import asked_of_train, read_ahead, states_told
 from raybridge.training.worker import Worker
 from raybridge.training.workload import run as run_workload
 from raybridge.world import World
@@ -80,6 +81,37 @@ def test_what_is_beyond_the_budget_is_said_and_read_as_before(small, tmp_path, c
     assert answerer.read == 0
     assert "the states of train would take" in caplog.text
     assert "--states-budget" in caplog.text
+
+
+def test_only_what_the_steps_see_is_read(small, kept, monkeypatch, source, target):
+    monkeypatch.setattr(reading, "FITTED_FROM", 3)
+    few = replace(small, evaluator=replace(small.evaluator, train=400))
+    answerer = Counting(kept)
+    read_ahead(few, source_of(few, kept), answerer)
+    batches = Batches(few, source, target)
+    wanted = {batches.problems[i].question for i in range(3)}
+    for step in range(few.steps):
+        rows = batches.at(step, World()).source_questions
+        assert not source_of(few, kept).lacking(batches.source.before, rows, few.translator.layers)
+    seen_too = [problem for problem in asked_of_train(few) if problem.question in wanted]
+    assert len(seen_too) == 3
+    assert len(asked_of_train(few)) <= 3 + few.steps * few.batch < 400
+
+
+def test_the_plan_tells_what_is_kept_and_what_a_layer_costs(small, kept):
+    other = replace(small, name="other", translator=replace(small.translator, layers=(0, 3)))
+    (line, room), fit = states_told([small, other], kept, device="cpu")
+    assert fit
+    layers = sorted({*small.translator.layers, 0, 3})
+    assert f"(layers {', '.join(map(str, layers))})" in line
+    assert "a layer" in line
+    assert "0.0 MB are there" in room
+    read_ahead(small, source_of(small, kept), Counting(kept))
+    assert "0.0 MB are there" not in states_told([small], kept, device="cpu")[0][1]
+    tight = replace(kept, budget=10)
+    (_, room), fit = states_told([small], tight, device="cpu")
+    assert not fit
+    assert "read anew for every batch" in room
 
 
 def run_in(folder, trial, budget: int | None):

@@ -1,0 +1,39 @@
+"""What can be known of experiments before anything is computed: what they read, what cannot run, what a machine needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raybridge.data import UnreachableError
+from raybridge.models import names
+from raybridge.results.states import States
+from raybridge.training.worker import engine_of
+from raybridge.trial import Workload
+
+
+def looked_at(trials: Sequence[Workload], *, device: str, workers: int) -> tuple[list[Workload], dict[str, str]]:
+    """The trials with the contents of what they read; and by name why those of some cannot be known on this machine.
+
+    ValueError for what can be seen to fail.
+    """
+    found, dark = [], {}
+    for trial in trials:
+        engine = engine_of(trial)
+        try:
+            sealed = engine.sealed(trial, device=device)  # says at once that the hub cannot be reached
+            for name in trial.models:
+                names.check(name)
+            engine.check(trial, workers=workers)
+            found.append(sealed)
+        except UnreachableError as error:
+            found.append(trial)
+            dark[trial.name] = str(error)
+    return found, dark
+
+
+def needs_of(trials: Sequence[Workload], *, workers: int, card: float | None, kept: States) -> list[str]:
+    """What trials take of a machine, a line each; see `worker.Engine.needs`."""
+    alike: dict[str, list[Workload]] = {}
+    for trial in trials:
+        alike.setdefault(trial.ENGINE, []).append(trial)
+    return [line for some in alike.values() for line in engine_of(some[0]).needs(some, workers=workers, card=card, kept=kept)]
