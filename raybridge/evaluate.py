@@ -1,7 +1,7 @@
 """`python -m raybridge.evaluate TRIAL --on BENCHMARK`: any trained translator, any benchmark, every arm.
 
 Without a command's name, the first word is the trial to evaluate (`trial --help` has its options). Other commands compare
-trials, summarize completions and take earlier runs into the results.
+trials, summarize completions, take earlier runs into the results, and write and verify bundles that others can check.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import typer
 from rich.console import Console
 
 from raybridge.analysis import samples
-from raybridge.analysis.compare import Asked, band_of, compare_readings, default_arm, findings, sentence
+from raybridge.analysis.compare import Asked, band_of, compare_readings, default_arm, sentence
 from raybridge.console import HELP, OneUnnamed, guarded, print_table, progress_of
+from raybridge.evaluation.exchange import export, import_runs, verify
 from raybridge.results import Results
 from raybridge.results.find import find_trial
 from raybridge.statistics import minimum_detectable_effect
@@ -41,7 +42,7 @@ RESULTS = Annotated[Path, typer.Option("--results", help="where results are")]
 ON = Annotated[str, typer.Option("--on", help="the benchmark: a file of evaluators/")]
 DEBUG = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
 JSON = Annotated[bool, typer.Option("--json", help="print JSON")]
-COMMANDS = ("compare", "summarize", "import-runs")  # what a word that is no trial may have meant
+COMMANDS = ("compare", "summarize", "import-runs", "export", "verify")  # what a word that is no trial may have meant
 HARDEN = "Decode hardening (off by default; told in the names of what is kept)"
 
 
@@ -199,35 +200,9 @@ def summarize(
             console.print(samples.shorten(one["completion"]), markup=False, highlight=False, style="dim")
 
 
-@app.command("import-runs")
-def import_runs(
-    folders: Annotated[list[Path], typer.Argument(help="directories of earlier runs, or directories that hold some")],
-    on: ON = "gsm8k",
-    results: RESULTS = Path("ray_results"),
-    debug: DEBUG = False,
-) -> None:
-    """Take earlier runs (eval_samples_step_*.jsonl, train.log) into the results and say what the statistics say of them."""
-    with guarded(console, debug=debug):
-        from raybridge.evaluation.benchmarks import load_evaluator, questions_of
-        from raybridge.evaluation.earlier.records import find_runs, read_run
-        from raybridge.evaluation.earlier.write import write_run
-
-        evaluator = load_evaluator(on)
-        official = questions_of(evaluator)
-        recorded = [read_run(folder, evaluator, official=official) for folder in find_runs(folders)]
-        for one in recorded:  # only now, when all of them are read and whole
-            run = write_run(one, Results(results), evaluator)
-            rows = [row for part in one.evaluations for row in samples.counted(part.samples, {"step": part.label})]
-            first, last = evaluator.readings[0], rows[-1]["step"]
-            told = [row for row in rows if row["reading"] == first and (row["arm"] == one.bridge or row["step"] == last)]
-            print_table(console, samples.table_of(told, f"{run.path.name} (imported), {on} test, {first} reading"))
-            for note in one.notes:
-                console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
-            told_of = findings(run, on, one.bridge)
-            if told_of[0].b.arm != one.bridge:
-                console.print("the last evaluation is the peak: there is no fall to test")
-            for compared in told_of:
-                console.print(sentence(compared), soft_wrap=True, highlight=False, markup=False)
+app.command("import-runs")(import_runs)
+app.command("export")(export)
+app.command("verify")(verify)
 
 
 def _words(listed: str | None) -> list[str]:

@@ -1,0 +1,43 @@
+"""What a reader of a bundle must know: what it is, how it is verified, under which licences it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+COMMAND = "python -m raybridge.evaluate verify"
+
+
+def readme(*, title: str, models: Sequence[str], commit: str, weights: bool, left_out: Collection[str]) -> str:
+    """README.md of a bundle."""
+    missing = "" if weights else " Its weights are not in it: arms of the translator cannot be computed again from it."
+    lines = [
+        f"# {title}",
+        "",
+        f"What one trial of raybridge came to: a translator between two frozen models, {models[0]} and {models[1]}.{missing}",
+        f"To verify it, with raybridge installed (it was written at commit {commit}):",
+        "",
+        f"    {COMMAND} .",
+        "",
+        "`trial.json` is the whole config with digests of what it read, `provenance.json` where the numbers come from,",
+        "`rows/` what every arm answered to every problem (ids, completions and scores; no questions), `frames/` the text",
+        "around the questions, `tables/` what raybridge prints of the rows, `LICENSES.md` what stands under which licence.",
+        *(f"Left out: {one}" for one in left_out),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def licences(*, models: Sequence[str], benchmarks: Sequence[str]) -> str:
+    """LICENSES.md of a bundle."""
+    return "\n".join(
+        [
+            "# Licences",
+            "",
+            "- raybridge, the code that computed all of this, stands under the Apache License 2.0.",
+            f"- Completions are outputs of {' and '.join(models)}. They stand under what the licences of these models say of",
+            "  outputs, and so may the translator's weights, which were trained through them. No model's weights are here.",
+            f"- Text of benchmarks ({', '.join(benchmarks)}) is not included: rows hold the ids of problems. Two exceptions",
+            "  stand under the benchmarks' licences: worked exemplars in `frames/`, and what a model repeats of a question.",
+            "",
+        ]
+    )

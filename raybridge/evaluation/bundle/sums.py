@@ -1,0 +1,110 @@
+"""What follows from the rows of a bundle alone: its tables, the numbers of result.json, the digests of its frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from raybridge.analysis.kinds import are, bridge
+from raybridge.analysis.labels import name_of
+from raybridge.evaluation.bundle.export import title_of
+from raybridge.evaluation.bundle.findings import Findings
+from raybridge.evaluation.bundle.frames import digest_of
+from raybridge.evaluation.bundle.tables import evals_of, tables_of
+from raybridge.results.bundle import RESULT, Bundle, Place
+
+Rows = Mapping[Place, pd.DataFrame]
+CLOSE = 1e-9  # relative: numbers that were added up in another order
+
+
+def check_frames(bundle: Bundle, rows: Rows, found: Findings) -> None:
+    """Whether the frames have the digests that rows tell, and every row a frame."""
+    differences = []
+    for evaluator, digest in bundle.frames:
+        with found.held(f"frames/{evaluator}/{digest}"):
+            if (made := digest_of(*bundle.frame(evaluator, digest))) != digest:
+                differences.append(f"frames/{evaluator}/{digest}: its texts are those of {made}")
+    for place, samples in rows.items():
+        used = samples["template_hash"].dropna().unique() if "template_hash" in samples else ()
+        lost = [digest for digest in used if (place.evaluator, digest) not in bundle.frames]
+        differences += [f"{place.file}: rows name a frame {digest}, which is not there" for digest in lost]
+    found.compared(f"{len(bundle.frames)} frames have their digests, and no row names another", differences)
+
+
+def check_tables(bundle: Bundle, rows: Rows, found: Findings) -> None:
+    """Whether the tables are those that follow from the rows."""
+    with found.held("tables"):
+        best = bundle.facts["step"]
+        made = tables_of(rows, best=best, title=title_of(bundle.name, best), golds=bundle.facts["golds"])
+        names = {name for name in bundle.sums if name.startswith("tables/")}
+        differences = [f"{name} is missing" for name in sorted(made.keys() - names)]
+        differences += [f"{name} follows from no rows" for name in sorted(names - made.keys())]
+        for name in sorted(made.keys() & names):
+            differences += [f"{name}, {said}" for said in _first_difference(bundle.place(name).read_bytes(), made[name])]
+        found.compared(f"{len(made)} tables are those of the rows", differences)
+
+
+def check_result(bundle: Bundle, rows: Rows, found: Findings) -> None:
+    """Whether result.json says what the rows do."""
+    with found.held(RESULT):
+        result, evals = bundle.record(RESULT), evals_of(rows)
+        own = evals[evals["evaluator"] == name_of(bundle.trial["config"]["evaluator"])]
+        best, told = bundle.facts["step"], result.get("best_step")
+        differences = [] if told == best else [f"result.json: best_step is {told!r}, and bundle.json says {best}"]
+        differences += [f"result.json: {said}" for said in (*_of_test(result, own, best), *_of_dev(result, own))]
+        found.compared("peak, final and test scores of result.json are those of the rows", differences)
+
+
+def _of_test(result: Mapping[str, Any], evals: pd.DataFrame, best: int) -> Iterator[str]:
+    """Numbers of the best step on test that are not those of the rows."""
+    there = evals[(evals["split"] == "test") & (evals["step"] == best)]
+    rows = {(row["arm"], row["reading"]): row for row in there.to_dict("records")}
+    for (arm, reading, name), value in _leaves(result.get("test")):
+        row = rows.get((arm, reading), {})
+        if name not in row:
+            yield f"{name} of {arm} ({reading}) on test follows from no rows"
+        elif not _same(value, row[name]):
+            yield f"{name} of {arm} ({reading}) on test is {value}, and the rows give {row[name]}"
+
+
+def _leaves(test: Any) -> Iterator[tuple[tuple[str, str, str], Any]]:
+    """((arm, reading, name), value) of each number of a result's test scores."""
+    try:
+        for arm, readings in (test or {}).items():
+            for reading, numbers in readings.items():
+                for name, value in numbers.items():
+                    yield (arm, reading, name), value
+    except AttributeError:
+        raise ValueError("test must be objects: arms, in them readings, in them numbers") from None
+
+
+def _of_dev(result: Mapping[str, Any], evals: pd.DataFrame) -> Iterator[str]:
+    """Peak and final accuracy that no bridge had there."""
+    dev = evals[(evals["split"] == "dev") & (evals["step"] > 0)]
+    dev = dev[are(dev["arm"], bridge) & (dev["reading"] == dev["reading"].head(1).squeeze())] if len(dev) else dev
+    for name, step in (("peak", result.get("peak_step")), ("final", dev["step"].max())):
+        accuracies = dev.loc[dev["step"] == step, "accuracy"]
+        if name in result and len(accuracies) and not any(_same(result[name], one) for one in accuracies):
+            yield f"{name} is {result[name]}, and the rows of step {step} give {', '.join(map(str, dict.fromkeys(accuracies)))}"
+
+
+def _same(told: Any, made: Any) -> bool:
+    """Whether two numbers are one, or both are missing."""
+    missing = [value is None or (isinstance(value, float) and math.isnan(value)) for value in (told, made)]
+    if any(missing):
+        return all(missing)
+    return isinstance(told, int | float) and math.isclose(told, made, rel_tol=CLOSE)
+
+
+def _first_difference(kept: bytes, made: bytes) -> Iterator[str]:
+    """Where a text first differs from what follows from the rows."""
+    if kept == made:
+        return
+    was, now = (text.decode(errors="replace").splitlines() for text in (kept, made))
+    shared = min(len(was), len(now))
+    number = next((line for line in range(shared) if was[line] != now[line]), shared)
+    one, other = (lines[number] if number < len(lines) else "" for lines in (was, now))
+    yield f"line {number + 1}: {one!r}, and the rows give {other!r}"

@@ -1,0 +1,85 @@
+"""A trial of a few problems as a sweep leaves it, its bundle, and a bundle written over by somebody who knows how."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors.torch import save
+
+from raybridge.arms import find
+from raybridge.evaluation.answerer import Local
+from raybridge.evaluation.identity import sealed
+from raybridge.evaluation.keeping import Keeper
+from raybridge.evaluation.models import Models
+from raybridge.evaluation.setting import setting_of
+from raybridge.evaluation.trained import Trained
+from raybridge.results import Results, TrialRun
+from raybridge.results.bundle import SUMS
+from raybridge.scales import POCKET
+from raybridge.translators.prompt_tuning import PromptTuning
+from raybridge.translators.weights import FILE, copy_of, with_checksums
+from raybridge.trial import Trial
+
+ARMS = {
+    "dev": ("target", "bridged", "shuffled"),
+    "test": ("source", "target", "no_context", "cascade", "bridged", "bridged_with_text", "shuffled"),
+}
+PROVENANCE = {
+    "commit": {"id": "0123456789", "dirty": False},
+    "versions": {"torch": "2.11"},
+    "hardware": {"machine": "x86_64", "cores": 2, "gpus": []},
+}
+
+
+def small(**changes: object) -> Trial:
+    """Four problems of each split."""
+    few = replace(POCKET.trial, name="tiny", steps=8, warmup=2, batch=4, eval_every=4, dev_problems=4, test_problems=4)
+    return sealed(replace(few, translator=PromptTuning(soft_tokens=4), **changes), device="cpu")
+
+
+def finished(root: Path, trial: Trial) -> TrialRun:
+    """The trial, complete, with an untrained translator and the rows of every arm of ARMS."""
+    torch.set_num_threads(1)  # a fixture of a module comes before what sets it for a test
+    torch.manual_seed(0)
+    results, models = Results(root), Models("cpu")
+    source, target = models.load(trial.source), models.load(trial.target)
+    weights = copy_of(trial.translator.build(source.width, target.width, target_rms=target.embedding_rms))
+    run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance=PROVENANCE)
+    for split, step in (("dev", 4), ("dev", 8), ("test", 4)):
+        trained = Trained(run=run, step=step, weights=weights)
+        setting = setting_of(trial, split)
+        keeper = Keeper(setting=setting, results=results, answerer=Local(models), trained=trained, timed=0)
+        keeper.rows([find(name) for name in ARMS[split]])
+        run.append_metrics({"step": step, "loss": 1.0 / step})
+    run.write_checkpoint(4, with_checksums({FILE: save(weights)}))
+    evals = run.evals()
+    dev = evals[(evals["split"] == "dev") & (evals["arm"] == "bridged") & (evals["reading"] == "strict")]
+    peak, final = dev.set_index("step")["accuracy"].loc[[4, 8]]
+    names = ["accuracy", "n", "low", "high", "nll"]
+    test = evals[evals["split"] == "test"]
+    ended = {"name": trial.name, "fingerprint": trial.fingerprint, "steps": 8, "stopped": "finished", "reason": "all 8 steps"}
+    scored = {"peak": peak, "peak_step": 4, "best_step": 4, "final": final, "degradation": peak - final}
+    told = {arm: part.set_index("reading")[names].to_dict("index") for arm, part in test.groupby("arm")}
+    run.finish({**ended, **scored, "shuffled_dev_at_peak": 0.0, "test": told})
+    return run
+
+
+def signed(bundle: Path) -> None:
+    """Write SHA256SUMS anew, as who tampers with a file would."""
+    files = sorted(file for file in bundle.rglob("*") if file.is_file() and file.name != SUMS)
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(bundle).as_posix()}\n" for file in files]
+    (bundle / SUMS).write_text("".join(lines))
+
+
+def rewritten(file: Path, arm: str, **values: object) -> str:
+    """Change a row of a table: the first problem of an arm, whose id is returned."""
+    rows = pd.read_parquet(file)
+    at = rows.index[rows["arm"] == arm][0]
+    for name, value in values.items():
+        rows.loc[at, name] = value
+    rows.to_parquet(file)
+    return str(rows.loc[at, "problem"])
