@@ -1,6 +1,7 @@
 """What of a pass stays alive: the states that were asked for, and in a recomputed pass what enters the layers."""
 
 import weakref
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -46,6 +47,19 @@ def test_only_the_states_asked_for_live_on():
     with torch.no_grad():
         every = alive_before_the_last_layer(lm, lambda: lm.body(input_ids=ids, output_hidden_states=True))
     assert every == list(range(DEPTH)), "transformers keeps all of them"
+
+
+def test_compiled_layers_give_the_states_of_each_pass_and_take_what_is_injected_into_it():
+    plain, compiled = (FrozenLM("one", tiny_lms.made(LlamaConfig(**GROUPED)), tiny_lms.tokenizer()) for _ in range(2))
+    for layer in compiled.layers:
+        layer.compile(backend="eager")
+    for number, rows in enumerate((ROWS, ROWS[::-1])):
+        found, wanted = (lm.states([0], rows, (number, 2))[0] for lm in (compiled, plain))
+        torch.testing.assert_close(found, wanted)
+        piece = Piece(embeds_BTD=plain.embed(torch.tensor([[7, 8]])), mask_BT=torch.ones(1, 2, dtype=torch.bool))
+        piece = replace(piece, injected={number: piece.embeds_BTD * (1 + number)} if number else {})
+        found, wanted = (lm.answer_nll([piece], [[5, 6]]) for lm in (compiled, plain))
+        torch.testing.assert_close(found, wanted)
 
 
 def test_a_body_without_a_list_of_its_layers_is_refused():
