@@ -8,7 +8,19 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import Figure, Runs, arm_look, kinds, n_by_arm, over_seeds, points, seeds_of, words
+from raybridge.plots import (
+    Figure,
+    Runs,
+    arm_look,
+    each_seed,
+    intervals_of,
+    kinds,
+    n_by_arm,
+    over_seeds,
+    points,
+    seeds_of,
+    words,
+)
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PANEL = ["evaluator", "imported"]
@@ -17,14 +29,15 @@ PANEL = ["evaluator", "imported"]
 def table(runs: Runs) -> pd.DataFrame:
     test = runs.test
     trials = runs.trials.set_index("label")
-    arms = over_seeds(test[kinds.are(test["arm"], kinds.listed)])
+    arms = over_seeds(runs, test[kinds.are(test["arm"], kinds.listed)])
     arms["imported"] = arms["label"].map(trials["imported"].groupby("label").first())
-    arms["dev_peak"] = arms["label"].map(trials["result.peak"].groupby("label").mean())
-    arms["chosen"] = arms["dev_peak"] == arms.groupby(PANEL)["dev_peak"].transform("max")
+    arms["dev"] = arms["label"].map(trials["dev"].groupby("label").mean())
+    ranked = arms["dev"].fillna(-1.0)  # a run from elsewhere was not chosen on dev
+    arms["chosen"] = ranked == ranked.groupby([arms[name] for name in PANEL]).transform("max")
     ran_on = test.get("ran_on", pd.Series(0, index=test.index)).gt(0)
     arms["runs_on"] = arms["label"].isin(test.loc[ran_on, "label"])
-    columns = ["label", "pair", "K", "evaluator", "arm", "reading", "accuracy", "low", "high", "nll", "n", "seeds"]
-    return arms[[*columns, "imported", "dev_peak", "chosen", "runs_on", "fingerprint"]]
+    columns = ["label", "pair", "K", "evaluator", "arm", "reading", "accuracy", "low", "high", "by_seed", "nll", "n", "seeds"]
+    return arms[[*columns, "imported", "dev", "chosen", "runs_on", "fingerprint"]]
 
 
 def panels(arms: pd.DataFrame) -> list[pd.DataFrame]:
@@ -55,6 +68,7 @@ def draw(figure: Figure, arms: pd.DataFrame) -> None:
                 look = arm_look(row["arm"]) | {"linestyle": "none", "markersize": 3 if second else 3.5}
                 y = place[row["arm"]] - 0.3 * second
                 points(ax, [row["accuracy"]], [y], [row["low"]], [row["high"]], look=look, across=True, hollow=bool(second))
+                each_seed(ax, [y], [row["by_seed"]], look=look, across=True)
         ax.set_yticks(list(place.values()), [words(name) for name in names])
         ax.axhline(max([place[name] for name in controls], default=-99) + 0.7, color="0.6", linewidth=0.5)
         ax.set_ylim(min(place.values()) - 0.8, 0.6)
@@ -69,7 +83,7 @@ def caption(arms: pd.DataFrame) -> str:
     readings = list(dict.fromkeys(shown["reading"]))
     sentences = [
         f"{n_by_arm(shown)} test problems, {seeds_of(shown['seeds'])}.",
-        f"Bars: 95% Wilson intervals. Filled: {readings[0]} reading"
+        f"Bars: {intervals_of(shown['seeds'])}; small points: seeds. Filled: {readings[0]} reading"
         + (f"; hollow, below: {readings[1]}." if len(readings) > 1 else "."),
     ]
     controlled = set(shown.loc[kinds.are(shown["arm"], kinds.control), "label"])

@@ -7,17 +7,16 @@ import pandas as pd
 from raybridge.plots import (
     Column,
     Runs,
-    band_of,
+    band_told,
     bridged_on_test,
+    intervals_of,
     mean_gap,
     n_of,
     of_first_reading,
     over_seeds,
-    per_problem,
     seeds_of,
     transfer,
 )
-from raybridge.statistics import marks
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 
@@ -26,7 +25,7 @@ def table(runs: Runs) -> pd.DataFrame:
     bridged = bridged_on_test(runs, runs.asked_by("compression"))
     if bridged.empty:
         return pd.DataFrame()
-    rows = over_seeds(bridged).sort_values(["pair", "K", "label"], ignore_index=True)
+    rows = over_seeds(runs, bridged).sort_values(["pair", "K", "label"], ignore_index=True)
     test = of_first_reading(runs.test)
     for arm in ("shuffled", "token_budget", "target"):
         of_arm = test[(test["arm"] == arm) & (test["evaluator"] == rows["evaluator"].iloc[0])]
@@ -34,11 +33,13 @@ def table(runs: Runs) -> pd.DataFrame:
     rows["compression"] = rows["question_tokens"] / rows["K"]
     rows["flag"] = rows["compression"].le(1).map({True: "none", False: ""})
     rows["gap"] = [mean_gap(runs, row)[0] for row in rows.to_dict("records")]
-    rows["aa_band"] = band_of(bridged)
-    bold = marks(per_problem(runs, bridged, "bridged"), band=band_of(bridged))
-    rows["mark"] = rows["label"].map(bold)
+    rows["aa_band"] = runs.band(bridged)
+    dev = rows["label"].map(runs.trials.groupby("label")["dev"].mean())
+    rows["chosen"] = (dev == dev.groupby(rows["pair"]).transform("max")) & (
+        rows.groupby("pair")["label"].transform("nunique") > 1
+    )
     rows = rows.merge(transfer(runs, bridged), on="label")
-    columns = ["label", "pair", "evaluator", "K", "compression", "flag", "accuracy", "low", "high", "mark", "shuffled"]
+    columns = ["label", "pair", "evaluator", "K", "compression", "flag", "accuracy", "low", "high", "chosen", "shuffled"]
     more = ["transfer", "transfer_p", "transfer_verdict", "token_budget", "target", "gap", "n", "seeds", "aa_band"]
     return rows[[*columns, *more, "fingerprint"]]
 
@@ -48,7 +49,7 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
         **({"pair": Column(header="", heads=True)} if rows["pair"].nunique() > 1 else {}),
         "K": Column(header="K", format=".0f"),
         "compression": Column(header="Compression", format=".2f"),
-        "accuracy": Column(header="Bridged", format=".3f", low="low", high="high", mark="mark"),
+        "accuracy": Column(header="Bridged", format=".3f", low="low", high="high", mark="chosen"),
         "shuffled": Column(header="Shuffled", format=".3f"),
         "transfer_verdict": Column(header="Transfer"),
         "transfer_p": Column(header="p (Holm)", format="p"),
@@ -64,8 +65,9 @@ def caption(rows: pd.DataFrame) -> str:
         [
             f"{n_of(rows['n'])} test problems of {rows['evaluator'].iloc[0]}, {seeds_of(rows['seeds'])}.",
             "Compression: question tokens per soft token. Transfer: bridged against shuffled soft tokens on the same problems,",
-            "paired, Holm-corrected. Gap: of the NLL between no question and the question as text. Bold: better than every",
-            "other K; †: the best and all that do not differ from it.",
+            f"paired, Holm-corrected. Intervals: {intervals_of(rows['seeds'])}. Gap: of the NLL between no question and the",
+            "question as text. Bold: the K that was best on dev.",
+            f"{band_told(rows['aa_band'].iloc[0], rows['seeds'])}; without one, or inside it, a ranking is none.",
             *([f"Nothing is compressed at K = {flagged}."] if flagged else []),
         ]
     )

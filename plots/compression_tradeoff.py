@@ -18,8 +18,10 @@ from raybridge.plots import (
     Runs,
     arm_look,
     arms,
-    band_of,
     band_told,
+    each_seed,
+    gaps_by_seed,
+    intervals_of,
     kinds,
     legend,
     mean_gap,
@@ -43,9 +45,9 @@ def table(runs: Runs) -> pd.DataFrame:
     if test.empty:
         return pd.DataFrame()
     test = of_first_reading(test)
-    rows = over_seeds(test).sort_values([*PANEL, "K", "arm"], ignore_index=True)
+    rows = over_seeds(runs, test).sort_values([*PANEL, "K", "arm"], ignore_index=True)
     bridged = test[test["arm"] == "bridged"]
-    bands = {key: band_of(part) for key, part in bridged.groupby(PANEL)}
+    bands = {key: runs.band(part) for key, part in bridged.groupby(PANEL)}
     places = zip(rows["pair"], rows["evaluator"], strict=True)
     rows["aa_band"] = [bands.get((pair, evaluator)) for pair, evaluator in places]
     rows["compression"] = rows["question_tokens"] / rows["K"]
@@ -55,9 +57,22 @@ def table(runs: Runs) -> pd.DataFrame:
     rows["compression_bytes"] = (bytes_of["question_bytes"] / bytes_of["wire_bytes"]).where(sent)
     gaps = [mean_gap(runs, row) for row in rows.to_dict("records")]
     rows[["gap", "gap_low", "gap_high"]] = pd.DataFrame(gaps, index=rows.index, dtype=float)
+    rows["gap_by_seed"] = [gaps_by_seed(runs, row) for row in rows.to_dict("records")]
     rows["flagged"] = ((rows["arm"] == "bridged") & (rows["compression"] <= 1)) | rows["compression_bytes"].le(1)
-    columns = [*PANEL, "label", "K", "compression", "compression_bytes", "arm", "accuracy", "low", "high"]
-    more = ["gap", "gap_low", "gap_high", "nll", "question_tokens", "n", "seeds", "aa_band", "flagged", "fingerprint"]
+    columns = [*PANEL, "label", "K", "compression", "compression_bytes", "arm", "accuracy", "low", "high", "by_seed"]
+    more = [
+        "gap",
+        "gap_low",
+        "gap_high",
+        "gap_by_seed",
+        "nll",
+        "question_tokens",
+        "n",
+        "seeds",
+        "aa_band",
+        "flagged",
+        "fingerprint",
+    ]
     return rows[[*columns, *more]]
 
 
@@ -114,8 +129,10 @@ def curve(top: Axes, below: Axes, part: pd.DataFrame, x: str, look: dict, name: 
     """Accuracy above, gap recovered below."""
     look = look | {"label": name}
     points(top, part[x], part["accuracy"], part["low"], part["high"], look=look)
+    each_seed(top, part[x], part["by_seed"], look=look)
     known = part.dropna(subset=["gap"])
     points(below, known[x], known["gap"], known["gap_low"], known["gap_high"], look=look)
+    each_seed(below, known[x], known["gap_by_seed"], look=look)
 
 
 def wire(top: Axes, below: Axes, part: pd.DataFrame) -> None:
@@ -154,15 +171,15 @@ def ticks(ax: Axes, part: pd.DataFrame) -> None:
 def caption(rows: pd.DataFrame) -> str:
     shown = pd.concat(panels(rows))
     own = shown[shown["arm"] == "bridged"]
-    band = shown["aa_band"].dropna()
+    band, seeds = shown["aa_band"].dropna(), own["seeds"] if len(own) else shown["seeds"]
     sent = shown[shown["compression_bytes"].notna()]
     where = [f"{pair} on {evaluator}:" for pair, evaluator in shown[PANEL].drop_duplicates().to_numpy()]
     sentences = [
         where[0] if len(where) == 1 else "",
-        f"{n_by_arm(shown)} test problems, {seeds_of(own['seeds'] if len(own) else shown['seeds'])}. Bars: 95%, Wilson for",
-        "accuracy, delta method over problems for the gap. Gap recovered: 0 is no question, 1 is the question as text.",
+        f"{n_by_arm(shown)} test problems, {seeds_of(seeds)}. Bars: {intervals_of(seeds)}, bootstrap for the gap; small",
+        "points: seeds. Gap recovered: 0 is no question, 1 is the question as text.",
         "Token budget: the first K tokens of the question as text.",
-        f"{band_told(band.iloc[0] if len(band) else None, own['seeds'])}{' (grey)' if len(band) else ''}.",
+        f"{band_told(band.iloc[0] if len(band) else None, seeds)}{' (grey)' if len(band) else ''}.",
     ]
     if len(sent):
         sentences.append("Over the wire: accuracy through the quantised soft tokens, scales and header counted.")

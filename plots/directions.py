@@ -15,6 +15,9 @@ from raybridge.plots import (
     Axes,
     Figure,
     Runs,
+    each_seed,
+    gaps_by_seed,
+    intervals_of,
     legend,
     mean_gap,
     n_of,
@@ -37,16 +40,19 @@ def table(runs: Runs) -> pd.DataFrame:
     test = of_first_reading(test)
     ends = test["pair"].str.split(" to ", n=1)
     test = test.assign(models=ends.map(lambda two: " and ".join(sorted(two))), recipe=test["fingerprint"].map(recipes(runs)))
-    rows = in_both(test[ends.str[0] != ends.str[1]], runs.trials.set_index("fingerprint")["result.peak"])
+    rows = in_both(test[ends.str[0] != ends.str[1]], runs.trials.set_index("fingerprint")["dev"])
     if rows.empty:
         return pd.DataFrame()
     models = rows.drop_duplicates("label").set_index("label")["models"]
-    rows = over_seeds(rows)
+    rows = over_seeds(runs, rows)
     rows["models"] = rows["label"].map(models)
     gaps = [mean_gap(runs, row) for row in rows.to_dict("records")]
     rows[["gap", "gap_low", "gap_high"]] = pd.DataFrame(gaps, index=rows.index, dtype=float)
-    columns = [*PANEL, "pair", "K", "label", "arm", "accuracy", "low", "high", "gap", "gap_low", "gap_high", "nll"]
-    return rows[[*columns, "n", "seeds", "fingerprint"]].sort_values([*PANEL, "pair", "arm", "K"], ignore_index=True)
+    rows["gap_by_seed"] = [gaps_by_seed(runs, row) for row in rows.to_dict("records")]
+    columns = [*PANEL, "pair", "K", "label", "arm", "accuracy", "low", "high", "by_seed", "gap", "gap_low", "gap_high"]
+    return rows[[*columns, "gap_by_seed", "nll", "n", "seeds", "fingerprint"]].sort_values(
+        [*PANEL, "pair", "arm", "K"], ignore_index=True
+    )
 
 
 def recipes(runs: Runs) -> dict[str, str]:
@@ -57,13 +63,13 @@ def recipes(runs: Runs) -> dict[str, str]:
     return {row["fingerprint"]: "|".join(str(row[name]) for name in same) for row in runs.trials.to_dict("records")}
 
 
-def in_both(rows: pd.DataFrame, peaks: pd.Series) -> pd.DataFrame:
-    """At each K the rows of the recipe that both directions have and whose mean dev peak is the highest."""
+def in_both(rows: pd.DataFrame, dev: pd.Series) -> pd.DataFrame:
+    """At each K the rows of the recipe that both directions have and whose mean dev score is the highest."""
     at = [*PANEL, "K"]
     rows = rows[rows.groupby([*at, "recipe"])["pair"].transform("nunique") == 2]
-    peak = rows["fingerprint"].map(peaks).astype(float).fillna(-1.0)
-    means = rows.assign(peak=peak).groupby([*at, "recipe"])["peak"].mean().reset_index()
-    best = means.sort_values("peak", ascending=False, kind="stable").drop_duplicates(at)
+    scores = rows["fingerprint"].map(dev).astype(float).fillna(-1.0)
+    means = rows.assign(dev=scores).groupby([*at, "recipe"])["dev"].mean().reset_index()
+    best = means.sort_values("dev", ascending=False, kind="stable").drop_duplicates(at)
     return rows.merge(best[[*at, "recipe"]], on=[*at, "recipe"])
 
 
@@ -109,15 +115,18 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
 def curve(left: Axes, right: Axes, part: pd.DataFrame, look: dict, *, hollow: bool) -> None:
     """Accuracy on the left, gap recovered on the right."""
     points(left, part["K"], part["accuracy"], part["low"], part["high"], look=look, hollow=hollow)
+    each_seed(left, part["K"], part["by_seed"], look=look)
     known = part.dropna(subset=["gap"])
     points(right, known["K"], known["gap"], known["gap_low"], known["gap_high"], look=look, hollow=hollow)
+    each_seed(right, known["K"], known["gap_by_seed"], look=look)
 
 
 def caption(rows: pd.DataFrame) -> str:
     part = shown(rows)
     return (
-        f"{n_of(part['n'])} test problems of {part['evaluator'].iloc[0]}, {seeds_of(part['seeds'])}. Bars: 95%, Wilson for "
-        "accuracy, delta method over problems for the gap. Dotted across: each target reading the text itself (left), the "
+        f"{n_of(part['n'])} test problems of {part['evaluator'].iloc[0]}, {seeds_of(part['seeds'])}. Bars: "
+        f"{intervals_of(part['seeds'])}, bootstrap for the gap; small points: seeds. Dotted across: each "
+        "target reading the text itself (left), the "
         "question as text (right). Hollow: shuffled soft tokens, the control. At each K both directions have the same "
         "configuration, but for the layers that are read; of several, the best on dev."
     )

@@ -9,7 +9,22 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from raybridge.plots import TIMED, Axes, Figure, Runs, arm_look, arms, costs, kinds, legend, n_of, points, words
+from raybridge.plots import (
+    TIMED,
+    Axes,
+    Figure,
+    Runs,
+    arm_look,
+    arms,
+    costs,
+    each_seed,
+    intervals_of,
+    kinds,
+    legend,
+    n_of,
+    points,
+    words,
+)
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PANEL = ["pair", "evaluator"]
@@ -51,6 +66,7 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
         for cost, ax in costs_of.items():
             known = mine.dropna(subset=[cost])
             points(ax, known[cost], known["accuracy"], known["low"], known["high"], look=look, hollow=frozen)
+            each_seed(ax, known[cost], known["by_seed"], look=look)
             if cost == space:  # grows with K, where a time is of its own
                 ax.plot(known[cost], known["accuracy"], color=look["color"], linewidth=0.5)
         if arm == "bridged":
@@ -81,7 +97,8 @@ def caption(rows: pd.DataFrame) -> str:
     apart = part.loc[part["latency_median"].notna(), "timed"]
     sentences = [
         f"{part['pair'].iloc[0]} on {part['evaluator'].iloc[0]}, {n_of(part['n'])} test problems; at each K the",
-        "configuration that was best on dev, joined by thin lines over memory; K beside bridged. Bars: 95% Wilson intervals.",
+        "configuration that was best on dev, joined by thin lines over memory; K beside bridged. Bars:",
+        f"{intervals_of(part['seeds'])}; small points: seeds.",
         f"Time: median of problems answered one at a time, {n_of(apart)} timed, the source's prefill included."
         if len(apart)
         else f"No time: fewer than {TIMED} problems were timed apart (evaluate --timed {TIMED}).",

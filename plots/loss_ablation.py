@@ -9,7 +9,21 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.plots import BLACK, Figure, Runs, against_first, arm_look, band_told, folded, legend, n_of, points, seeds_of
+from raybridge.plots import (
+    BLACK,
+    Figure,
+    Runs,
+    against_first,
+    arm_look,
+    band_told,
+    each_seed,
+    folded,
+    intervals_of,
+    legend,
+    n_of,
+    points,
+    seeds_of,
+)
 
 SHOWN = 20  # configurations in the figure; the table has all
 NEEDS = "python -m raybridge.sweep sweeps/loss_ablation.py"
@@ -33,7 +47,10 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
     for y, row in zip(range(0, -len(rows), -1), rows.to_dict("records"), strict=True):
         ends = [row["low"]], [row["high"]]
         look: dict[str, Any] = {"linestyle": "none", "marker": "D", "color": BLACK, "label": None if y else "bridged"}
-        points(ax, [row["difference"]], [y + 0.12], *ends, look=look, across=True, hollow=row["verdict"] == "tie")
+        points(
+            ax, [row["difference"]], [y + 0.12], *ends, look=look, across=True, hollow=row["verdict"] not in ("better", "worse")
+        )
+        each_seed(ax, [y + 0.12], [row["by_seed"]], look=look, across=True)
         ax.annotate(row["verdict"], (1.02, y + 0.12), xycoords=("axes fraction", "data"), ha="left", va="center", fontsize=6.5)
         control = [row["shuffled_difference"]], [y - 0.2], [row["shuffled_low"]], [row["shuffled_high"]]
         look = arm_look("shuffled") | {"linestyle": "none", "label": None if y else "shuffled soft tokens"}
@@ -49,9 +66,9 @@ def caption(rows: pd.DataFrame) -> str:
     return " ".join(
         [
             f"Paired differences of the bridged arm to {rows['baseline'].iloc[0]} ({rows['baseline_accuracy'].iloc[0]:.3f}),",
-            f"{n_of(rows['n'])} test problems, {seeds_of(rows['seeds'])}. Bars: 95% paired bootstrap intervals. Filled:",
-            "significant after Holm's correction and outside the A/A band; else a tie.",
-            f"{band_told(rows['aa_band'].iloc[0], rows['seeds'])}.",
+            f"{n_of(rows['n'])} test problems, {seeds_of(rows['seeds'])}. Bars: {intervals_of(rows['seeds'], 'bootstrap')};",
+            "small points: seeds. Filled: significant after Holm's correction and outside the A/A band; else a tie, and",
+            f"without a band no ranking. {band_told(rows['aa_band'].iloc[0], rows['seeds'])}.",
             "Shuffled: the same translators with the soft tokens of another problem.",
             *([f"The first {SHOWN} of {len(rows)} configurations."] if len(rows) > SHOWN else []),
         ]

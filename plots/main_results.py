@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import Column, Runs, kinds, n_by_arm, seeds_of, standings
+from raybridge.plots import Column, Runs, intervals_of, kinds, n_by_arm, seeds_of, standings
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 
@@ -20,7 +20,7 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
     return {
         **{name: Column(header="", heads=True) for name in ("evaluator", "pair", "label")},
         "arm": Column(header="Arm", format="words"),
-        "accuracy": Column(header="Accuracy", format=".3f", low="low", high="high", mark="mark"),
+        "accuracy": Column(header="Accuracy", format=".3f", low="low", high="high"),
         "nll": Column(header="NLL", format=".3f"),
         "gap": Column(header="Gap", format=".2f"),
         "bridge_minus_arm": Column(header="Bridge − arm", format="+.3f"),
@@ -35,9 +35,9 @@ def caption(rows: pd.DataFrame) -> str:
     return " ".join(
         [
             f"Every arm on {n_by_arm(rows)} test problems, {seeds_of(rows['seeds'])}; of several configurations, the one that",
-            "was best on dev. Accuracy with its 95% Wilson interval, NLL per answer token, gap to the text recovered. Bold:",
-            "better than every other arm that is no control (paired, Holm-corrected); †: the best and all that do not differ",
-            "from it. The last columns compare the bridge with each arm on the problems that both answered.",
+            f"was best on dev. Accuracy with its interval ({intervals_of(rows['seeds'])}), NLL per answer token, gap to the",
+            "text recovered. The last columns compare the bridge with each arm on the problems that both answered (paired,",
+            "Holm-corrected).",
             *([f"No control was run for {uncontrolled}."] if uncontrolled else []),
         ]
     )

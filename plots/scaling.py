@@ -9,7 +9,21 @@ import math
 
 import pandas as pd
 
-from raybridge.plots import LOOKS, TEXT_LINE, Figure, Runs, arm_look, legend, n_of, points, seeds_of
+from raybridge.plots import (
+    LOOKS,
+    TEXT_LINE,
+    Figure,
+    Runs,
+    arm_look,
+    each_seed,
+    gaps_by_seed,
+    intervals_of,
+    legend,
+    mean_gap,
+    n_of,
+    points,
+    seeds_of,
+)
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PANEL = ["pair", "evaluator"]
@@ -20,13 +34,18 @@ def table(runs: Runs) -> pd.DataFrame:
     best = runs.best_on_dev(runs.test[runs.test["arm"] == "bridged"]).drop_duplicates(["fingerprint", "evaluator"])
     rows = []
     for (pair, evaluator, k, label), part in best.groupby([*PANEL, "K", "label"]):
-        for arm in ARMS:
-            found = [runs.gaps(one, str(evaluator)).get(arm) for one in part["fingerprint"]]
-            known = pd.DataFrame([gap for gap in found if gap is not None], columns=["gap", "gap_low", "gap_high"])
-            if len(known):
-                row = {"pair": pair, "evaluator": evaluator, "K": k, "label": label, "arm": arm, **known.mean()}
-                rows.append({**row, "n": part["n"].max(), "seeds": len(known), "fingerprint": " ".join(part["fingerprint"])})
-    return pd.DataFrame(rows)
+        own = {
+            "pair": pair,
+            "evaluator": evaluator,
+            "K": k,
+            "label": label,
+            "fingerprint": " ".join(sorted(part["fingerprint"])),
+        }
+        for row in ({**own, "arm": arm} for arm in ARMS):
+            gap, low, high = mean_gap(runs, row)
+            told = {"gap": gap, "gap_low": low, "gap_high": high, "by_seed": gaps_by_seed(runs, row)}
+            rows.append({**row, **told, "n": part["n"].max(), "seeds": len(part)})
+    return pd.DataFrame(rows).dropna(subset=["gap"], ignore_index=True) if rows else pd.DataFrame()
 
 
 def height(rows: pd.DataFrame) -> float:
@@ -44,6 +63,7 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
             drawn = part[part["arm"] == arm].sort_values("K")
             hollow = several and arm == "shuffled"
             points(ax, drawn["K"], drawn["gap"], drawn["gap_low"], drawn["gap_high"], look=own, hollow=hollow)
+            each_seed(ax, drawn["K"], drawn["by_seed"], look=own)
     ax.set_xscale("log", base=2)
     ax.set_xticks(sorted(rows["K"].unique()), [f"{k:.0f}" for k in sorted(rows["K"].unique())])
     ax.minorticks_off()
@@ -59,6 +79,7 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
 def caption(rows: pd.DataFrame) -> str:
     hollow = " Hollow, dotted: shuffled soft tokens, the control." if rows.groupby(PANEL).ngroups > 1 else ""
     return (
-        f"{n_of(rows['n'])} test problems, {seeds_of(rows['seeds'])}. Bars: 95%, delta method over problems. Gap recovered: 0 "
-        "is no question, 1 is the question as text. At each K the configuration that was best on dev." + hollow
+        f"{n_of(rows['n'])} test problems, {seeds_of(rows['seeds'])}. Bars: {intervals_of(rows['seeds'], 'bootstrap')}; "
+        "small points: seeds. Gap recovered: 0 is no question, 1 is the question as text. "
+        "At each K the configuration that was best on dev." + hollow
     )

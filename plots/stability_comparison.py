@@ -1,6 +1,7 @@
 """Stability: peak and final accuracy with and without the fixes, and whether the fall is more than noise.
 
-A row for each trial. Peak against final on the same problems: exact McNemar p, Holm-corrected over the trials shown.
+A row for each trial. Peak against final on the same problems: exact McNemar p, corrected for the evaluations that both were
+picked among (`statistics.picked`) and Holm-corrected over the trials shown.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.plots import BLACK, Figure, Runs, arm_look, folded, kinds, legend, n_of, points
-from raybridge.statistics import compare, corrected, wilson
+from raybridge.plots import BLACK, Figure, Runs, arm_look, folded, interval_of, kinds, legend, n_of, points
+from raybridge.statistics import compare, corrected, picked
 
 NEEDS = "python -m raybridge.sweep sweeps/stability.py"
 SHOWN = 16
@@ -29,10 +30,10 @@ def table(runs: Runs) -> pd.DataFrame:
         if found is None:
             continue
         peak, final, where = found
-        compared.append(compare(peak, final))
+        compared.append(picked(compare(peak, final), looks=where["looks"]))
         row: dict[str, Any] = {name: trial[name] for name in ("label", "trial", "fingerprint", "seed", "imported")} | where
         for name, scores in (("peak", peak), ("final", final)):
-            low, high = wilson(int(scores.sum()), len(scores))
+            low, high = interval_of(scores)
             row |= {name: scores.mean(), f"{name}_low": low, f"{name}_high": high}
         rows.append({**row, "n": len(peak), "stopped": trial["result.stopped"]})
     for row, one in zip(rows, corrected(compared), strict=True):
@@ -64,7 +65,8 @@ def curve(runs: Runs, trial: Mapping[Any, Any]) -> tuple[pd.Series, pd.Series, d
         scores.append(samples[samples["arm"] == arm].set_index("problem")[f"score_{reading}"])
     peak, final = scores[0].align(scores[1], join="inner")
     where = {"evaluator": evaluator, "split": split, "arm": arm, "peak_step": trial["result.peak_step"]}
-    low, high = wilson(int(shuffled.sum()), len(shuffled)) if len(shuffled) else (None, None)
+    where["looks"] = mine["step"].nunique()
+    low, high = interval_of(shuffled) if len(shuffled) else (None, None)
     control = {"shuffled": shuffled.mean(), "shuffled_low": low, "shuffled_high": high}
     return peak, final, where | {"final_step": mine["step"].max()} | control
 
@@ -118,8 +120,8 @@ def caption(trials: pd.DataFrame) -> str:
     uncontrolled = trials.loc[trials["shuffled"].isna(), "label"].unique()
     return (
         f"{n_of(trials['n'])} problems ({where}). Bars: 95%, Wilson for accuracies, paired bootstrap for differences. Filled "
-        f"diamonds: the fall is significant (exact McNemar, Holm-corrected): {worse} of {len(trials)}. The peak is the best of "
-        "several looks at the same problems, so a small fall is expected without any degradation."
+        f"diamonds: the fall is significant (exact McNemar, corrected for all pairs of evaluations and by Holm): {worse} of "
+        f"{len(trials)}. The peak is the best of several looks, so a small fall is expected without any degradation."
         + (f" {', '.join(with_text)}: bridged with text, for there is no other arm." if len(with_text) else "")
         + (f" No control was run for {', '.join(uncontrolled)}." if len(uncontrolled) else "")
         + (f" The first {SHOWN} of {len(trials)} trials." if len(trials) > SHOWN else "")

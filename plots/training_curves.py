@@ -46,9 +46,10 @@ def bridged(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown(curves: pd.DataFrame) -> list[str]:
-    """The configurations that the figure has room for: those with the highest peaks, in the order of the table."""
-    peaks = bridged(curves).groupby("label")["accuracy"].max().nlargest(SHOWN)
-    return [label for label in curves["label"].unique() if label in peaks.index]
+    """The configurations that the figure has room for: those that were best on dev, in the order of the table."""
+    rows = bridged(curves)
+    chosen = rows["accuracy"].where(rows["best"]).groupby(rows["label"]).mean().fillna(-1.0).nlargest(SHOWN)
+    return [label for label in curves["label"].unique() if label in chosen.index]
 
 
 def height(curves: pd.DataFrame) -> float:
@@ -82,7 +83,7 @@ def draw(figure: Figure, curves: pd.DataFrame) -> None:
 
 
 def curve(ax: Axes, part: pd.DataFrame, measure: str, look: dict, name: str) -> None:
-    """Mean over the seeds with their band; a seed that went on after others had ended is drawn thin."""
+    """Mean over the seeds with their band, each of them drawn thin."""
     part = part.dropna(subset=[measure])
     if part.empty:
         return
@@ -93,8 +94,8 @@ def curve(ax: Axes, part: pd.DataFrame, measure: str, look: dict, name: str) -> 
     ax.plot(whole.index, whole["mean"], label=name, markevery=every, **look)
     if seeds > 1:
         ax.fill_between(whole.index, whole["min"], whole["max"], color=look["color"], alpha=0.2, linewidth=0)
-        for _, one in part[part["step"] >= whole.index.max()].groupby("fingerprint"):
-            ax.plot(one["step"], one[measure], color=look["color"], linewidth=0.5, linestyle=look["linestyle"])
+        for _, one in part.groupby("fingerprint"):
+            ax.plot(one["step"], one[measure], color=look["color"], linewidth=0.4, alpha=0.6, linestyle=look["linestyle"])
     if measure == "accuracy":
         interval = part.groupby("step")[["low", "high"]].mean().loc[whole.index].iloc[::every]
         ends = [(whole["mean"] - interval["low"]).dropna().clip(0), (interval["high"] - whole["mean"]).dropna().clip(0)]
@@ -102,7 +103,7 @@ def curve(ax: Axes, part: pd.DataFrame, measure: str, look: dict, name: str) -> 
 
 
 def marks(ax: Axes, rows: pd.DataFrame, measure: str) -> None:
-    """A star where dev accuracy was best, a cross where a trial was stopped."""
+    """A star at the checkpoint that dev chose, a cross where a trial was stopped."""
     best, stopped = rows[rows["best"]], rows[rows["stopped"]]
     if len(best):
         ax.plot(best["step"], best[measure], marker="*", markersize=6.5, label="best", **MARK)
@@ -122,7 +123,7 @@ def caption(curves: pd.DataFrame) -> str:
     ]
     if seeds.max() > 1:
         count = f"{seeds.min()} to {seeds.max()}" if seeds.min() < seeds.max() else str(seeds.max())
-        sentences.append(f"Lines: mean over {count} seeds, shaded from the lowest to the highest.")
+        sentences.append(f"Lines: mean over {count} seeds, shaded from the lowest to the highest; thin: each of them.")
     if there["nll"].notna().any():
         sentences.append("NLL: nats per token of the worked answer.")
     if "shuffled" in set(there["arm"]):
@@ -133,5 +134,5 @@ def caption(curves: pd.DataFrame) -> str:
     if uncontrolled:
         sentences.append(f"No control was run for {', '.join(uncontrolled)}.")
     if many > len(labels):
-        sentences.append(f"The {len(labels)} of {many} configurations with the highest peaks.")
+        sentences.append(f"The {len(labels)} of {many} configurations that were best on dev.")
     return " ".join(sentences)

@@ -1,14 +1,16 @@
 """Intervals, paired tests and the words that follow from them: better, worse, tie.
 
-Two arms are always compared on the same problems: `a` and `b` hold one score a problem, in the same order, and every
-difference is b minus a.
+Two arms are always compared on the same problems, which takes their difficulty out of the difference (Miller 2024,
+arXiv:2411.00640): `a` and `b` hold one score a problem, in the same order, and every difference is b minus a. No interval or
+test rests on a normal approximation, which fails below a few hundred problems (Bowyer et al. 2025, arXiv:2503.01747).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -16,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Verdict = Literal["better", "worse", "tie"]
 RESAMPLED_AT_ONCE = 2**21  # scores in memory while resampling: 16 MB
+RESAMPLES = 2_000  # of intervals over problems whose weights are drawn once
+ENOUGH_SEEDS = 3  # for an interval over seeds: of two, Student's t is 12.7
 
 # scipy.stats takes most of a second to import; a command that draws one figure should not wait for it.
 
@@ -68,22 +72,35 @@ def paired_bootstrap(
     at_once = max(1, RESAMPLED_AT_ONCE // len(values))
     sizes = [min(at_once, resamples - start) for start in range(0, resamples, at_once)]
     means = [draws(n, counts / n, size=size) @ values / n for size in sizes]
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return _ends(np.concatenate(means), level)
 
 
 def ratio_interval(numerator: ArrayLike, denominator: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Interval of mean(numerator) / mean(denominator), one pair a problem, by the delta method."""
-    from scipy.special import ndtri
-
-    _check_level(level)
+    """Bootstrap interval of mean(numerator) / mean(denominator), one pair a problem, over resampled problems."""
     above, below = _paired(numerator, denominator)
     if len(above) < 2 or not below.mean():
         raise ValueError("a ratio of means needs at least two problems and a denominator that is not 0")
-    ratio = above.mean() / below.mean()
-    error = float((above - ratio * below).std(ddof=1) / math.sqrt(len(above)) / abs(below.mean()))
-    half = float(ndtri((1 + level) / 2)) * error
-    return float(ratio) - half, float(ratio) + half
+    draws = _resampled(len(above))
+    return _ends((draws @ above) / (draws @ below), level)
+
+
+def two_level_interval(
+    scores: ArrayLike, *, minus: ArrayLike | None = None, over: ArrayLike | None = None, level: float = 0.95
+) -> tuple[float, float]:
+    """Hierarchical bootstrap interval of a mean over seeds and problems, of a method and not of one checkpoint.
+
+    scores: (S, n), a row for each of at least three seeds, on the same problems. minus: the same of what is taken from it, of
+    seeds of its own. over: (n,), the mean of which divides both. Problems are resampled for all seeds at once, seeds beside
+    them (Owen 2007). So few seeds spread less than those they are drawn from: their part is widened to Student's t.
+    """
+    mine = np.asarray(scores, dtype=float)
+    other = np.zeros((1, mine.shape[1])) if minus is None else np.asarray(minus, dtype=float)
+    below = np.ones(mine.shape[1]) if over is None else np.asarray(over, dtype=float)
+    draws = _resampled(mine.shape[1])
+    rng = np.random.default_rng(1)
+    means = draws @ (mine.mean(0) - other.mean(0)) + _seeds_drawn(mine.mean(1), len(draws), level, rng)
+    means = means if minus is None else means - _seeds_drawn(other.mean(1), len(draws), level, rng)
+    return _ends(means / (draws @ below), level)
 
 
 def sign_flip(a: ArrayLike, b: ArrayLike, *, resamples: int = 10_000, seed: int = 0) -> float:
@@ -129,17 +146,11 @@ def minimum_detectable_effect(n: int, *, power: float = 0.8, level: float = 0.05
     if n < 1 or not 0 < discordant <= 1:
         raise ValueError(f"n must be at least 1 and discordant in 0..1, not {n} and {discordant}")
     z_level, z_power = float(ndtri(1 - level / 2)), float(ndtri(power))
-    # The square of the equation above is a quadratic in the effect; its larger root is the one with the right signs.
-    if z_power == 0:
-        effect = z_level * math.sqrt(discordant / n)
-    else:
-        curve = n + z_power**2
-        linear = z_level * math.sqrt(n * discordant)
-        constant = discordant * (z_level**2 - z_power**2)
-        inside = linear**2 - curve * constant
-        if inside < 0:
-            return math.inf
-        effect = (linear + math.copysign(math.sqrt(inside), z_power)) / curve
+    # With effect = sqrt(discordant) sin(angle) it is one sine: z_level = hypot(sqrt(n), z_power) sin(angle - phase).
+    longest, phase = math.hypot(math.sqrt(n), z_power), math.atan2(z_power, math.sqrt(n))
+    if z_level > longest or (angle := math.asin(z_level / longest) + phase) > math.pi / 2:
+        return math.inf
+    effect = math.sqrt(discordant) * math.sin(angle)
     return effect if effect <= discordant else math.inf
 
 
@@ -220,24 +231,7 @@ def corrected(comparisons: Sequence[Comparison], *, level: float = 0.05, band: f
 
 def picked(one: Comparison, *, looks: int, level: float = 0.05) -> Comparison:
     """A comparison of two evaluations that were picked among `looks` of one trial: p times their pairs, as for a `fall`."""
-    p = min(1.0, one.p * pairs(looks))
-    return replace(one, p=p, verdict=verdict(one.difference, p, level=level))
-
-
-def marks(scores: Mapping[str, ArrayLike], *, level: float = 0.05, band: float | None = None) -> dict[str, str]:
-    """Which of several deserves bold: "best" if it is better than every other, else "tie" for all that are not worse.
-
-    Every other is compared with the one of the highest mean on the same problems, p Holm-corrected. "" for the rest.
-    """
-    if len(scores) < 2:
-        return dict.fromkeys(scores, "")
-    top = max(scores, key=lambda name: float(np.asarray(scores[name], dtype=float).mean()))
-    others = [name for name in scores if name != top]
-    found = corrected([compare(scores[top], scores[name]) for name in others], level=level, band=band)
-    level_with_it = [name for name, one in zip(others, found, strict=True) if one.verdict == "tie"]
-    if not level_with_it:
-        return {name: "best" if name == top else "" for name in scores}
-    return {name: "tie" if name == top or name in level_with_it else "" for name in scores}
+    return corrected([replace(one, p=min(1.0, one.p * pairs(looks)))], level=level)[0]
 
 
 def verdict(difference: float, p: float, *, level: float = 0.05, band: float | None = None) -> Verdict:
@@ -256,6 +250,29 @@ def _paired(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
         raise ValueError("a paired test needs a score for every problem: some are missing")
     return left, right
+
+
+@lru_cache(maxsize=2)
+def _resampled(n: int, resamples: int = RESAMPLES) -> NDArray[np.float64]:
+    """(resamples, n): the weight of each problem in each resample; a row sums to 1."""
+    return np.random.default_rng(0).multinomial(n, [1 / n] * n, size=resamples) / n
+
+
+def _seeds_drawn(means: NDArray[np.float64], resamples: int, level: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """How far the mean of as many seeds, drawn from these, lies from theirs."""
+    from scipy.special import ndtri, stdtrit
+
+    seeds = len(means)
+    if seeds < ENOUGH_SEEDS:
+        raise ValueError(f"an interval over seeds needs at least {ENOUGH_SEEDS} of them, not {seeds}")
+    upper = (1 + level) / 2
+    wider = float(stdtrit(seeds - 1, upper) / ndtri(upper)) * math.sqrt(seeds / (seeds - 1))
+    return wider * (means - means.mean())[rng.integers(seeds, size=(resamples, seeds))].mean(1)
+
+
+def _ends(draws: NDArray[np.float64], level: float) -> tuple[float, float]:
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def _discordant(a: ArrayLike, b: ArrayLike) -> tuple[int, int]:

@@ -10,10 +10,11 @@ import pandas as pd
 
 from raybridge.analysis.kinds import bridge, ordered
 from raybridge.analysis.measures import readings_of
+from raybridge.analysis.replicates import REPLICATES, bands_of_replicates
 from raybridge.analysis.replicates import bands_of_replicates as band_of
 from raybridge.errors import unknown
-from raybridge.results import TrialRun
-from raybridge.statistics import Comparison, compare, corrected, minimum_detectable_effect, verdict
+from raybridge.results import Results, TrialRun
+from raybridge.statistics import Comparison, compare, corrected, minimum_detectable_effect, picked, verdict
 
 __all__ = ["Asked", "Compared", "Side", "band_of", "compare_readings", "default_arm", "findings", "sentence"]
 
@@ -62,8 +63,12 @@ class Asked:
 
 
 def compare_readings(a: Asked, b: Asked, *, shared: bool = False, bands: Mapping[str, float] | None = None) -> list[Compared]:
-    """Compare a with b by every reading, p Holm-corrected over the readings; `bands` has the A/A band of each."""
-    return _corrected(_sides(a, b, shared=shared), bands or {})
+    """Compare a with b by every reading, p Holm-corrected over the readings.
+
+    bands: the A/A band of each; where none is given, that of the sweep `replicates` for the models of a.
+    """
+    known = bands or bands_of_replicates(Results(a.run.root), a.on, a.split, a.arm, like=a.run.config)
+    return _corrected(_sides(a, b, shared=shared), known)
 
 
 def findings(run: TrialRun, on: str, bridge: str) -> list[Compared]:
@@ -94,11 +99,14 @@ def sentence(one: Compared, *, typed: bool = False) -> str:
         f"[{low:+.3f}, {high:+.3f}], {told.wins} won and {told.losses} lost of {told.n}, p {told.p:.2g} (Holm): {told.verdict}"
     )
     if (a.trial, a.arm) == (b.trial, b.arm):
+        said += ", corrected for the evaluations that both were picked among"
         fell = "worse" if a.step > b.step else "better"
         said += ", no degradation shown" if told.verdict == "tie" else ", a degradation" if told.verdict == fell else ""
     if one.band is not None:
         inside = "inside" if abs(told.difference) <= one.band else "outside"
         said += f" ({inside} the A/A band of {one.band:.3f})"
+    elif a.trial != b.trial:
+        said += f" (of two checkpoints, no ranking: `{REPLICATES}` has fewer than three seeds of these models, no A/A band)"
     if told.verdict != "tie":
         return said
     effect = minimum_detectable_effect(told.n, discordant=max(told.wins + told.losses, 1) / told.n)
@@ -118,30 +126,32 @@ def _called(a: Side, b: Side) -> tuple[str, str, str]:
     return a.arm, b.arm, f" at step {a.step}"
 
 
-Pair = tuple[Side, Side, list[float], list[float]]
+Pair = tuple[Side, Side, Comparison]
 
 
 def _sides(a: Asked, b: Asked, *, shared: bool) -> list[Pair]:
-    """Both sides by each reading that both have, with their scores on the same problems."""
+    """Both sides by each reading that both have, compared on the same problems.
+
+    Two evaluations of one arm of one trial were picked among all of them.
+    """
     (step_a, scores_a), (step_b, scores_b) = a.scores(), b.scores()
     if (a.run.path.resolve(), a.arm, step_a) == (b.run.path.resolve(), b.arm, step_b):
         raise ValueError(f"{a} at step {step_a} on both sides; --arm-b, --step-a or --step-b chooses another")
     left, right = paired(scores_a, scores_b, shared=shared, names=(str(a), str(b)))
-    return [
-        (
-            Side(trial=a.run.path.name, arm=a.arm, step=step_a, reading=reading, accuracy=float(left[reading].mean())),
-            Side(trial=b.run.path.name, arm=b.arm, step=step_b, reading=reading, accuracy=float(right[reading].mean())),
-            left[reading].tolist(),
-            right[reading].tolist(),
-        )
-        for reading in map(str, left)
-        if reading in right
-    ]
+    looks = len({at for name, split, at in a.run.sampled() if (name, split) == (a.on, a.split)})
+    found: list[Pair] = []
+    for reading in (one for one in map(str, left) if one in right):
+        side_a = Side(trial=a.run.path.name, arm=a.arm, step=step_a, reading=reading, accuracy=float(left[reading].mean()))
+        side_b = Side(trial=b.run.path.name, arm=b.arm, step=step_b, reading=reading, accuracy=float(right[reading].mean()))
+        one = compare(right[reading], left[reading])
+        steps_of_one = (side_a.trial, side_a.arm) == (side_b.trial, side_b.arm)
+        found.append((side_a, side_b, picked(one, looks=looks) if steps_of_one else one))
+    return found
 
 
 def _corrected(pairs: Sequence[Pair], bands: Mapping[str, float] | None = None) -> list[Compared]:
     compared = []
-    for (a, b, _, _), result in zip(pairs, corrected([compare(right, left) for _, _, left, right in pairs]), strict=True):
+    for (a, b, _), result in zip(pairs, corrected([one for _, _, one in pairs]), strict=True):
         band = (bands or {}).get(a.reading)
         word = verdict(result.difference, result.p, band=band)
         compared.append(Compared(a=a, b=b, result=replace(result, verdict=word), band=band))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from raybridge.analysis.kinds import ordered
-from raybridge.analysis.measures import of_first_reading, over_seeds
-from raybridge.analysis.replicates import band_of
+from raybridge.analysis.measures import of_first_reading
+from raybridge.analysis.replicates import unranked
 from raybridge.analysis.runs import Runs
+from raybridge.analysis.seeds import aligned, joined, over_seeds, scores_of
 from raybridge.arms import parse
-from raybridge.statistics import against_control, compare, corrected
+from raybridge.statistics import ENOUGH_SEEDS, against_control, compare, corrected, two_level_interval
 
 TIMED = 20  # problems whose times were taken apart, before these say anything
 
@@ -26,10 +25,7 @@ def per_problem(runs: Runs, rows: pd.DataFrame, arm: str) -> dict[str, pd.Series
     """
     columns: dict[str, pd.Series] = {}
     for label, part in rows.groupby("label", sort=False):
-        seeds = []
-        for row in part.to_dict("records"):
-            answers = runs.scores(row["fingerprint"], row["evaluator"])
-            seeds.append(answers[answers["arm"] == arm].set_index("problem")[f"score_{row['reading']}"])
+        seeds = [scores_of(runs, row["fingerprint"], row | {"arm": arm}) for row in part.to_dict("records")]
         columns[str(label)] = pd.concat(seeds, axis=1).mean(axis=1)
     shared = pd.DataFrame(columns).dropna()
     return {label: shared[label] for label in columns}
@@ -42,20 +38,11 @@ def bridged_on_test(runs: Runs, fingerprints: set[str]) -> pd.DataFrame:
     return bridged[bridged["evaluator"] == bridged["evaluator"].iloc[0]] if len(bridged) else bridged
 
 
-def mean_gap(runs: Runs, row: Mapping[Any, Any]) -> tuple[float, float, float]:
-    """Gap recovered by an arm and the ends of its interval, mean over the seeds in `fingerprint`; NaN where not measured."""
-    found = [runs.gaps(one, row["evaluator"]).get(row["arm"]) for one in row["fingerprint"].split()]
-    known = [gap for gap in found if gap is not None]
-    if not known:
-        return math.nan, math.nan, math.nan
-    middle, low, high = np.mean(known, axis=0)
-    return float(middle), float(low), float(high)
-
-
 def against_first(runs: Runs, sweep: str) -> pd.DataFrame:
     """Each configuration of a sweep against the first one that it asked for, on the same test problems; p Holm-corrected.
 
-    Seeds are averaged problem by problem before the test. A difference inside the A/A band is a tie.
+    Seeds are averaged problem by problem before the test; from three seeds on both sides the interval has two levels. A
+    difference inside the A/A band, or whose interval holds 0, is a tie; without a band there is no verdict.
     """
     bridged = bridged_on_test(runs, runs.asked_by(sweep))
     labels = in_plan(runs, sweep, bridged)
@@ -63,25 +50,38 @@ def against_first(runs: Runs, sweep: str) -> pd.DataFrame:
         return pd.DataFrame()
     baseline, *others = labels
     scores, shuffled = per_problem(runs, bridged, "bridged"), per_problem(runs, bridged, "shuffled")
-    band = band_of(bridged)
+    band = runs.band(bridged)
     found = corrected([compare(scores[baseline], scores[label]) for label in others], band=band)
     controls = [compare(scores[baseline], shuffled[label]) for label in others]
     trials = runs.trials.drop_duplicates("label").set_index("label")
+    of_label = {str(label): part for label, part in bridged.groupby("label", sort=False)}
     rows: list[dict[str, Any]] = []
     for label, one, control in zip(others, found, controls, strict=True):
-        prints = {name: set(bridged.loc[bridged["label"] == name, "fingerprint"]) for name in (label, baseline)}
+        mine, first = of_label[label], of_label[baseline]
+        low, high = interval_between(runs, mine, first) or one.interval
+        word = "tie" if low <= 0 <= high else one.verdict
+        each = mine.sort_values("fingerprint")["accuracy"] - scores[baseline].mean()
         rows.append(
             {
                 **{"label": label, "losses": trials["config.losses"].get(label), "baseline": baseline},
-                **{"difference": one.difference, "low": one.interval[0], "high": one.interval[1], "p_holm": one.p},
-                **{"won": one.wins, "lost": one.losses, "verdict": one.verdict, "n": one.n, "aa_band": band},
+                **{"difference": one.difference, "low": low, "high": high, "by_seed": joined(list(each)), "p_holm": one.p},
+                **{"won": one.wins, "lost": one.losses, "n": one.n, "aa_band": band},
+                "verdict": word if band is not None else unranked(bridged["label"].value_counts()),
                 **{"accuracy": scores[label].mean(), "baseline_accuracy": scores[baseline].mean()},
                 **{"shuffled": shuffled[label].mean(), "shuffled_difference": control.difference},
-                **{"shuffled_low": control.interval[0], "shuffled_high": control.interval[1], "seeds": len(prints[label])},
-                "fingerprint": " ".join(sorted(prints[label] | prints[baseline])),
+                **{"shuffled_low": control.interval[0], "shuffled_high": control.interval[1], "seeds": len(mine)},
+                "fingerprint": " ".join(sorted({*mine["fingerprint"], *first["fingerprint"]})),
             }
         )
     return pd.DataFrame(rows)
+
+
+def interval_between(runs: Runs, mine: pd.DataFrame, first: pd.DataFrame) -> tuple[float, float] | None:
+    """Interval of two levels of the difference of two configurations, rows of their seeds; None of fewer than three seeds."""
+    if min(len(mine), len(first)) < ENOUGH_SEEDS:
+        return None
+    scores = aligned(scores_of(runs, row["fingerprint"], row) for part in (mine, first) for row in part.to_dict("records"))
+    return two_level_interval(scores[: len(mine)], minus=scores[len(mine) :])
 
 
 def in_plan(runs: Runs, sweep: str, rows: pd.DataFrame) -> list[str]:
@@ -123,7 +123,7 @@ def costs(runs: Runs, arms: Sequence[str]) -> pd.DataFrame:
     test = runs.test[runs.test["arm"].isin(asked) & runs.test["seconds"].gt(0)]
     if test.empty:
         return pd.DataFrame()
-    rows = over_seeds(runs.best_on_dev(of_first_reading(test)))
+    rows = over_seeds(runs, runs.best_on_dev(of_first_reading(test)))
     rows["seconds_per_problem"] = rows["seconds"] / rows["n"]
     rows["context_tokens"] = rows["prompt_tokens"] + rows["soft_tokens"]
     columns = ["pair", "evaluator", "label", "K", "arm", "accuracy", "low", "high", "seconds_per_problem", "context_tokens"]
@@ -131,7 +131,7 @@ def costs(runs: Runs, arms: Sequence[str]) -> pd.DataFrame:
     rows["timed"] = [one.index.nunique() for one in times]
     rows["latency_median"] = pd.Series([one.median() for one in times], dtype=float).where(rows["timed"] >= TIMED)
     measured = [name for name in ("latency_1", "latency_batched", "kv_bytes") if name in rows and rows[name].notna().any()]
-    kept = [*columns, "generated_tokens", *measured, "timed", "latency_median", "n", "seeds", "fingerprint"]
+    kept = [*columns, "by_seed", "generated_tokens", *measured, "timed", "latency_median", "n", "seeds", "fingerprint"]
     order = {label: number for number, label in enumerate(ordered(asked))}
     by = ["pair", "evaluator", "arm", "K", "label"]
     return rows[kept].sort_values(by, key=lambda part: part.map(order) if part.name == "arm" else part, ignore_index=True)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from raybridge.analysis.chosen import dev_score
 from raybridge.analysis.kinds import are, is_plain, of_sweeps, trained
 from raybridge.analysis.labels import name_of
 from raybridge.analysis.measures import gaps_recovered, readings_of, summarised
-from raybridge.analysis.replicates import band_of, group_of
+from raybridge.analysis.replicates import band_of, group_of, replicates
 from raybridge.arms import every
 from raybridge.data import rank
 from raybridge.results import Results, TrialRun
@@ -26,14 +27,16 @@ Gaps = Mapping[str, tuple[float, float, float]]
 class Finding:
     """One complete trial: its test rows by arm (first reading), and bridged against shuffled on the same problems.
 
-    name: what the sweep calls it. transfer: by accuracy; transfer_nll: by the NLL of the answer, "better" where the right
-    question's soft tokens cost less. gaps: gap recovered by measure and arm, where it was measured.
+    name: what the sweep calls it. dev: accuracy there of the checkpoint that is tested, which ranks it. transfer: by accuracy;
+    transfer_nll: by the NLL of the answer, "better" where the right question's soft tokens cost less. gaps: gap recovered by
+    measure and arm, where it was measured.
     """
 
     name: str
     run: TrialRun
     config: dict[str, Any]
     result: dict[str, Any]
+    dev: float
     reading: str
     arms: dict[str, dict[str, Any]]
     transfer: Comparison
@@ -105,6 +108,7 @@ def _finding(name: str, run: TrialRun, results: Results) -> Finding:
         run=run,
         config=config,
         result=result,
+        dev=dev_score(result, run.evals()),
         reading=reading,
         arms={row["arm"]: row for row in rows},
         transfer=against_control(shuffled[f"score_{reading}"], ours[f"score_{reading}"]),
@@ -123,17 +127,24 @@ def asked_of(evaluated: pd.Series, count: int | None) -> list[str]:
 
 
 def dev_scores(finding: Finding) -> pd.Series:
-    """Scores of the bridged arm on dev at its peak, by problem."""
+    """Scores of the bridged arm on dev, of the checkpoint that is tested, by problem."""
     evaluator = name_of(finding.config["evaluator"])
-    samples = finding.run.samples(evaluator, "dev", finding.result["peak_step"], text=False)
+    samples = finding.run.samples(evaluator, "dev", finding.result["best_step"], text=False)
     if samples is None:
-        raise ValueError(f"{finding.run.path} has a result and no dev samples of its peak; restore them")
+        raise ValueError(f"{finding.run.path} has a result and no dev samples of its best step; restore them")
     return samples[samples["arm"] == "bridged"].set_index("problem")[f"score_{finding.reading}"]
 
 
-def band_over(findings: Sequence[Finding], scores: Sequence[float]) -> float | None:
-    """The A/A band of scores of these trials."""
-    return band_of(pd.DataFrame({"group": groups_of(findings), "accuracy": scores}))
+def band_over(findings: Sequence[Finding], results: Results, *, split: str) -> float | None:
+    """The A/A band of these trials' accuracies, each at its best step, beside that of the sweep `replicates`."""
+    if not findings:
+        return None
+    first = findings[0]
+    scores = [one.arms["bridged"]["accuracy"] if split == "test" else one.dev for one in findings]
+    prints = [one.run.fingerprint for one in findings]
+    rows = pd.DataFrame({"fingerprint": prints, "group": groups_of(findings), "accuracy": scores})
+    where = {"on": name_of(first.config["evaluator"]), "split": split, "arm": "bridged", "reading": first.reading}
+    return band_of(rows, beside=replicates(results, like=first.config, **where))
 
 
 def groups_of(findings: Sequence[Finding]) -> list[str]:

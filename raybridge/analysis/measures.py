@@ -1,4 +1,4 @@
-"""Sample rows and evaluations as numbers: summaries, gap recovered, means over seeds. No torch."""
+"""Sample rows and evaluations as numbers: summaries, gap recovered. No torch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from raybridge.arms import parse
-from raybridge.results.schema import COSTS, LENGTHS, MEANS
-from raybridge.statistics import ratio_interval, wilson
+from raybridge.arms import known, parse
+from raybridge.results.schema import COSTS, LENGTHS
+from raybridge.statistics import paired_bootstrap, ratio_interval, wilson
 
 
 def score_columns(samples: pd.DataFrame) -> list[str]:
@@ -32,7 +32,7 @@ def summarised(
         n, shared = len(part), _measures(part)
         for reading in readings or readings_of(samples):
             score = float(part[f"score_{reading}"].sum())
-            low, high = wilson(round(score), n)
+            low, high = interval_of(part[f"score_{reading}"])
             answers = part[f"answer_{reading}"]
             rows.append(
                 {
@@ -44,6 +44,13 @@ def summarised(
                 }
             )
     return rows
+
+
+def interval_of(scores: pd.Series) -> tuple[float, float]:
+    """95% interval of a mean score: Wilson's where answers are right or wrong, else (such as F1) a bootstrap over problems."""
+    if scores.isin((0, 1)).all():
+        return wilson(int(scores.sum()), len(scores))
+    return paired_bootstrap(np.zeros(len(scores)), scores)
 
 
 def _measures(part: pd.DataFrame) -> dict[str, Any]:
@@ -88,21 +95,32 @@ def gaps_recovered(answers: pd.DataFrame, measure: str = "nll") -> dict[str, tup
     """(gap recovered, low, high) of each arm, on the problems that text and floor answered too.
 
     (floor NLL - arm NLL) / (floor NLL - text NLL), of the answer or, by `reconstruction_nll`, of the question; nothing where
-    text does not help or where an NLL was not measured, nor for an arm that another target answered, whose floor is another.
+    text does not help or where an NLL was not measured.
+    """
+    parts = gap_parts(answers, measure).items()
+    return {
+        arm: (part["closed"].mean() / part["gap"].mean(), *ratio_interval(part["closed"], part["gap"])) for arm, part in parts
+    }
+
+
+def gap_parts(answers: pd.DataFrame, measure: str = "nll") -> dict[str, pd.DataFrame]:
+    """By arm, for each problem what it closed of the gap (floor NLL - arm NLL), and the gap (floor NLL - text NLL).
+
+    Of the target alone: what another model answers, be it the source or another target, has another floor and other tokens.
     """
     if measure not in answers or not {"target", "no_context"}.issubset(answers["arm"]):
         return {}
-    elsewhere = {label for label in answers["arm"].unique() if parse(label).at}
-    table = answers[~answers["arm"].isin(elsewhere)].pivot(index="problem", columns="arm", values=measure)
-    nll = table.to_numpy(dtype=float)
-    floor, text = (nll[:, table.columns.get_loc(arm)] for arm in ("no_context", "target"))
-    found = {}
-    for column, arm in enumerate(table.columns):
-        there = np.isfinite(nll[:, column] + floor + text)
-        closed, gap = (floor - nll[:, column])[there], (floor - text)[there]
-        if len(gap) > 1 and gap.mean() > 0:
-            found[str(arm)] = (float(closed.mean() / gap.mean()), *ratio_interval(closed, gap))
-    return found
+    own = answers[answers["arm"].map({label: _of_target(label) for label in answers["arm"].unique()}).astype(bool)]
+    table = own.pivot(index="problem", columns="arm", values=measure).astype(float)
+    gap = table["no_context"] - table["target"]
+    parts = {str(arm): pd.DataFrame({"closed": table["no_context"] - table[arm], "gap": gap}).dropna() for arm in table}
+    return {arm: part for arm, part in parts.items() if len(part) > 1 and part["gap"].mean() > 0}
+
+
+def _of_target(label: str) -> bool:
+    """Whether the trial's own target answered."""
+    arm = known(label)
+    return not parse(label).at and (arm is None or arm.answered_by == "target")
 
 
 def stacked(*tables: pd.DataFrame) -> pd.DataFrame:
@@ -119,18 +137,3 @@ def of_first_reading(evals: pd.DataFrame) -> pd.DataFrame:
     if len(set(first["reading"])) == 1:  # as good as always, and much faster than a join
         return evals[evals["reading"] == first["reading"].iloc[0]]
     return evals[evals["reading"] == evals.groupby(["fingerprint", "evaluator"])["reading"].transform("first")]
-
-
-def over_seeds(evals: pd.DataFrame) -> pd.DataFrame:
-    """Evaluations with the seeds of each group averaged: means of the scores and of the ends of their intervals.
-
-    `fingerprint` holds those of all seeds; `seeds` counts them.
-    """
-    keys = ["label", "pair", "K", "evaluator", "split", "arm", "reading"]
-    means = [name for name in MEANS if name in evals]
-    grouped = evals.groupby(keys, sort=False, dropna=False)
-    table = grouped[means].mean(numeric_only=False)
-    table["seeds"] = grouped["fingerprint"].nunique()
-    table["n"] = grouped["n"].max()
-    table["fingerprint"] = grouped["fingerprint"].agg(lambda prints: " ".join(sorted(set(prints))))
-    return table.reset_index()

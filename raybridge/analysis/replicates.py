@@ -21,9 +21,14 @@ def group_of(config: Mapping[str, Any], contents: Mapping[str, Any] | None = Non
     return fingerprint(identified(told | ({"contents": dict(contents)} if contents else {})))[:16]
 
 
-def band_of(rows: pd.DataFrame, score: str = "accuracy") -> float | None:
-    """The A/A band of a score of trials, a row each with its `group`; None where no two differ in their seed alone."""
-    return aa_band(*(part[score].tolist() for _, part in rows.groupby("group", sort=False)))
+def band_of(rows: pd.DataFrame, score: str = "accuracy", *, beside: pd.DataFrame | None = None) -> float | None:
+    """The A/A band of a score: from trials, a row each with its `group`, and from the `replicates` beside them.
+
+    None where neither tells it: then nothing ranks configurations.
+    """
+    others = [] if beside is None else [beside[~beside["fingerprint"].isin(rows["fingerprint"])]]
+    groups = [part for table in (rows, *others) for _, part in table.groupby("group", sort=False)]
+    return aa_band(*(part[score].tolist() for part in groups))
 
 
 def band_told(band: float | None, seeds: Iterable[int]) -> str:
@@ -35,19 +40,40 @@ def band_told(band: float | None, seeds: Iterable[int]) -> str:
     return "No A/A band: no two trials differ in their seed alone"
 
 
-def bands_of_replicates(results: Results, on: str, split: str, arm: str) -> dict[str, float]:
-    """The A/A band of an arm by each reading, from a sweep named `replicates`; empty where there is none.
+def unranked(seeds: Iterable[int]) -> str:
+    """What stands in the place of a verdict between configurations where no A/A band is known."""
+    return "one seed each" if max(seeds, default=0) <= 1 else "too few seeds"
 
-    Each of its trials counts with its best step on dev.
+
+def replicates(
+    results: Results, *, on: str, split: str, arm: str, reading: str | None = None, like: Mapping[str, Any] | None = None
+) -> pd.DataFrame:
+    """Rows of evals.parquet of an arm of the sweep `replicates`, each trial at its best step on dev, with `group`.
+
+    like: a resolved trial; only those of its two models, where it is given.
     """
-    tables = [pd.DataFrame(columns=["reading"])]
+    tables = []
     for asked in (results.sweep(REPLICATES).plan() or {}).get("trials", []):
         run = results.find(asked["fingerprint"])
         if run is None or (result := run.result()) is None:
             continue
+        if like is not None and any(run.config.get(model) != like.get(model) for model in ("source", "target")):
+            continue
         rows = run.evals()
         rows = rows[(rows["evaluator"] == on) & (rows["split"] == split) & (rows["arm"] == arm)]
-        tables.append(rows[rows["step"] == result["best_step"]].assign(group=group_of(run.config, run.contents)))
-    evals = pd.concat([table for table in tables if len(table)] or tables)
-    bands = {str(reading): band_of(rows) for reading, rows in evals.groupby("reading", sort=False)}
+        rows = rows[rows["step"] == result["best_step"]]
+        rows = rows if reading is None else rows[rows["reading"] == reading]
+        tables.append(rows.assign(group=group_of(run.config, run.contents), fingerprint=run.fingerprint))
+    columns = ["fingerprint", "group", "reading", "accuracy"]
+    return (
+        pd.concat([pd.DataFrame(columns=columns), *tables])[columns] if any(map(len, tables)) else pd.DataFrame(columns=columns)
+    )
+
+
+def bands_of_replicates(
+    results: Results, on: str, split: str, arm: str, *, like: Mapping[str, Any] | None = None
+) -> dict[str, float]:
+    """The A/A band of an arm by each reading, from a sweep named `replicates`; empty where there is none. like: as there."""
+    rows = replicates(results, on=on, split=split, arm=arm, like=like)
+    bands = {str(reading): band_of(part) for reading, part in rows.groupby("reading", sort=False)}
     return {reading: band for reading, band in bands.items() if band is not None}

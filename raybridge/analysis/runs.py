@@ -12,12 +12,13 @@ import pandas as pd
 
 from raybridge.analysis.kinds import are, is_a, is_plain, trained
 from raybridge.analysis.labels import labels_of, name_of
-from raybridge.analysis.measures import gaps_recovered, of_first_reading, stacked
+from raybridge.analysis.measures import gap_parts, gaps_recovered, of_first_reading, stacked
+from raybridge.analysis.readable import Readable
+from raybridge.analysis.replicates import band_of, replicates
 from raybridge.analysis.shared import Borrowed, Borrower, FrozenArms
 from raybridge.analysis.trials import OF_THE_TRIAL, trials_of
 from raybridge.arms import parse
 from raybridge.config import fingerprint as fingerprint_of
-from raybridge.errors import unknown
 from raybridge.results import Results, TrialRun
 from raybridge.results.schema import CONDITIONING, EVAL_COLUMNS
 
@@ -34,21 +35,13 @@ class Runs:
     sweep: str | None = None
 
     @cached_property
+    def _disk(self) -> Readable:
+        return Readable(self.results, self.sweep)
+
+    @property
     def named(self) -> dict[str, dict[str, str]]:
         """What each sweep calls the trials that it asked for, by fingerprint: one that ran before has another name on disk."""
-        whole = {sweep: plan for sweep, plan in self._planned.items() if not isinstance(plan, str)}
-        return {sweep: {one["fingerprint"]: one["name"] for one in plan.get("trials", [])} for sweep, plan in whole.items()}
-
-    @cached_property
-    def _planned(self) -> dict[str, dict[str, Any] | str]:
-        """The plan of each sweep, or what is wrong with it."""
-        read: dict[str, dict[str, Any] | str] = {}
-        for folder in self.results.sweeps():
-            try:
-                read[folder.name] = folder.plan() or {}
-            except ValueError as error:
-                read[folder.name] = str(error)
-        return read
+        return self._disk.named
 
     @cached_property
     def plans(self) -> dict[str, list[str]]:
@@ -58,42 +51,17 @@ class Runs:
     @cached_property
     def smoke(self) -> bool:
         """Whether these are trials that were cut to a few steps to see that everything runs."""
-        return any(plan.get("smoke") for plan in self._planned.values() if not isinstance(plan, str))
+        return any(plan.get("smoke") for plan in self._disk.plans.values() if not isinstance(plan, str))
 
     @cached_property
     def runs(self) -> dict[str, TrialRun]:
         """Each trial by its fingerprint, but for those that are left out."""
-        return {fingerprint: run for fingerprint, (run, _) in self._read.items() if fingerprint not in self.left_out}
+        return {fingerprint: run for fingerprint, (run, _) in self._disk.trials.items() if fingerprint not in self.left_out}
 
     @cached_property
     def left_out(self) -> dict[str, str]:
         """What cannot be read and is in no figure, and why: trials by fingerprint, baselines by key, plans by their sweep."""
-        broken = {name: read for name, (_, read) in self._read.items()} | self._opened[1] | self._frozen.broken | self._planned
-        return {name: read for name, read in broken.items() if isinstance(read, str)}
-
-    @cached_property
-    def _opened(self) -> tuple[list[TrialRun], dict[str, str]]:
-        """The trials on disk, and what is wrong with those that cannot be opened, by directory name."""
-        broken: dict[str, str] = {}
-        return self.results.trials(broken), broken
-
-    @cached_property
-    def _read(self) -> dict[str, tuple[TrialRun, pd.DataFrame | str]]:
-        """Every trial that was asked for with its evaluations, or with what is wrong with its files."""
-        if self.sweep is not None and isinstance(why := self._planned.get(self.sweep), str):
-            raise ValueError(why)
-        if self.sweep is not None and self.sweep not in self.plans:
-            raise unknown("sweep", self.sweep, self.plans, where=str(self.results.root))
-        found = {run.fingerprint: run for run in self._opened[0]}
-        asked = found if self.sweep is None else self.plans[self.sweep]
-        read: dict[str, tuple[TrialRun, pd.DataFrame | str]] = {}
-        for run in (found[fingerprint] for fingerprint in asked if fingerprint in found):
-            try:
-                _ = run.provenance, run.result()
-                read[run.fingerprint] = run, run.evals()
-            except ValueError as error:
-                read[run.fingerprint] = run, str(error)
-        return read
+        return self._disk.broken | self._frozen.broken
 
     @cached_property
     def _frozen(self) -> FrozenArms:
@@ -101,7 +69,7 @@ class Runs:
 
     @cached_property
     def _borrowed(self) -> Borrowed:
-        readable = [run for run in self._opened[0] if run.fingerprint not in self.left_out]
+        readable = [run for run in self._disk.opened[0] if run.fingerprint not in self.left_out]
         return Borrowed(readable)
 
     @cached_property
@@ -132,13 +100,20 @@ class Runs:
             for fingerprint in fingerprints:
                 sweeps.setdefault(fingerprint, []).append(sweep)
         names = self.named.get(self.sweep or "", {})
-        return trials_of(self.runs, config=self.config, contents=self.contents, names=names, sweeps=sweeps)
+        return trials_of(
+            self.runs, config=self.config, contents=self.contents, evals=self._evals_of, names=names, sweeps=sweeps
+        )
 
     @cached_property
     def evals(self) -> pd.DataFrame:
         """A row for each (trial, step, evaluator, split, arm, reading)."""
-        tables = {fingerprint: self._read[fingerprint][1] for fingerprint in self.runs}
-        return self._joined({one: table for one, table in tables.items() if isinstance(table, pd.DataFrame)}, EVAL_COLUMNS)
+        return self._joined({fingerprint: self._evals_of(fingerprint) for fingerprint in self.runs}, EVAL_COLUMNS)
+
+    def _evals_of(self, fingerprint: str) -> pd.DataFrame:
+        """The evaluations of a trial that is not left out."""
+        evals = self._disk.trials[fingerprint][1]
+        assert isinstance(evals, pd.DataFrame)
+        return evals
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -250,6 +225,24 @@ class Runs:
         return cache(lambda fingerprint, evaluator: self.answers(fingerprint, evaluator, text=False))
 
     @cached_property
+    def by_arm(self) -> Callable[[str, str], dict[str, pd.DataFrame]]:
+        """`scores` of each arm, by problem."""
+        return cache(lambda *of: {str(arm): part.set_index("problem") for arm, part in self.scores(*of).groupby("arm")})
+
+    @cached_property
+    def gap_parts(self) -> Callable[[str, str], dict[str, pd.DataFrame]]:
+        """What gap recovered on test is made of, by arm and problem."""
+        return cache(lambda *of: gap_parts(self.scores(*of)))
+
+    def band(self, rows: pd.DataFrame) -> float | None:
+        """The A/A band of accuracies of one arm, benchmark and reading, a row each trial, and of `replicates` beside them."""
+        if rows.empty:
+            return None
+        first = rows.iloc[0]
+        of = {"on": first["evaluator"], "split": first["split"], "arm": first["arm"], "reading": first["reading"]}
+        return band_of(rows, beside=replicates(self.results, like=self.config(first["fingerprint"]), **of))
+
+    @cached_property
     def gaps(self) -> Callable[[str, str], dict[str, tuple[float, float, float]]]:
         """Gap recovered on test by each arm of a trial: (gap, low, high)."""
         return cache(lambda fingerprint, evaluator: gaps_recovered(self.scores(fingerprint, evaluator)))
@@ -276,9 +269,9 @@ class Runs:
         if evals.empty:
             return evals
         keys = ["pair", "evaluator", "K"]
-        peak = evals["fingerprint"].map(self.trials.set_index("fingerprint")["result.peak"]).astype(float)
-        peaks = evals.assign(peak=peak.fillna(-1.0)).groupby([*keys, "label"], dropna=False)["peak"].mean().reset_index()
-        best = peaks.sort_values("peak", ascending=False, kind="stable").drop_duplicates(keys)  # of equals, the first by name
+        dev = evals["fingerprint"].map(self.trials.set_index("fingerprint")["dev"]).astype(float)
+        means = evals.assign(dev=dev.fillna(-1.0)).groupby([*keys, "label"], dropna=False)["dev"].mean().reset_index()
+        best = means.sort_values("dev", ascending=False, kind="stable").drop_duplicates(keys)  # of equals, the first by name
         return evals.merge(best[[*keys, "label"]], on=[*keys, "label"])
 
     def samples(self, fingerprint: str, evaluator: str, split: str, step: int) -> pd.DataFrame | None:

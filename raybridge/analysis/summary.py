@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raybridge.analysis.findings import Finding, band_over, complete_of, dev_scores, find, groups_of
-from raybridge.analysis.replicates import band_told
+from raybridge.analysis.replicates import band_told, unranked
 from raybridge.results import Results, TrialRun
 from raybridge.statistics import compare, corrected, minimum_detectable_effect
 
 TEST_ARMS = {"bridged": "test bridged", "shuffled": "shuffled", "target": "text", "bridged_with_text": "bridged with text"}
-ACCURACY = ("trial", "K", "compression", "dev peak", "final", *TEST_ARMS.values(), "transfer", "ended")
+ACCURACY = ("trial", "K", "compression", "dev", "final", *TEST_ARMS.values(), "transfer", "ended")
 NLL_ARMS = ("bridged", "shuffled", "target", "no_context")
 GAP = 2  # spaces between two columns
 HEADLINE = ("trial", "steps", "result")
@@ -28,7 +28,7 @@ def accuracy_cells(finding: Finding) -> list[str]:
         finding.name,
         str(finding.soft_tokens),
         f"{finding.compression:.2f}x{flag}",
-        f"{result['peak']:.3f} at {result['peak_step']}",
+        f"{finding.dev:.3f} at {result['best_step']}",
         f"{result['final']:.3f}",
         *(_interval(arms[arm]) if arm in arms else "missing" for arm in TEST_ARMS),
         f"{transfer.verdict} ({transfer.difference:+.3f}, p {transfer.p:.1g})",
@@ -57,7 +57,7 @@ def _interval(row: dict[str, Any]) -> str:
     return f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 
-def notes(findings: Sequence[Finding]) -> list[str]:
+def notes(findings: Sequence[Finding], results: Results) -> list[str]:
     """What a reader must know before quoting the table."""
     n = len(findings) and findings[0].transfer.n
     said = [
@@ -75,12 +75,14 @@ def notes(findings: Sequence[Finding]) -> list[str]:
         said.append(f"(!) no compression: at least as many soft tokens as question tokens in {', '.join(flat)}.")
     elsewhere = [finding for finding in findings if finding.result["best_step"] != finding.result["peak_step"]]
     if elsewhere:
-        steps = ", ".join(f"{finding.name} at step {finding.result['best_step']}" for finding in elsewhere)
-        said.append(f"tested at another step than their peak, whose accuracy dev cannot tell from shuffled's: {steps}.")
-    band = band_over(findings, [finding.arms["bridged"]["accuracy"] for finding in findings])
-    seeds = Counter(groups_of(findings)).values()
-    if band is None and max(seeds, default=0) > 1:
-        said.append(f"{band_told(band, seeds)}; without one a ranking is none.")
+        peaks = ", ".join(
+            f"{one.name} at step {one.result['best_step']} (peak {one.result['peak']:.3f} at {one.result['peak_step']})"
+            for one in elsewhere
+        )
+        said.append(f"tested and ranked at another step than their peak, which dev cannot tell from shuffled's: {peaks}.")
+    band, seeds = band_over(findings, results, split="test"), Counter(groups_of(findings)).values()
+    if band is None and len(findings) > 1:
+        said.append(f"{unranked(seeds)}: {band_told(band, seeds)}; between configurations nothing is ranked.")
     if band is not None:
         said.append(
             f"{band_told(band, seeds)}. Trials that differ in their seed alone lie no further apart, with "
@@ -92,18 +94,21 @@ def notes(findings: Sequence[Finding]) -> list[str]:
     return said
 
 
-def best_on_dev(findings: Sequence[Finding]) -> str:
-    """Which trial dev chose, and which others dev does not tell apart from it, each at its peak on the same problems."""
-    best = max(findings, key=lambda finding: finding.result["peak"])
+def best_on_dev(findings: Sequence[Finding], results: Results) -> str:
+    """Which trial dev chose, and which others dev does not tell apart from it, on the same problems, each as it is tested."""
+    best = max(findings, key=lambda finding: finding.dev)
     scores = {finding.name: dev_scores(finding) for finding in findings}
     top = scores[best.name]
     others = [name for name, part in scores.items() if name != best.name and part.index.equals(top.index)]
-    band = band_over(findings, [finding.result["peak"] for finding in findings])
+    band = band_over(findings, results, split="dev")
+    said = f"best on dev: {best.name} (chosen on dev; its test figures were not used to choose it)"
+    if band is None:
+        seeds = Counter(groups_of(findings)).values()
+        return said + (f"; {unranked(seeds)}: another seed may choose another" if len(findings) > 1 else "")
     found = corrected([compare(scores[name], top) for name in others], band=band)
     ties = [name for name, one in zip(others, found, strict=True) if one.verdict == "tie"]
-    tests = ["Holm-corrected p above 0.05", *(["inside the A/A band"] if band is not None else [])]
-    beside = f"; dev does not tell it from {', '.join(ties)} ({' or '.join(tests)})" if ties else ""
-    return f"best on dev: {best.name} (chosen on dev; its test figures were not used to choose it){beside}"
+    told = f"; dev does not tell it from {', '.join(ties)} (Holm-corrected p above 0.05 or inside the A/A band)"
+    return said + (told if ties else "")
 
 
 def overheads(complete: Mapping[str, TrialRun]) -> list[str]:
@@ -151,9 +156,12 @@ def write_summary(
     tables = [[ACCURACY, *map(accuracy_cells, findings)], [NLL, *map(nll_cells, findings)]] if findings or not others else []
     tables += [[HEADLINE, *others]] if others else []
     missing = [name for name in asked.values() if name not in complete]
-    said = [*(notes(findings) if findings or not others else []), *(f"no result: {name} ({why[name]})" for name in missing)]
+    said = [
+        *(notes(findings, results) if findings or not others else []),
+        *(f"no result: {name} ({why[name]})" for name in missing),
+    ]
     if findings:
-        said.append(best_on_dev(findings))
+        said.append(best_on_dev(findings, results))
 
     def text(width: int | None) -> str:
         drawn = [line for table in tables for part in parts(table, width) for line in [*_aligned(part), ""]]

@@ -7,16 +7,17 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.analysis.configurations import mean_gap, transfer
+from raybridge.analysis.configurations import transfer
 from raybridge.analysis.kinds import is_plain, ordered
 from raybridge.analysis.labels import flattened
 from raybridge.analysis.measures import of_first_reading
 from raybridge.analysis.runs import Runs
+from raybridge.analysis.seeds import mean_gap, over_seeds
 from raybridge.arms import every, parse
 
 
 def outcomes(runs: Runs, trials: pd.DataFrame) -> pd.DataFrame:
-    """A row for each configuration: dev peak and final, test beside the control, and the word for the transfer."""
+    """A row for each configuration: dev as chosen and at the end, test beside the control, the word for the transfer."""
     if trials.empty:
         return trials
     test = of_first_reading(runs.test[runs.test["fingerprint"].isin(set(trials["fingerprint"]))])
@@ -24,12 +25,14 @@ def outcomes(runs: Runs, trials: pd.DataFrame) -> pd.DataFrame:
     trials = trials.sort_values(["K", "label", "seed"], kind="stable")
     rows = trials.groupby("label", sort=False).agg(
         **{"K": ("K", "first"), "seeds": ("fingerprint", "nunique")},
-        **{"dev peak": ("result.peak", "mean"), "dev final": ("result.final", "mean")},
+        **{"dev": ("dev", "mean"), "dev final": ("result.final", "mean")},
     )
-    for measure in ("dev peak", "dev final"):
+    for measure in ("dev", "dev final"):
         rows[measure] = rows[measure].astype(float).map("{:.3f}".format, na_action="ignore")
-    for arm in told_of(test["arm"]):
-        part = test[test["arm"] == arm].groupby("label")[["accuracy", "low", "high"]].mean()
+    names = told_of(test["arm"])
+    means = over_seeds(runs, test[test["arm"].isin(names)]).drop_duplicates(["label", "arm"])
+    for arm in names:
+        part = means[means["arm"] == arm].set_index("label")
         said = part.apply(lambda row: f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]", axis=1)
         rows[f"test {arm}"] = said if len(part) else None
     bridged = test[test["arm"] == "bridged"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from raybridge.analysis.chosen import dev_score
 from raybridge.analysis.labels import flattened, labels_of, seed_of, short
 from raybridge.analysis.replicates import group_of
 from raybridge.console import one_line
@@ -21,10 +22,14 @@ def trials_of(
     *,
     config: Callable[[str], dict[str, Any]],
     contents: Callable[[str], dict[str, Any] | None],
+    evals: Callable[[str], pd.DataFrame],
     names: Mapping[str, str],
     sweeps: Mapping[str, Sequence[str]],
 ) -> pd.DataFrame:
-    """A row for each trial. config, contents: by fingerprint. names: those that a sweep gave. sweeps: who asked for each."""
+    """A row for each trial; `dev`: the dev score that ranks it, that of the checkpoint that is tested.
+
+    config, contents, evals: by fingerprint. names: those that a sweep gave. sweeps: who asked for each.
+    """
     called = short(config(fingerprint).get(which) for fingerprint in runs for which in ("source", "target"))
     rows = []
     for fingerprint, run in runs.items():
@@ -40,13 +45,15 @@ def trials_of(
                 "sweep": ",".join(sweeps.get(fingerprint, [])),
                 "complete": result is not None,
                 "imported": bool(asked.get("imported")),
+                "dev": dev_score(result or {}, evals(fingerprint)),
                 "earlier": read is None and "evaluator" in asked and not asked.get("imported"),
                 **flattened(asked, "config"),
                 **flattened(result or {}, "result"),
             }
         )
-    columns = [*OF_THE_TRIAL, "sweep", "complete", "imported", "earlier", *RESULTS]
+    columns = [*OF_THE_TRIAL, "sweep", "complete", "imported", "dev", "earlier", *RESULTS]
     trials = pd.DataFrame(rows)
     trials = trials.reindex(columns=[*columns, *(column for column in trials if column not in columns)])
+    trials["dev"] = trials["dev"].astype(float)
     trials["label"] = trials["group"].map(labels_of(trials))
     return trials

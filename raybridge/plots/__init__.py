@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from raybridge import arms
 from raybridge.analysis import kinds
-from raybridge.analysis.configurations import TIMED, against_first, bridged_on_test, costs, mean_gap, per_problem, transfer
-from raybridge.analysis.measures import of_first_reading, over_seeds, stacked
-from raybridge.analysis.replicates import band_of, band_told
+from raybridge.analysis.configurations import TIMED, against_first, bridged_on_test, costs, per_problem, transfer
+from raybridge.analysis.measures import interval_of, of_first_reading, stacked
+from raybridge.analysis.replicates import band_told
 from raybridge.analysis.runs import Runs
+from raybridge.analysis.seeds import gaps_by_seed, mean_gap, over_seeds
 from raybridge.analysis.standings import standings
 from raybridge.arms.arm import BLACK, GREY
 from raybridge.plots.figures import load
@@ -24,7 +25,9 @@ from raybridge.plots.style import (
     LOOKS,
     TEXT_LINE,
     arm_look,
+    each_seed,
     folded,
+    intervals_of,
     legend,
     log_ticks,
     n_by_arm,
@@ -52,11 +55,14 @@ __all__ = [
     "against_first",
     "arm_look",
     "arms",
-    "band_of",
     "band_told",
     "bridged_on_test",
     "costs",
+    "each_seed",
     "folded",
+    "gaps_by_seed",
+    "interval_of",
+    "intervals_of",
     "kinds",
     "legend",
     "load",

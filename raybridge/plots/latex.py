@@ -24,7 +24,6 @@ SPECIAL = {
     ">": r"\textgreater{}",
     "\N{MINUS SIGN}": "$-$",
     "\N{PLUS-MINUS SIGN}": r"$\pm$",
-    "\N{DAGGER}": r"$\dagger$",
     "\N{MULTIPLICATION SIGN}": r"$\times$",
     "\N{EN DASH}": "--",
     "\N{EM DASH}": "---",
@@ -41,7 +40,7 @@ class Column:
 
     format: Python's format of a number, "p" for a p value, or "words" for text with underscores.
     low, high: columns with the interval's ends.
-    mark: a column that says "best" (then it is bold) or "tie" (then it carries a dagger) of this row's value.
+    mark: a column that says whether dev chose this row: then it is bold. What test says is no reason for it.
     heads: no column, but a line above each run of rows that have the same value.
     """
 
@@ -115,11 +114,8 @@ def _cell(row: Mapping[Any, Any], name: str, column: Column) -> str:
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return ABSENT
     text = _shown(value, column.format)
-    mark = row.get(column.mark)
-    if mark == "best":
+    if column.mark and row[column.mark]:
         text = rf"\textbf{{{text}}}"
-    elif mark == "tie":
-        text += r"$^{\dagger}$"
     if column.low and column.high and not pd.isna(row[column.low]):
         low, high = (_shown(row[end], column.format) for end in (column.low, column.high))
         text += rf" {{\scriptsize [{low}, {high}]}}"

@@ -16,7 +16,7 @@ from raybridge.analysis.cautions import cautions
 from raybridge.analysis.configurations import bridged_on_test
 from raybridge.analysis.measures import of_first_reading
 from raybridge.analysis.questions import problems_of
-from raybridge.analysis.replicates import band_of, band_told
+from raybridge.analysis.replicates import band_told
 from raybridge.analysis.runs import Runs
 from raybridge.analysis.standings import standings
 from raybridge.analysis.sweeps import changes, costs, differences, origins, outcomes
@@ -46,7 +46,8 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; paddi
 summary { cursor: pointer; }
 """
 READING = (
-    "Means over the seeds. Test: accuracy by the first reading with its 95% Wilson interval. Transfer: bridged against "
+    "Means over the seeds. Test: accuracy by the first reading with its 95% interval, over the problems, and from three seeds "
+    "on over seeds and problems. dev: of the checkpoint that is tested. Transfer: bridged against "
     "shuffled soft tokens on the same test problems, paired, p Holm-corrected over the configurations. Gap recovered: share of "
     "the way from the NLL without the question to that of its text; what shuffled recovers too is not the question."
 )
@@ -144,7 +145,7 @@ def sweep_section(runs: Runs, name: str) -> str:
 def band(runs: Runs, trials: pd.DataFrame) -> str:
     """The A/A band of a sweep's trials on test in a sentence."""
     bridged = bridged_on_test(runs, set(trials["fingerprint"]))
-    return f"{band_told(band_of(bridged), bridged['group'].value_counts())}; without one, or inside it, a ranking is none."
+    return f"{band_told(runs.band(bridged), bridged['group'].value_counts())}; without one, or inside it, a ranking is none."
 
 
 def arms_table(runs: Runs) -> str:
@@ -175,10 +176,10 @@ def example_list(runs: Runs) -> str:
     test = of_first_reading(runs.test[kinds.are(runs.test["arm"], kinds.bridge)])
     if test.empty:
         return '<p class="quiet">None.</p>'
-    peaks = test["fingerprint"].map(runs.trials.set_index("fingerprint")["result.peak"]).astype(float)
+    dev = test["fingerprint"].map(runs.trials.set_index("fingerprint")["dev"]).astype(float)
     html = []
-    for (pair, evaluator), part in test.assign(peak=peaks).groupby(["pair", "evaluator"]):
-        best = part.sort_values("peak", ascending=False, kind="stable").iloc[0]
+    for (pair, evaluator), part in test.assign(dev=dev).groupby(["pair", "evaluator"]):
+        best = part.sort_values("dev", ascending=False, kind="stable").iloc[0]
         answers = runs.answers(best["fingerprint"], best["evaluator"])
         bridge = kinds.ordered(answers["arm"], kinds.bridge)[0]
         found = examples(answers, bridge, f"score_{best['reading']}")

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 
 from raybridge import arms
 from raybridge.arms.arm import BLACK, BLUE, GREEN, ORANGE, PLAIN_LOOK, PURPLE, SKY, VERMILLION
+from raybridge.statistics import ENOUGH_SEEDS
 
 COLUMN = 3.3  # inches: one column of a two-column paper
 
@@ -149,6 +150,14 @@ def points(
     ax.errorbar(xs, ys, elinewidth=0.8, **extra, **look)
 
 
+def each_seed(ax: Axes, at: Iterable[float], by_seed: Iterable[str], *, look: dict[str, Any], across: bool = False) -> None:
+    """Every seed as a small point of its own behind the mean; by_seed: as `over_seeds` has them, empty of one seed."""
+    for place, numbers in zip(at, by_seed, strict=True):
+        values = [float(one) for one in numbers.split()]
+        xs, ys = (values, [place] * len(values)) if across else ([place] * len(values), values)
+        ax.plot(xs, ys, ".", color=look["color"], markersize=2.5, alpha=0.6, zorder=1)
+
+
 def log_ticks(ax: Axes) -> None:
     """A logarithmic y axis whose ticks can be read within one decade as well: 0.2, 0.5, 1."""
     ax.set_yscale("log")
@@ -186,6 +195,15 @@ def seeds_of(numbers: Iterable[Any]) -> str:
     counts = sorted(int(number) for number in numbers)
     many = "seed" if counts[-1] == 1 else "seeds"
     return f"{counts[0]} {many}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} {many}"
+
+
+def intervals_of(numbers: Iterable[Any], of_one: str = "Wilson") -> str:
+    """What bars show, for a caption, by how many seeds each configuration has. of_one: what intervals over problems are."""
+    whole = [int(number) >= ENOUGH_SEEDS for number in numbers]
+    two = "hierarchical bootstrap over seeds and problems"
+    return f"95%, {two if all(whole) else f'{of_one} over the problems'}" + (
+        f" ({two} from {ENOUGH_SEEDS} seeds on)" if any(whole) and not all(whole) else ""
+    )
 
 
 def pictures(

@@ -33,11 +33,12 @@ def test_an_arm_that_is_not_there_is_of_no_kind():
     [
         (kinds.bridge, "bridged bridged_fp16 bridged_int8 bridged_int6 bridged_int4 bridged_with_text"),
         (kinds.textless, "bridged bridged_fp16 bridged_int8 bridged_int6 bridged_int4"),
-        (kinds.control, "shuffled mean random zero no_context"),
+        (kinds.control, "shuffled mean random zero random_text no_context"),
         (kinds.of_sweeps, "source target bridged bridged_with_text token_budget shuffled zero no_context"),
         (
             kinds.costed,
-            "source target bridged bridged_with_text prompt_tuning token_budget cascade source_answer_as_text joint shuffled",
+            "source target bridged bridged_with_text prompt_tuning token_budget selective_text text_relay cascade "
+            "source_answer_as_text self_repair joint shuffled",
         ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -6,12 +6,13 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from local_runs import run_trial
 
-from raybridge.analysis.findings import asked_of, band_over, complete_of, find
+from raybridge.analysis.findings import Finding, asked_of, band_over, complete_of, find
 from raybridge.analysis.summary import (
     ACCURACY,
     NLL,
@@ -174,44 +175,76 @@ def test_samples_that_were_deleted_are_asked_for_by_their_directory(finished, tm
         find(asked, Results(tmp_path))
 
 
+def seeded(finding: Finding, seed: int, accuracy: float) -> Finding:
+    """The same trial under another seed."""
+    run = SimpleNamespace(fingerprint=f"{seed:064}", contents=finding.run.contents)
+    arms = finding.arms | {"bridged": finding.arms["bridged"] | {"accuracy": accuracy}}
+    return replace(finding, run=run, config=finding.config | {"seed": seed, "name": f"s{seed}"}, arms=arms, dev=accuracy)
+
+
 def test_the_band_is_that_of_trials_that_differ_in_their_seed_alone(finished):
     asked, results = finished
     small, large = find(asked, results)
-    assert band_over([small, large], [0.2, 0.9]) is None
-    again, third = (replace(small, config=small.config | {"seed": seed, "name": f"s{seed}"}) for seed in (5, 6))
-    assert band_over([small, large, again, third], [0.2, 0.9, 0.3, 0.25]) == aa_band([0.2, 0.3, 0.25])
-    assert not any("A/A band" in line for line in notes([small, large]))
-    assert any("A/A band: 0.000 of test accuracy" in line for line in notes([small, again, third]))
-    assert any("No A/A band: it cannot be estimated from two seeds in all" in line for line in notes([small, again]))
+    assert band_over([small, large], results, split="test") is None
+    three = [seeded(small, seed, accuracy) for seed, accuracy in ((5, 0.2), (6, 0.3), (7, 0.25))]
+    for split in ("test", "dev"):
+        assert band_over([*three, large], results, split=split) == pytest.approx(aa_band([0.2, 0.3, 0.25]))
+    assert any(line.startswith(f"A/A band: {aa_band([0.2, 0.3, 0.25]):.3f} of test") for line in notes(three, results))
+    told = "too few seeds: No A/A band: it cannot be estimated from two seeds in all; between configurations nothing is ranked."
+    assert told in notes(three[:2], results)
+
+
+def test_without_a_band_there_is_no_ranking_but_one_seed_each(finished):
+    asked, results = finished
+    findings = find(asked, results)
+    assert (
+        "one seed each: No A/A band: no two trials differ in their seed alone; between configurations nothing is ranked."
+        in (notes(findings, results))
+    )
+    assert best_on_dev(findings, results).endswith("; one seed each: another seed may choose another")
+    assert "seed" not in best_on_dev(findings[:1], results)
+
+
+def test_the_band_of_replicates_is_that_of_a_sweep_without_seeds(finished, tmp_path):
+    asked, results = finished
+    copy = Results(shutil.copytree(results.root, tmp_path / "copy"))
+    small, large = find(asked, copy)
+    runs = []
+    for seed, accuracy in ((5, 0.2), (6, 0.3), (7, 0.25)):
+        run = copy.open_trial(name=f"s{seed}", fingerprint=f"{seed:064}", config=small.config | {"seed": seed}, provenance={})
+        evals = small.run.evals()
+        run.add_evals(evals.assign(accuracy=accuracy).to_dict("records"))
+        run.finish(small.result | {"best": accuracy})
+        runs.append({"name": run.name, "fingerprint": run.fingerprint})
+    copy.sweep("replicates").write_plan({"trials": runs})
+    for split in ("test", "dev"):
+        assert band_over([large], copy, split=split) == pytest.approx(aa_band([0.2, 0.3, 0.25]))
+    other = replace(large, config=large.config | {"target": "another"})
+    assert band_over([other], copy, split="test") is None  # of other models
+    assert "dev does not tell it from" in best_on_dev([small, large], copy)
 
 
 def test_a_trial_that_is_tested_at_another_step_than_its_peak_is_named(finished):
-    small, large = find(*finished)
-    assert not any("another step" in line for line in notes([small, large]))
-    floor = replace(small, result=small.result | {"peak_step": 2})
-    (said,) = (line for line in notes([floor, large]) if "another step" in line)
-    assert said == "tested at another step than their peak, whose accuracy dev cannot tell from shuffled's: t_2tok at step 4."
-
-
-def test_what_dev_does_not_tell_from_the_best_is_named(finished):
     asked, results = finished
-    findings = find(asked, results)
-    names = {finding.name for finding in findings}
-    said = best_on_dev(findings)  # eight problems tell nothing apart
-    best = said.removeprefix("best on dev: ").split()[0]
-    assert f"dev does not tell it from {', '.join(names - {best})} (Holm-corrected p above 0.05)" in said
+    small, large = find(asked, results)
+    assert not any("another step" in line for line in notes([small, large], results))
+    floor = replace(small, result=small.result | {"peak": 0.25, "peak_step": 2})
+    (said,) = (line for line in notes([floor, large], results) if "another step" in line)
+    assert said == (
+        "tested and ranked at another step than their peak, which dev cannot tell from shuffled's: "
+        "t_2tok at step 4 (peak 0.250 at 2)."
+    )
 
 
-def test_a_trial_that_dev_tells_from_the_best_is_no_tie(finished, tmp_path):
+def test_the_peak_ranks_nothing_and_the_checkpoint_that_is_tested_does(finished, tmp_path):
     asked, results = finished
     copy = Results(shutil.copytree(results.root, tmp_path / "copy"))
-    for score, finding in enumerate(find(asked, copy)):
-        step = finding.result["peak_step"]
-        samples = finding.run.samples("pocket", "dev", step)
-        finding.run.write_samples("pocket", "dev", step, samples.assign(score_strict=float(score)))
-        finding.run.finish(finding.result | {"peak": float(score)})
-    said = best_on_dev(find(asked, copy))
-    assert said == "best on dev: t_64tok (chosen on dev; its test figures were not used to choose it)"
+    for best, finding in zip((0.75, 0.5), find(asked, copy), strict=True):
+        finding.run.finish(finding.result | {"best": best, "peak": 1.25 - best, "peak_step": 2})
+    findings = find(asked, copy)
+    assert [finding.dev for finding in findings] == [0.75, 0.5]
+    assert best_on_dev(findings, copy).startswith("best on dev: t_2tok ")
+    assert [accuracy_cells(one)[ACCURACY.index("dev")] for one in findings] == ["0.750 at 4", "0.500 at 4"]
 
 
 def test_overheads_say_when_the_first_step_came(finished):

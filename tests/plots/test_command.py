@@ -239,7 +239,7 @@ def test_samples_that_cannot_be_read_fail_what_needs_them_and_nothing_else(tmp_p
 def test_of_equal_configurations_one_is_the_best(tmp_path):
     for name in ("a", "b"):
         run = synthetic.trial(tmp_path, name, points=2, n=20, steps=100 + ord(name))
-        run.finish(run.result() | {"peak": 0.5})
+        run.finish(run.result() | {"best": 0.5})
     runs = Runs(Results(tmp_path))
     assert set(runs.best_on_dev(runs.test)["label"]) == {"a"}
 

@@ -36,7 +36,7 @@ def test_training_curves_show_as_many_configurations_as_fit_and_say_so(tmp_path)
     plot = load(HOUSE / "plots/training_curves.py")
     table = plot.table(Runs(Results(tmp_path)))
     assert table["label"].nunique() == 8
-    assert "The 6 of 8 configurations with the highest peaks." in plot.caption(table)
+    assert "The 6 of 8 configurations that were best on dev." in plot.caption(table)
 
 
 def test_arms_show_the_configuration_that_was_best_on_dev(runs):
@@ -48,6 +48,23 @@ def test_arms_show_the_configuration_that_was_best_on_dev(runs):
     assert row["accuracy"] == pytest.approx(seeds["accuracy"].mean())
     assert row["low"] < row["accuracy"] < row["high"]
     assert row["fingerprint"].split() == sorted(seeds["fingerprint"])
+
+
+def test_one_checkpoint_is_ranked_and_tested_in_every_figure(tmp_path):
+    """The peak of `lucky` is higher; what dev chose of `sound`, and what is tested of it, is."""
+    told = {"lucky": {"best": 0.3, "peak": 0.9}, "sound": {"best": 0.6, "peak": 0.6}}
+    for name, scores in told.items():
+        run = synthetic.trial(tmp_path, name, points=2, n=20, steps=100 + ord(name[0]))
+        run.finish(run.result() | scores)
+        conditioned(run, 2)
+    runs = Runs(Results(tmp_path))
+    assert runs.trials.set_index("label")["dev"].to_dict() == {"lucky": 0.3, "sound": 0.6}
+    arms = table_of("arms", runs)
+    assert set(arms.loc[arms["chosen"], "label"]) == {"sound"}
+    for name in ("main_results", "scaling", "inference_cost"):
+        assert set(table_of(name, runs)["label"]) == {"sound"}
+    conditioning = table_of("conditioning", runs)
+    assert conditioning.groupby("label")["dev"].first().to_dict() == {"lucky": 0.3, "sound": 0.6}
 
 
 def test_stability_says_whether_the_fall_is_more_than_noise(results):

@@ -14,9 +14,9 @@ import synthetic
 from typer.testing import CliRunner
 
 from raybridge.analysis.cautions import cautions
-from raybridge.analysis.configurations import mean_gap
 from raybridge.analysis.questions import problems_of
 from raybridge.analysis.runs import Runs
+from raybridge.analysis.seeds import mean_gap
 from raybridge.analysis.sweeps import changes, costs, differences, outcomes
 from raybridge.config import resolve
 from raybridge.plots.__main__ import app

@@ -64,15 +64,22 @@ def test_an_arm_that_answered_fewer_problems_does_not_shrink_the_tests_of_the_ot
     rows = table_of("main_results", Results(tmp_path)).set_index("arm")
     for arm in ("source", "target", "zero"):
         assert rows.loc[arm, "bridge_minus_arm"] == pytest.approx(whole.loc[arm, "bridge_minus_arm"])
-    assert rows["mark"].to_dict() == whole["mark"].to_dict()
 
 
-def test_bold_only_where_it_is_significant(results):
-    rows = table_of("main_results", results).set_index("arm")
-    assert set(rows.loc[["target", "bridged_with_text", "token_budget"], "mark"]) == {"tie"}  # all read the whole text
-    assert set(rows.loc[["shuffled", "zero", "no_context", "bridged"], "mark"]) == {""}
-    by_k = table_of("compression", results).set_index("K")
-    assert by_k["mark"].to_dict() == {8: "", 64: "best"}
+def test_bold_is_for_what_dev_chose_and_not_for_the_winner_on_test(tmp_path):
+    runs = [
+        synthetic.trial(tmp_path, f"t_{k}tok", soft_tokens=k, level=level, points=2, n=60)
+        for k, level in ((8, 2.0), (64, -2.0))
+    ]
+    synthetic.sweep(tmp_path, "compression", runs)
+    for run, best in zip(runs, (0.1, 0.9), strict=True):
+        run.finish(run.result() | {"best": best})
+    rows = table_of("compression", Results(tmp_path)).set_index("K")
+    assert rows.loc[8, "accuracy"] > rows.loc[64, "accuracy"]
+    assert rows["chosen"].to_dict() == {8: False, 64: True}
+    bold = [line for line in tex_of("compression", Results(tmp_path)).splitlines() if "textbf" in line]
+    assert [line.split()[0] for line in bold] == ["64"]
+    assert "textbf" not in tex_of("main_results", Results(tmp_path))
 
 
 def test_compression_says_whether_anything_is_transferred_and_flags_what_is_not_compressed(results):
@@ -122,9 +129,7 @@ def test_every_brace_and_environment_is_closed(results):
 
 
 def test_cells():
-    frame = pd.DataFrame(
-        {"a_b": ["x_1", "50%"], "v": [0.123456, None], "l": [0.1, None], "h": [0.2, None], "m": ["best", "tie"]}
-    )
+    frame = pd.DataFrame({"a_b": ["x_1", "50%"], "v": [0.123456, None], "l": [0.1, None], "h": [0.2, None], "m": [True, True]})
     columns = {"a_b": Column(header="A & B"), "v": Column(header="v", format=".2f", low="l", high="h", mark="m")}
     lines = render(frame, columns, caption="", label="t", origin={"commits": "", "fingerprints": ""}).splitlines()
     assert r"x\_1 & \textbf{0.12} {\scriptsize [0.10, 0.20]} \\" in lines
