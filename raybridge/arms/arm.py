@@ -42,12 +42,44 @@ class Crossing(Protocol):
         """As it arrives at the other end, in a wire format."""
 
 
+class Consulted:
+    """What the models can be asked about the questions of a batch; an evaluation answers (`evaluation.consulted`)."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Of the problems."""
+        raise NotImplementedError
+
+    @property
+    def soft_tokens(self) -> int:
+        """K, the tokens that an arm may have in the question's place."""
+        raise NotImplementedError
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """How many tokens each question has in its place before the target."""
+        raise NotImplementedError
+
+    def surprise(self) -> Sequence[Sequence[float]]:
+        """Nats that the target finds in each token of each question in its place."""
+        raise NotImplementedError
+
+    def kept(self, places: Sequence[Sequence[int]]) -> Sequence[str]:
+        """Of each question the text of its tokens at these places."""
+        raise NotImplementedError
+
+    def rewritten(self, instruction: str) -> Sequence[str]:
+        """What the source writes where it is shown an instruction and a question: the first line, cut to K tokens."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, kw_only=True)
 class Texts:
-    """What an arm may make text of: the questions of a batch, and by arm the answers that it asked to be handed."""
+    """What an arm may make text of: the questions of a batch, by arm the answers that it asked to be handed, and the models."""
 
     questions: Sequence[str]
     answers: Mapping[str, Sequence[str]]
+    models: Consulted = field(default_factory=Consulted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +91,7 @@ class Arm:
     depend on the number of soft tokens. reads_text: it reads text alone, with the exemplars; no soft tokens. cut_to_k: its
     text is cut to as many tokens as there are soft tokens. of_block: its rows depend on the other problems of a block
     (`evaluation.setting`), and what `soft` is given was written for a whole one. passes_on: arms whose answers it is handed.
+    consults: the models that its texts are made with.
     chooses: its answer is one of those, by `choose`. wire: the format its soft tokens travel in. packed: they really do.
     borrows: the arm of another trial, one of the translator `of_translator`, whose rows stand for it.
     version: raised when what it puts before a model changes.
@@ -75,6 +108,7 @@ class Arm:
     cut_to_k: bool = False
     of_block: bool = False
     passes_on: tuple[str, ...] = ()
+    consults: tuple[Member, ...] = ()
     chooses: bool = False
     wire: str = "fp16"
     packed: bool = False

@@ -83,9 +83,9 @@ class Local:
 
 
 def needed(request: Request) -> set[str]:
-    """The models that have to be in memory for a request: the source only where it answers, or judges answers, itself."""
+    """The models that have to be in memory for a request: the source only where it answers, judges answers or is consulted."""
     setting = request.setting
-    by_source = any(arm.answered_by == "source" or arm.chooses for arm in request.arms)
+    by_source = any(arm.answered_by == "source" or arm.chooses or "source" in arm.consults for arm in request.arms)
     return {setting.target, *([setting.source] if by_source else [])}
 
 

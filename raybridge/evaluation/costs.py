@@ -58,6 +58,7 @@ def _whole(
 ) -> float:
     """Seconds from these problems' questions to their answers."""
     asked = _of(request, problems, arm)
+    models.forget()
     _wait(models.device)
     started = time.perf_counter()
     asked = replace(asked, answers={handed: _answers(asked, models, find(handed)) for handed in arm.passes_on})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from raybridge.translators import TranslatorModule
 from raybridge.translators.soft_tokens import SoftTokens
 
 CACHED_STATES = 2 * 2**30  # bytes of frozen source states that a replica keeps in memory
+REMEMBERED = 2**14  # things that a process keeps in memory of what it computed of questions
 SPARE = 0.3  # of a device's memory, below which models that are not wanted now are let go
 
 
@@ -36,6 +37,7 @@ class Models:
         self._models: dict[str, FrozenLM] = {}
         self._sources: dict[str, KeptSource] = {}
         self._states: OrderedDict[tuple[Any, ...], tuple[Tensor, Tensor]] = OrderedDict()
+        self._remembered: OrderedDict[Any, Any] = OrderedDict()
         self._built: tuple[tuple[str, ...], TranslatorModule] | None = None
         self._filled: Mapping[str, Tensor] | None = None
 
@@ -85,6 +87,20 @@ class Models:
         source = self.load(setting.source)
         around = frame(source, setting.evaluator)
         return source.hidden_states(around.before, around.questions([one.question for one in setting.problems]), layers)
+
+    def remembered(self, keys: Sequence[Any], make: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
+        """What was made for these keys, one a question; make: for the places of those that it was not made for yet."""
+        lacking = [place for place, key in enumerate(keys) if key not in self._remembered]
+        made = make(lacking) if lacking else ()
+        self._remembered |= {keys[place]: one for place, one in zip(lacking, made, strict=True)}
+        found = [self._remembered[key] for key in keys]
+        while len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
+        return found
+
+    def forget(self) -> None:
+        """Let go of all that is remembered, as who measures time must."""
+        self._remembered.clear()
 
     def module(self, setting: Setting, weights: Mapping[str, Tensor]) -> TranslatorModule:
         """The translator with these weights: built once for all checkpoints of a trial, filled anew for other weights."""

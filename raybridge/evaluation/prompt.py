@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -12,11 +12,12 @@ from torch import Tensor
 from raybridge.arms import Arm
 from raybridge.arms.arm import Texts
 from raybridge.data import Evaluator, Problem
+from raybridge.evaluation.consulted import Consultation
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import Request
 from raybridge.models.lm import FrozenLM
 from raybridge.models.parts import that_fit
-from raybridge.models.pieces import Piece
+from raybridge.models.pieces import Piece, join
 from raybridge.models.prompts import Frame, frame
 from raybridge.translators.soft_tokens import SoftTokens
 
@@ -27,15 +28,18 @@ AT_ONCE = 2**18  # characters of questions, padded: some 65,000 tokens, of which
 class Prompt:
     """The prompts of a batch: the tokens that all rows share, and the pieces that differ.
 
-    texts: what stands in the question's place as text. rows: token ids of each row's whole text, for hashes and lengths. soft:
-    what of the translator's stands there; None for nothing.
+    shots: exemplars before the question's place. texts: what stands in it as text. in_place: of each row how many positions it
+    takes, be they text, soft tokens or both. rows: token ids of each row's whole text, for hashes and lengths. soft: what of
+    the translator's stands there; None for nothing.
     """
 
     lm: FrozenLM
     shared: tuple[int, ...]
     pieces: tuple[Piece, ...]
     around: Frame
+    shots: int
     texts: tuple[str, ...]
+    in_place: list[int]
     rows: list[list[int]]
     soft: SoftTokens | None
 
@@ -43,6 +47,11 @@ class Prompt:
     def soft_tokens(self) -> int:
         """How many stand in it."""
         return 0 if self.soft is None else self.soft.size
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Positions of each row's whole prompt."""
+        return [len(self.shared) + length for length in join(self.pieces).lengths]
 
     def bytes(self, row: int) -> int:
         """UTF-8 bytes of a row's prompt, soft tokens not counted."""
@@ -59,32 +68,44 @@ def prompt_of(
     cue: str | None = None,
     weights: Mapping[str, Tensor] | None = None,
 ) -> Prompt:
-    """One arm's prompts. Exemplars are text: only arms that read text get them, and never when NLL is measured.
+    """One arm's prompts. Exemplars are part of the frame: they stand as text before the question's place in every arm.
 
-    Text is tokenized whole. written: what `written_for` gives for the request; None where its arms need none. cue: another
-    than the benchmark's own. weights: the translator's.
+    shots: whether they do; a cue that asks for something else than an answer has none. Text is tokenized whole. written: what
+    `written_for` gives for the request; None where its arms need none. cue: another than the benchmark's own. weights: the
+    translator's.
     """
     setting = request.setting
     lm = models.load(setting.source if arm.answered_by == "source" else setting.target)
-    exemplars = exemplars_of(setting.evaluator) if shots and arm.reads_text else ()
+    exemplars = exemplars_of(setting.evaluator) if shots else ()
     around = frame(lm, setting.evaluator, exemplars=exemplars, after=cue).anchored(setting.hardening.anchor)
-    given = Texts(questions=[problem.question for problem in request.problems], answers=request.answers)
+    questions = [problem.question for problem in request.problems]
+    given = Texts(questions=questions, answers=request.answers, models=Consultation(request=request, models=models))
     texts = [text.strip() for text in arm.texts(given)]
     if arm.cut_to_k:
         texts = [lm.text(row[: setting.soft_tokens]).strip() for row in around.questions(texts)]
     blank = SoftTokens(target=lm, names=tuple(setting.ids), size=setting.soft_tokens)
     soft = None if arm.reads_text else taken(request, arm, blank if written is None else written)
+    behind = around.behind(texts)
+    rows = [[*around.before, *row.question, *row.after] for row in behind]
     if soft is None:
-        rows = around.prompts(texts)
-        shared = common_beginning(rows)
+        shared, in_place = common_beginning(rows), [len(row.question) for row in behind]
         pieces = [lm.text_piece([row[len(shared) :] for row in rows])]
     else:
-        shared, behind = around.before, around.behind(texts)
-        rows = [[*shared, *row.question, *row.after] for row in behind]
         text = lm.text_piece([row.question for row in behind]) if any(texts) else None
         place = _place(request, models, lm, soft, text, weights)
+        shared, in_place = around.before, join(place).lengths
         pieces = [*place, lm.text_piece([row.after for row in behind])]
-    return Prompt(lm=lm, shared=shared, pieces=tuple(pieces), around=around, texts=tuple(texts), rows=rows, soft=soft)
+    return Prompt(
+        lm=lm,
+        shared=shared,
+        pieces=tuple(pieces),
+        around=around,
+        shots=len(exemplars),
+        texts=tuple(texts),
+        in_place=in_place,
+        rows=rows,
+        soft=soft,
+    )
 
 
 def written_for(request: Request, models: Models, weights: Mapping[str, Tensor] | None) -> SoftTokens | None:

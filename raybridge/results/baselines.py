@@ -37,7 +37,7 @@ def identity_of(
     """The same of resolved contents and a resolved evaluator."""
     assert arm.frozen, arm.name
     benchmark = contents["benchmark"]
-    members = MEMBERS if arm.passes_on else (arm.answered_by,)
+    members = members_of(arm)
     identity: dict[str, Json] = {
         "arm": arm.name,
         "version": arm.version,
@@ -54,6 +54,12 @@ def identity_of(
     told = identified(identity)
     assert isinstance(told, dict)
     return told
+
+
+def members_of(arm: Arm) -> tuple[str, ...]:
+    """The models that a frozen arm's rows depend on: who answers, who is consulted, and who gave the answers passed on."""
+    asked = {arm.answered_by, *arm.consults, *(find(name).answered_by for name in arm.passes_on)}
+    return tuple(member for member in MEMBERS if member in asked)
 
 
 def trained_identity(
@@ -90,7 +96,7 @@ def earlier_identity(
         "evaluator": evaluator,
         "soft_tokens": soft_tokens if arm.of_k else 0,
     }
-    if arm.passes_on:
+    if len(members_of(arm)) > 1:
         identity["source"] = source
     if decoding is not None:
         identity["decoding"] = decoding
