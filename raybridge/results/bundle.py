@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raybridge.config import DEEPEST, fingerprint, identified
-from raybridge.results.bundle_rows import check_conditioning, check_rows, read_table
+from raybridge.results.bundle_rows import MOST_ROWS, check_conditioning, check_rows, read_table
 from raybridge.results.files import LEFTOVER, read_json, read_lines, write_bytes
 from raybridge.results.store import check_name
 from raybridge.results.trial_run import TrialRun
@@ -150,8 +150,8 @@ class Bundle:
         for name, kind in (("step", int), ("golds", dict), ("decodings", list), ("frames", list)):
             if type(told.get(name)) is not kind:
                 raise ValueError(f"{where}: {name} must be {_called(kind)}, not {told.get(name)!r}")
-        if not 0 < told["step"] < 10**9 or any(type(n) is not int or not 0 < n < 10**9 for n in told["golds"].values()):
-            raise ValueError(f"{where}: step and golds must be whole numbers above 0 and below a thousand million")
+        if not 0 < told["step"] < 10**9 or any(type(n) is not int or not 0 < n <= MOST_ROWS for n in told["golds"].values()):
+            raise ValueError(f"{where}: step and golds must be whole numbers above 0, and not beyond all measure")
         return told
 
     def metrics(self) -> list[dict[str, Any]]:

@@ -44,6 +44,9 @@ def check_rows(rows: pd.DataFrame, where: str) -> None:
     readings = [name.removeprefix("score_") for name in columns if name.startswith("score_")]
     if missing := [name for name in (*NEEDED, *(f"answer_{one}" for one in readings)) if name not in columns]:
         raise ValueError(f"{where} has no column {missing[0]!r}")
+    for measure, count in {"nll": "nll_tokens", "reconstruction_nll": "reconstruction_tokens"}.items():
+        if measure in columns and count not in columns:
+            raise ValueError(f"{where} has a column {measure!r} and none of its {count!r}")
     if not readings:
         raise ValueError(f"{where} has no column 'score_...'")
     if odd := [name for name in columns if SAMPLES.column(name) is None]:

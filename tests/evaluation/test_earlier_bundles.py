@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from bundled import finished, rewritten, signed, small
+from bundled import once, rewritten, short_answers, signed
 from opened import everything
 from typer.testing import CliRunner
 
-from evaluators.pocket import Pocket
 from raybridge.analysis.compare import Asked, compare_readings
 from raybridge.evaluate import app
 from raybridge.evaluation.bundle.export import export
@@ -28,17 +27,20 @@ OWN = ["fingerprint", "group", "imported", "identity", "label", "trial"]  # what
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pocket, "max_new_tokens", 20)
-        yield finished(tmp_path_factory.mktemp("results") / "ray_results", small())
+def made(tmp_path_factory):
+    """A trial and its bundle, which nobody writes into."""
+    with short_answers():
+        yield once(tmp_path_factory.getbasetemp())
 
 
-@pytest.fixture(scope="module")
-def whole(run, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("whole") / "bundle"
-    export(run, path)
-    return path
+@pytest.fixture
+def run(made):
+    return made[0]
+
+
+@pytest.fixture
+def whole(made) -> Path:
+    return made[1]
 
 
 @pytest.fixture
@@ -149,6 +151,10 @@ def a_row_twice(bundle):
     pd.concat([rows, rows.head(1)]).to_parquet(bundle / TEST)
 
 
+def nll_of_no_tokens(bundle):
+    pd.read_parquet(bundle / TEST).drop(columns="nll_tokens").to_parquet(bundle / TEST)
+
+
 def no_table(bundle):
     (bundle / TEST).write_bytes(b"PAR1 and nothing else")
 
@@ -172,6 +178,7 @@ HOSTILE = [
     (a_column_of_its_own, "unknown column 'run_me'"),
     (numbers_for_text, "completion must be text, not '7'"),
     (a_row_twice, "was answered twice by"),
+    (nll_of_no_tokens, "a column 'nll' and none of its 'nll_tokens'"),
     (no_table, "is not a parquet table"),
     (nested, "result.json"),
     (not_a_number, "nan is no number of a record"),

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import torch
 from safetensors.torch import save
 
+from evaluators.pocket import Pocket
 from raybridge.arms import find
+from raybridge.config import resolve
 from raybridge.evaluation.answerer import Local
+from raybridge.evaluation.bundle.export import export, title_of
+from raybridge.evaluation.bundle.tables import tables_of
 from raybridge.evaluation.identity import sealed
 from raybridge.evaluation.keeping import Keeper
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import setting_of
 from raybridge.evaluation.trained import Trained
+from raybridge.models.hardening import Hardening
 from raybridge.results import Results, TrialRun
-from raybridge.results.bundle import SUMS
+from raybridge.results.bundle import SUMS, Bundle
 from raybridge.scales import POCKET
 from raybridge.translators.prompt_tuning import PromptTuning
 from raybridge.translators.weights import FILE, copy_of, with_checksums
@@ -28,6 +37,8 @@ ARMS = {
     "dev": ("target", "bridged", "shuffled"),
     "test": ("source", "target", "no_context", "cascade", "bridged", "bridged_with_text", "shuffled"),
 }
+HARD = ("target", "bridged")  # decoded on test with a hardening as well
+HARDENED = Hardening(ban_end=2)
 PROVENANCE = {
     "commit": {"id": "0123456789", "dirty": False},
     "versions": {"torch": "2.11"},
@@ -55,6 +66,11 @@ def finished(root: Path, trial: Trial) -> TrialRun:
         keeper = Keeper(setting=setting, results=results, answerer=Local(models), trained=trained, timed=0)
         keeper.rows([find(name) for name in ARMS[split]])
         run.append_metrics({"step": step, "loss": 1.0 / step})
+    hard = replace(setting_of(trial, "test"), hardening=HARDENED)
+    trained = Trained(run=run, step=4, weights=weights)
+    keeper = Keeper(setting=hard, results=results, answerer=Local(models), trained=trained, timed=0)
+    keeper.rows([find(name) for name in HARD])
+    results.note_evaluation({"decoding": resolve(HARDENED)})
     run.write_checkpoint(4, with_checksums({FILE: save(weights)}))
     evals = run.evals()
     dev = evals[(evals["split"] == "dev") & (evals["arm"] == "bridged") & (evals["reading"] == "strict")]
@@ -66,6 +82,43 @@ def finished(root: Path, trial: Trial) -> TrialRun:
     told = {arm: part.set_index("reading")[names].to_dict("index") for arm, part in test.groupby("arm")}
     run.finish({**ended, **scored, "shuffled_dev_at_peak": 0.0, "test": told})
     return run
+
+
+@contextmanager
+def short_answers() -> Iterator[None]:
+    """Answers of 20 tokens: what they say is of no matter here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pocket, "max_new_tokens", 20)
+        yield
+
+
+def once(base: Path) -> tuple[TrialRun, Path]:
+    """The trial and its bundle, made once for all tests that share a folder."""
+    root, path = base / "bundled" / "ray_results", base / "bundled" / "bundle"
+    if not path.exists():
+        assert export(finished(root, small()), path) == []
+    (run,) = Results(root).trials()
+    return run, path
+
+
+def made_to_fit(bundle: Path) -> None:
+    """Make tables and checksums fit the rows, as who is thorough would."""
+    signed(bundle)
+    here = Bundle(bundle)
+    rows, step = {place: here.rows(place) for place in here.places}, here.facts["step"]
+    for name, content in tables_of(rows, best=step, title=title_of(here.name, step), golds=here.facts["golds"]).items():
+        (bundle / name).write_bytes(content)
+    signed(bundle)
+
+
+def edited(file: Path, *path: str, value: object) -> None:
+    """Change a value of a JSON file."""
+    told = json.loads(file.read_text())
+    inner = told
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    file.write_text(json.dumps(told))
 
 
 def signed(bundle: Path) -> None:

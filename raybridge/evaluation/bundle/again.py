@@ -196,8 +196,11 @@ def fitting(file: Path, trial: Trial) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = load_file(file)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"cannot be read: {reason_of(error)}") from None
-    with torch.device("meta"):
-        module = trial.translator.build(names.width_of(trial.source), names.width_of(trial.target), target_rms=1.0)
+    try:
+        with torch.device("meta"):
+            module = trial.translator.build(names.width_of(trial.source), names.width_of(trial.target), target_rms=1.0)
+    except Exception as error:  # a config from elsewhere: each translator refuses in its own way
+        raise ValueError(f"the translator of its config cannot be built: {reason_of(error)}") from None
     asked, given = ({name: tuple(one.shape) for name, one in part.items()} for part in (module.state_dict(), weights))
     if odd := sorted(name for name in asked.keys() | given.keys() if asked.get(name) != given.get(name)):
         raise ValueError(f"{odd[0]} is {given.get(odd[0], 'absent')}, and its config asks for {asked.get(odd[0], 'none')}")

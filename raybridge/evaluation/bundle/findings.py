@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from raybridge.errors import reason_of
+
 SHOWN = 20  # differences of one kind that are told one by one
 
 
@@ -28,8 +30,10 @@ class Findings:
 
     @contextmanager
     def held(self, what: str) -> Iterator[None]:
-        """What cannot even be read differs from what was written."""
+        """What cannot even be read, or made of what was read, differs from what was written."""
         try:
             yield
         except ValueError as error:
             self.differs.append(f"{what}: {error}")
+        except (ArithmeticError, LookupError, TypeError) as error:  # rows from elsewhere may lack what a table is made of
+            self.differs.append(f"{what}: cannot be made of the rows ({type(error).__name__}: {reason_of(error)})")

@@ -11,7 +11,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from raybridge.analysis.kinds import ordered, trained
+from raybridge.analysis.kinds import is_plain, ordered, trained
 from raybridge.analysis.measures import readings_of, stacked, summarised
 from raybridge.analysis.scorecard import Scorecard, scorecard, tables
 from raybridge.data import Problem
@@ -32,7 +32,9 @@ def tables_of(rows: Mapping[Place, pd.DataFrame], *, best: int, title: str, gold
             continue
         others = rows.get(Place(evaluator=evaluator, split=split, step=0), pd.DataFrame())
         there, folder = f"{evaluator}/{split}", f"tables/{evaluator}/{split}"
-        card = card_of(stacked(others, tested), evaluator=evaluator, split=split, step=best, title=title, golds=golds[there])
+        card = card_of(
+            stacked(others, tested), evaluator=evaluator, split=split, step=best, title=title, golds=golds.get(there)
+        )
         drawn = tables(card)
         files |= {f"{folder}/{name}.csv": _csv(one) for name, one in zip(NAMES, drawn, strict=True)}
         files[f"{folder}/tables.md"] = "\n".join([*map(_markdown, drawn), *(f"- {note}" for note in card.notes), ""])
@@ -51,17 +53,29 @@ def evals_of(rows: Mapping[Place, pd.DataFrame]) -> pd.DataFrame:
     return evals[[*first, *sorted(name for name in map(str, evals) if name not in first)]]
 
 
-def card_of(samples: pd.DataFrame, *, evaluator: str, split: str, step: int, title: str, golds: int) -> Scorecard:
-    """The scorecard of the arms that answered every problem that the translator was judged on; the others are noted."""
-    counts = samples.groupby("arm", sort=False)["problem"].agg(list)
+def card_of(samples: pd.DataFrame, *, evaluator: str, split: str, step: int, title: str, golds: int | None) -> Scorecard:
+    """The scorecard of the arms that answered every problem that the translator was judged on; the others are noted.
+
+    Of plain decoding before the trial's own target, as `evaluate` prints it: more comparisons would change every p.
+    """
+    plain = samples[[is_plain(label) for label in samples["arm"]]]
+    counts = plain.groupby("arm", sort=False)["problem"].agg(list)
     problems = judged_on(samples)
     asked = set(problems)
+    if golds is None or golds > len(problems):
+        raise ValueError(
+            f"bundle.json tells {golds} different golds of {evaluator} ({split}), which has {len(problems)} problems"
+        )
     labels = [*ordered(counts.index), *sorted(set(counts.index) - set(ordered(counts.index)))]
     whole = [label for label in labels if asked <= set(counts[label])]
     notes = [
         f"{label} answered {len(asked & set(counts[label]))} of the {len(asked)} problems and stands in no table"
         for label in labels
         if label not in whole
+    ]
+    others = sorted(set(samples["arm"]) - set(counts.index))
+    notes += [
+        f"{label} stands in evals.csv alone: these tables are of plain decoding before the trial's target" for label in others
     ]
     by_arm = {label: samples[samples["arm"] == label].set_index("problem") for label in whole}
     chosen = pd.concat([by_arm[label].loc[problems].reset_index() for label in whole], ignore_index=True)
@@ -80,7 +94,8 @@ def card_of(samples: pd.DataFrame, *, evaluator: str, split: str, step: int, tit
 def judged_on(samples: pd.DataFrame) -> list[str]:
     """The problems that the translator was judged on: those of the arm of it that answered most."""
     answered = samples.groupby("arm", sort=False)["problem"].agg(list)
-    return max([answered[label] for label in ordered(answered.index, trained)] or list(answered), key=len)
+    own = [label for label in ordered(answered.index, trained) if is_plain(label)]
+    return max([answered[label] for label in own] or list(answered), key=len)
 
 
 def _with_golds(count: int) -> list[Problem]:

@@ -51,6 +51,7 @@ class Told:
     provenance: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
     rows: Mapping[Place, pd.DataFrame]
+    evals: Sequence[Mapping[str, Any]]
     conditioning: Mapping[str, pd.DataFrame]
 
 
@@ -78,6 +79,7 @@ def read_bundle(path: Path) -> Told:
         },
         metrics=bundle.metrics(),
         rows=rows,
+        evals=[row for place, samples in rows.items() for row in _summary(place, samples)],
         conditioning=bundle.conditioning(),
     )
 
@@ -98,13 +100,18 @@ def write_imported(told: Told, results: Results) -> TrialRun:
             run.append_metrics(row)
     for place, samples in told.rows.items():
         run.write_samples(place.evaluator, place.split, place.step, samples)
-        evals = summarised(samples, step=place.step, split=place.split, evaluator=place.evaluator)
-        run.add_evals({**row, "imported": True} for row in evals)
+    run.add_evals(told.evals)
     for evaluator, table in told.conditioning.items():
         run.write_conditioning(evaluator, table)
     identity = {"name": run.name, "fingerprint": run.fingerprint, "imported": True}
     run.finish({**identity, **told.result, "test": _test(run, told), "notes": [of]})
     return run
+
+
+def _summary(place: Place, samples: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of evals.parquet of an evaluation, marked."""
+    rows = summarised(samples, step=place.step, split=place.split, evaluator=place.evaluator)
+    return [{**row, "imported": True} for row in rows]
 
 
 def _test(run: TrialRun, told: Told) -> dict[str, dict[str, dict[str, Any]]]:
