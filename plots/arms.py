@@ -30,6 +30,7 @@ def table(runs: Runs) -> pd.DataFrame:
     test = runs.test
     trials = runs.trials.set_index("label")
     arms = over_seeds(runs, test[kinds.are(test["arm"], kinds.listed)])
+    arms["nll"] = arms["nll"].where(arms["arm"].map(kinds.own_tokens))  # of the target's tokens alone
     arms["imported"] = arms["label"].map(trials["imported"].groupby("label").first())
     arms["dev"] = arms["label"].map(trials["dev"].groupby("label").mean())
     ranked = arms["dev"].fillna(-1.0)  # a run from elsewhere was not chosen on dev

@@ -8,6 +8,8 @@ from raybridge.plots import TIMED, Column, Runs, arms, costs, kinds, n_of
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 
+KV = {"kv_bytes": "KV bytes", "question_kv_bytes": "of the question"}
+
 
 def table(runs: Runs) -> pd.DataFrame:
     rows = costs(runs, [arm.name for arm in arms.every() if kinds.costed(arm)])
@@ -33,7 +35,7 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
         **({"latency_median": Column(header="Latency", format=".4f")} if rows["latency_median"].notna().any() else {}),
         "context_tokens": Column(header="Context", format=".0f"),
         "generated_tokens": Column(header="Written", format=".0f"),
-        **({"kv_bytes": Column(header="KV bytes", format=",.0f")} if "kv_bytes" in rows else {}),
+        **({name: Column(header=header, format=",.0f") for name, header in KV.items() if name in rows}),
     }
 
 
@@ -46,6 +48,7 @@ def caption(rows: pd.DataFrame) -> str:
     )
     return (
         f"{n_of(rows['n'])} test problems. {latency} "
-        "Context: prompt and soft tokens that the answering model holds. Written: tokens of the answer. At each K the "
+        "Context: prompt and soft tokens that the answering model holds, exemplars included; only what stands in the "
+        "question's place can be saved. Written: tokens of the answer. At each K the "
         "configuration that was best on dev."
     )

@@ -28,6 +28,7 @@ from raybridge.plots import (
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PANEL = ["pair", "evaluator"]
+KV = "question_kv_bytes"
 SHORT = 0.5  # seconds, below which the axis has milliseconds
 
 
@@ -42,8 +43,8 @@ def shown(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def space_of(part: pd.DataFrame) -> str:
-    """The measure of space: KV bytes where an evaluation measured them."""
-    return "kv_bytes" if "kv_bytes" in part and part["kv_bytes"].notna().any() else "context_tokens"
+    """The measure of space: KV bytes in the question's place where an evaluation measured them."""
+    return KV if KV in part and part[KV].notna().any() else "context_tokens"
 
 
 def height(rows: pd.DataFrame) -> float:
@@ -74,8 +75,8 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
                 axes[-1].annotate(f"{k:.0f}", (x, y), (3, 2), textcoords="offset points", fontsize=5, color=look["color"])
     if timed:
         time_axis(axes[0], part["latency_median"].max())
-    axes[-1].set_xlabel("KV cache, kB" if space == "kv_bytes" else "target's context, tokens")
-    if space == "kv_bytes":
+    axes[-1].set_xlabel("KV cache of the question, kB" if space == KV else "target's context, tokens")
+    if space == KV:
         axes[-1].xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}")
     axes[0].set_ylabel("test accuracy")
     axes[0].set_ylim(bottom=-0.03)
@@ -103,6 +104,8 @@ def caption(rows: pd.DataFrame) -> str:
         if len(apart)
         else f"No time: fewer than {TIMED} problems were timed apart (evaluate --timed {TIMED}).",
     ]
+    if space_of(part) == KV:
+        sentences.append("KV cache: what stands in the question's place; the exemplars cost every arm the same.")
     if space_of(part) == "context_tokens":
         sentences.append("Context: prompt and soft tokens that the target holds while it answers.")
     return " ".join(sentences)

@@ -22,6 +22,7 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
         "arm": Column(header="Arm", format="words"),
         "accuracy": Column(header="Accuracy", format=".3f", low="low", high="high"),
         "nll": Column(header="NLL", format=".3f"),
+        **({"bits_per_byte": Column(header="Bits/byte", format=".3f")} if rows["bits_per_byte"].notna().any() else {}),
         "gap": Column(header="Gap", format=".2f"),
         "bridge_minus_arm": Column(header="Bridge − arm", format="+.3f"),
         "p_holm": Column(header="p (Holm)", format="p"),
@@ -35,9 +36,9 @@ def caption(rows: pd.DataFrame) -> str:
     return " ".join(
         [
             f"Every arm on {n_by_arm(rows)} test problems, {seeds_of(rows['seeds'])}; of several configurations, the one that",
-            f"was best on dev. Accuracy with its interval ({intervals_of(rows['seeds'])}), NLL per answer token, gap to the",
-            "text recovered. The last columns compare the bridge with each arm on the problems that both answered (paired,",
-            "Holm-corrected).",
+            f"was best on dev. Accuracy with its interval ({intervals_of(rows['seeds'])}), NLL per answer token of the",
+            "target, gap to the text recovered. The last columns compare the bridge with each arm on the problems that both",
+            "answered (paired, Holm-corrected).",
             *([f"No control was run for {uncontrolled}."] if uncontrolled else []),
         ]
     )

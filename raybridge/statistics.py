@@ -1,8 +1,9 @@
 """Intervals, paired tests and the words that follow from them: better, worse, tie.
 
 Two arms are always compared on the same problems, which takes their difficulty out of the difference (Miller 2024,
-arXiv:2411.00640): `a` and `b` hold one score a problem, in the same order, and every difference is b minus a. No interval or
-test rests on a normal approximation, which fails below a few hundred problems (Bowyer et al. 2025, arXiv:2503.01747).
+arXiv:2411.00640): `a` and `b` hold one score a problem, in the same order, and every difference is b minus a. No
+interval is a mean plus or minus standard errors, which fails below a few hundred problems (Bowyer et al. 2025,
+arXiv:2503.01747): they are Wilson's or bootstraps, and the tests are exact or by permutation.
 """
 
 from __future__ import annotations

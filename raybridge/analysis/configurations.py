@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from raybridge.analysis.kinds import ordered
-from raybridge.analysis.measures import of_first_reading
+from raybridge.analysis.measures import of_first_reading, with_question_kv
 from raybridge.analysis.replicates import unranked
 from raybridge.analysis.runs import Runs
 from raybridge.analysis.seeds import aligned, joined, over_seeds, scores_of
@@ -119,8 +119,9 @@ def costs(runs: Runs, arms: Sequence[str]) -> pd.DataFrame:
     arms: names; those that were hardened or answered by another target are in it with them. timed: how many problems were
     answered one at a time; latency_median: of these, in seconds, where they are enough.
     """
-    asked = [label for label in runs.test["arm"].unique() if parse(label).arm in arms]
-    test = runs.test[runs.test["arm"].isin(asked) & runs.test["seconds"].gt(0)]
+    test = with_question_kv(runs.test)
+    asked = [label for label in test["arm"].unique() if parse(label).arm in arms]
+    test = test[test["arm"].isin(asked) & test["seconds"].gt(0)]
     if test.empty:
         return pd.DataFrame()
     rows = over_seeds(runs, runs.best_on_dev(of_first_reading(test)))
@@ -130,7 +131,11 @@ def costs(runs: Runs, arms: Sequence[str]) -> pd.DataFrame:
     times = [timed(runs, row) for row in rows.to_dict("records")]
     rows["timed"] = [one.index.nunique() for one in times]
     rows["latency_median"] = pd.Series([one.median() for one in times], dtype=float).where(rows["timed"] >= TIMED)
-    measured = [name for name in ("latency_1", "latency_batched", "kv_bytes") if name in rows and rows[name].notna().any()]
+    measured = [
+        name
+        for name in ("latency_1", "latency_batched", "kv_bytes", "question_kv_bytes")
+        if name in rows and rows[name].notna().any()
+    ]
     kept = [*columns, "by_seed", "generated_tokens", *measured, "timed", "latency_median", "n", "seeds", "fingerprint"]
     order = {label: number for number, label in enumerate(ordered(asked))}
     by = ["pair", "evaluator", "arm", "K", "label"]

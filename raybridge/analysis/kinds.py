@@ -52,8 +52,8 @@ def listed(arm: Arm) -> bool:
 
 
 def costed(arm: Arm) -> bool:
-    """A way to answer whose cost is told, and beside the bridge the control that costs as much."""
-    return listed(arm) and (not arm.control or (arm.trained and of_sweeps(arm)))
+    """A way to answer whose cost is told, and beside the bridge the control that costs as much. A ceiling is none."""
+    return listed(arm) and not arm.crams and (not arm.control or (arm.trained and of_sweeps(arm)))
 
 
 def are(labels: pd.Series, kind: Kind) -> pd.Series:
@@ -66,6 +66,12 @@ def is_a(label: str, kind: Kind) -> bool:
     """Whether the arm of a label is of a kind."""
     arm = known(label)
     return arm is not None and kind(arm)
+
+
+def own_tokens(label: str) -> bool:
+    """Whether the trial's own target answered: only then is an NLL in its tokens, from its floor, and compares with others."""
+    arm = known(label)
+    return not parse(label).at and (arm is None or arm.answered_by == "target")
 
 
 def is_plain(label: str) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from raybridge.arms import known, parse
+from raybridge.analysis.kinds import own_tokens
 from raybridge.results.schema import COSTS, LENGTHS
 from raybridge.statistics import paired_bootstrap, ratio_interval, wilson
 
@@ -64,6 +65,8 @@ def _measures(part: pd.DataFrame) -> dict[str, Any]:
         "soft_tokens": int(part["soft_tokens"].max()) if _some(part, "soft_tokens") else None,
         "seconds": float(part["seconds"].sum()) if _some(part, "seconds") else float("nan"),
     }
+    if _whole(part, "answer_bytes"):
+        said["bits_per_byte"] = _ratio(part, "nll", "answer_bytes") / math.log(2)
     if _whole(part, "first_token"):
         share = part["first_token"].value_counts(normalize=True)
         said["first_token_entropy"] = float((share * np.log2(1 / share)).sum())
@@ -91,6 +94,21 @@ def _ratio(part: pd.DataFrame, above: str, below: str) -> float:
     return float(part[above].sum() / part[below].sum()) if _some(part, above) else float("nan")
 
 
+def with_question_kv(rows: pd.DataFrame) -> pd.DataFrame:
+    """Evaluations with `question_kv_bytes`; where it is not on disk, what the prompt holds beyond that of `no_context`.
+
+    The exemplars and the frame stand in every arm alike: only the question's part can be saved.
+    """
+    if "kv_bytes" not in rows:
+        return rows
+    keys = ["fingerprint", "evaluator", "reading"]
+    floors = rows[rows["arm"] == "no_context"].drop_duplicates(keys).set_index(keys)["kv_bytes"]
+    floor = pd.Series([floors.get(key) for key in rows[keys].itertuples(index=False, name=None)], index=rows.index, dtype=float)
+    floor = floor.where(rows["arm"].map({label: own_tokens(label) for label in rows["arm"].unique()}).astype(bool))
+    known = rows.get("question_kv_bytes", pd.Series(math.nan, index=rows.index)).astype(float)
+    return rows.assign(question_kv_bytes=known.fillna(rows["kv_bytes"].astype(float) - floor))
+
+
 def gaps_recovered(answers: pd.DataFrame, measure: str = "nll") -> dict[str, tuple[float, float, float]]:
     """(gap recovered, low, high) of each arm, on the problems that text and floor answered too.
 
@@ -110,17 +128,11 @@ def gap_parts(answers: pd.DataFrame, measure: str = "nll") -> dict[str, pd.DataF
     """
     if measure not in answers or not {"target", "no_context"}.issubset(answers["arm"]):
         return {}
-    own = answers[answers["arm"].map({label: _of_target(label) for label in answers["arm"].unique()}).astype(bool)]
+    own = answers[answers["arm"].map({label: own_tokens(label) for label in answers["arm"].unique()}).astype(bool)]
     table = own.pivot(index="problem", columns="arm", values=measure).astype(float)
     gap = table["no_context"] - table["target"]
     parts = {str(arm): pd.DataFrame({"closed": table["no_context"] - table[arm], "gap": gap}).dropna() for arm in table}
     return {arm: part for arm, part in parts.items() if len(part) > 1 and part["gap"].mean() > 0}
-
-
-def _of_target(label: str) -> bool:
-    """Whether the trial's own target answered."""
-    arm = known(label)
-    return not parse(label).at and (arm is None or arm.answered_by == "target")
 
 
 def stacked(*tables: pd.DataFrame) -> pd.DataFrame:

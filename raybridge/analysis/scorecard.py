@@ -12,7 +12,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from raybridge.analysis.kinds import control, control_of, is_a, textless
+from raybridge.analysis.kinds import control, control_of, is_a, own_tokens, textless
 from raybridge.analysis.measures import gaps_recovered, summarised
 from raybridge.console import one_line
 from raybridge.data import Problem
@@ -121,7 +121,8 @@ def tables(card: Scorecard) -> list[Table]:
         "verdict": lambda row: card.comparisons[row["arm"]].verdict if row["arm"] in card.comparisons else "-",
     }
     form: dict[str, Cell] = {
-        "NLL": lambda row: _number(row.get("nll"), ".3f"),
+        "NLL": lambda row: _number(row.get("nll") if own_tokens(row["arm"]) else None, ".3f"),
+        "bits a byte": lambda row: _number(row.get("bits_per_byte"), ".3f"),
         "gap recovered": lambda row: _number(row.get("gap_recovered"), ".2f"),
         "1st token": lambda row: _number(row.get("first_token_correct_rate"), ".3f"),
         "its entropy": lambda row: _number(row.get("first_token_entropy"), ".2f", " bits"),
@@ -138,6 +139,7 @@ def tables(card: Scorecard) -> list[Table]:
         "prompt as UTF-8": lambda row: _number(row.get("prompt_bytes"), ",.0f", " B"),
         "on the wire": lambda row: _number(row.get("wire_bytes"), ",.0f", " B"),
         "KV cache": lambda row: _number(row.get("kv_bytes"), ",.0f", " B"),
+        "of the question": lambda row: _number(row.get("question_kv_bytes"), ",.0f", " B"),
         "alone": lambda row: _number(_times(row.get("latency_1"), 1000), ",.0f", " ms"),
         "batched": lambda row: _number(_times(row.get("latency_batched"), 1000), ",.1f", " ms"),
         "peak memory": lambda row: _number(_times(row.get("peak_bytes"), 2**-20), ",.0f", " MiB"),

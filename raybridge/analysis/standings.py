@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from raybridge.analysis.configurations import per_problem
-from raybridge.analysis.kinds import are, bridge, listed, ordered
+from raybridge.analysis.kinds import are, bridge, listed, ordered, own_tokens
 from raybridge.analysis.measures import of_first_reading
 from raybridge.analysis.runs import Runs
 from raybridge.analysis.seeds import mean_gap, over_seeds
@@ -45,5 +45,21 @@ def _of_configuration(runs: Runs, rows: pd.DataFrame) -> pd.DataFrame:
     arms["bridge_minus_arm"] = [found[arm].difference if arm in found else None for arm in arms["arm"]]
     arms["p_holm"] = [found[arm].p if arm in found else None for arm in arms["arm"]]
     arms["bridge_is"] = [found[arm].verdict if arm in found else None for arm in arms["arm"]]
-    columns = ["pair", "evaluator", "label", "K", "arm", "reading", "accuracy", "low", "high", "by_seed", "nll", "gap"]
+    arms["nll"] = arms["nll"].where(arms["arm"].map(own_tokens))  # another model's tokens are other tokens
+    arms["bits_per_byte"] = arms.get("bits_per_byte", pd.Series(float("nan"), index=arms.index))
+    columns = [
+        "pair",
+        "evaluator",
+        "label",
+        "K",
+        "arm",
+        "reading",
+        "accuracy",
+        "low",
+        "high",
+        "by_seed",
+        "nll",
+        "bits_per_byte",
+        "gap",
+    ]
     return arms[[*columns, "bridge_minus_arm", "p_holm", "bridge_is", "n", "seeds", "fingerprint"]]

@@ -12,7 +12,7 @@ from raybridge.results import Results, TrialRun
 from raybridge.statistics import compare, corrected, minimum_detectable_effect
 
 TEST_ARMS = {"bridged": "test bridged", "shuffled": "shuffled", "target": "text", "bridged_with_text": "bridged with text"}
-ACCURACY = ("trial", "K", "compression", "dev", "final", *TEST_ARMS.values(), "transfer", "ended")
+ACCURACY = ("trial", "K", "compression", "bytes", "dev", "final", *TEST_ARMS.values(), "transfer", "ended")
 NLL_ARMS = ("bridged", "shuffled", "target", "no_context")
 GAP = 2  # spaces between two columns
 HEADLINE = ("trial", "steps", "result")
@@ -28,12 +28,21 @@ def accuracy_cells(finding: Finding) -> list[str]:
         finding.name,
         str(finding.soft_tokens),
         f"{finding.compression:.2f}x{flag}",
+        _bytes(arms["bridged"]),
         f"{finding.dev:.3f} at {result['best_step']}",
         f"{result['final']:.3f}",
         *(_interval(arms[arm]) if arm in arms else "missing" for arm in TEST_ARMS),
         f"{transfer.verdict} ({transfer.difference:+.3f}, p {transfer.p:.1g})",
         result["stopped"],
     ]
+
+
+def _bytes(row: Mapping[str, Any]) -> str:
+    """Bytes of a question as text over those of its soft tokens on the wire, flagged where the wire takes more."""
+    question, wire = row.get("question_bytes"), row.get("wire_bytes")
+    if question is None or wire is None or not question > 0 or not wire > 0:
+        return "missing"
+    return f"{question:,.0f}/{wire:,.0f} ({question / wire:.4f}x){' (!)' if question <= wire else ''}"
 
 
 def nll_cells(finding: Finding) -> list[str]:
@@ -63,6 +72,8 @@ def notes(findings: Sequence[Finding], results: Results) -> list[str]:
     said = [
         "transfer: bridged against shuffled soft tokens on the same test problems, by accuracy (exact McNemar p) and by NLL "
         "(paired permutation p), each Holm-corrected over the sweep. bridged with text: does it harm the text?",
+        "compression: question tokens over soft tokens; bytes: of a question as UTF-8 over those of its soft tokens on the "
+        "wire (fp16, header counted).",
         "NLL: nats a token of the worked test answers. gap recovered: (no context - bridged) / (no context - text) of it, in "
         "brackets that of shuffled; reconstruction gap: of the question, repeated by the target from the soft tokens.",
     ]
@@ -73,6 +84,9 @@ def notes(findings: Sequence[Finding], results: Results) -> list[str]:
     flat = [finding.name for finding in findings if finding.compression <= 1]
     if flat:
         said.append(f"(!) no compression: at least as many soft tokens as question tokens in {', '.join(flat)}.")
+    heavy = [one.name for one in findings if _bytes(one.arms["bridged"]).endswith("(!)")]
+    if heavy:
+        said.append(f"(!) at least as many bytes on the wire as the question has as text: {', '.join(heavy)}.")
     elsewhere = [finding for finding in findings if finding.result["best_step"] != finding.result["peak_step"]]
     if elsewhere:
         peaks = ", ".join(

@@ -79,12 +79,17 @@ def differences(runs: Runs, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def costs(runs: Runs) -> pd.DataFrame:
-    """Training time of each configuration, and GPU hours where the machine had GPUs."""
+    """Training time of each configuration, and hours of the GPUs that it used.
+
+    Where that is not recorded it is known only of a machine with one GPU or none; on others it is missing.
+    """
     rows = []
     trials = runs.trials
     seconds = trials.get("result.train_seconds", pd.Series(float("nan"), index=trials.index)).astype(float)
     hardware = [runs.provenance(one).get("hardware") for one in trials["fingerprint"]]
-    gpus = pd.Series([len(one.get("gpus") or []) if one else None for one in hardware], index=trials.index, dtype=float)
+    there = pd.Series([len(one.get("gpus") or []) if one else None for one in hardware], index=trials.index, dtype=float)
+    used = trials.get("result.gpus", pd.Series(float("nan"), index=trials.index)).astype(float)
+    gpus = used.fillna(there.where(there <= 1))
     spent = trials.assign(hours=seconds / 3600, gpu_hours=seconds / 3600 * gpus).sort_values(["K", "label"], kind="stable")
     for label, part in [*spent.groupby("label", sort=False), ("all", spent)]:
         hours, gpu_hours = (part[name].sum(min_count=1) for name in ("hours", "gpu_hours"))

@@ -33,7 +33,7 @@ def test_an_arm_that_is_not_there_is_of_no_kind():
     [
         (kinds.bridge, "bridged bridged_fp16 bridged_int8 bridged_int6 bridged_int4 bridged_with_text"),
         (kinds.textless, "bridged bridged_fp16 bridged_int8 bridged_int6 bridged_int4"),
-        (kinds.control, "shuffled mean random zero random_text no_context"),
+        (kinds.control, "shuffled shuffled_crammed mean random zero random_text no_context"),
         (kinds.of_sweeps, "source target bridged bridged_with_text token_budget shuffled zero no_context"),
         (
             kinds.costed,

@@ -7,10 +7,13 @@ import pandas as pd
 import pytest
 import synthetic
 
-from raybridge.analysis.measures import gaps_recovered, summarised
+from raybridge.analysis.measures import gaps_recovered, summarised, with_question_kv
+from raybridge.analysis.seeds import gaps_by_seed, mean_gap, over_seeds
+from raybridge.analysis.standings import standings
 from raybridge.plots import Runs
 from raybridge.results import Results
 from raybridge.results.baselines import identity_in, key_of
+from raybridge.statistics import wilson
 
 
 def test_trials_that_differ_in_their_seed_alone_are_one_group(runs):
@@ -104,6 +107,66 @@ def test_gap_recovered_is_one_at_the_text_and_zero_at_the_floor(results):
     assert gaps_recovered(answers.assign(reconstruction_nll=answers["nll"]), "reconstruction_nll") == gaps
     elsewhere = answers[answers["arm"] == "bridged"].assign(arm="bridged@other")
     assert gaps_recovered(pd.concat([answers, elsewhere])).keys() == gaps.keys()
+
+
+def test_the_trap_a_source_that_closes_the_gap_of_another_model(runs):
+    """Its NLL is of its own tokens: from the target's floor it recovered 1.00 and more."""
+    fingerprint = runs.trials["fingerprint"].iloc[0]
+    gaps = runs.gaps(fingerprint, "pocket")
+    assert "source" not in gaps
+    assert {"target", "bridged", "shuffled"} <= gaps.keys()
+    rows = standings(runs).set_index("arm")
+    assert rows.loc["source", ["nll", "gap"]].isna().all()
+    assert rows.loc[["target", "bridged"], "nll"].notna().all()
+
+
+def test_the_trap_wilson_intervals_of_f1():
+    scores = np.random.default_rng(0).beta(20, 20, 300)
+    samples = pd.DataFrame({"arm": "bridged", "answer_f1": "x", "score_f1": scores})
+    (row,) = summarised(samples, step=0, split="test", evaluator="squad")
+    error = scores.std() / np.sqrt(300)
+    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * error, rel=0.1)  # Wilson's would be six times as wide
+    (row,) = summarised(samples.assign(score_f1=scores > 0.5), step=0, split="test", evaluator="squad")
+    assert (row["low"], row["high"]) == wilson(int((scores > 0.5).sum()), 300)
+
+
+def test_across_models_an_nll_is_in_bits_a_byte():
+    samples = pd.DataFrame({"arm": "source", "answer_x": "1", "score_x": 1.0, "nll": [2.0, 4.0], "nll_tokens": [3, 3]})
+    (row,) = summarised(samples, step=0, split="test", evaluator="pocket")
+    assert "bits_per_byte" not in row  # missing of earlier rows, not 0
+    (row,) = summarised(samples.assign(answer_bytes=[10, 20]), step=0, split="test", evaluator="pocket")
+    assert row["bits_per_byte"] == pytest.approx(6 / 30 / np.log(2))
+
+
+def test_savings_are_of_the_question_and_not_of_the_exemplars():
+    arms = {"target": 193.0, "no_context": 178.0, "bridged": 179.0, "source": 90.0}
+    rows = pd.DataFrame({"fingerprint": "f", "evaluator": "e", "reading": "r", "arm": arms.keys(), "kv_bytes": arms.values()})
+    told = with_question_kv(rows).set_index("arm")["question_kv_bytes"]
+    assert told.drop("source").to_dict() == {"target": 15.0, "no_context": 0.0, "bridged": 1.0}
+    assert np.isnan(told["source"])  # of another model's prompt there is no floor here
+    told = with_question_kv(rows.assign(question_kv_bytes=[14.0, 0.0, None, 7.0])).set_index("arm")["question_kv_bytes"]
+    assert told.to_dict() == {"target": 14.0, "no_context": 0.0, "bridged": 1.0, "source": 7.0}
+    assert "question_kv_bytes" not in with_question_kv(rows.drop(columns="kv_bytes"))
+
+
+def test_three_seeds_have_an_interval_of_two_levels_and_fewer_have_not(tmp_path):
+    for seed, level in ((1, -1.0), (2, 0.0), (3, 1.0)):
+        synthetic.trial(tmp_path, f"t_s{seed}", seed=seed, level=level, points=2, n=100)
+    runs = Runs(Results(tmp_path))
+    rows = runs.test[(runs.test["reading"] == "strict") & runs.test["arm"].isin(["bridged", "target"])]
+    three = over_seeds(runs, rows).set_index("arm")
+    two = over_seeds(runs, rows[rows["seed"] < 3]).set_index("arm")
+    widths = [table.loc["bridged", "high"] - table.loc["bridged", "low"] for table in (three, two)]
+    assert widths[0] > 2 * widths[1]  # the seeds lie further apart than problems say
+    by_seed = [float(one) for one in three.loc["bridged", "by_seed"].split()]
+    assert sorted(by_seed) == sorted(rows.loc[rows["arm"] == "bridged", "accuracy"].round(6))
+    target = rows[rows["arm"] == "target"].iloc[0]
+    assert three.loc["target", ["low", "high", "by_seed"]].tolist() == [target["low"], target["high"], ""]  # the same in all
+    row = {"fingerprint": three.loc["bridged", "fingerprint"], "evaluator": "pocket", "arm": "bridged"}
+    gap, low, high = mean_gap(runs, row)
+    each = [float(one) for one in gaps_by_seed(runs, row).split()]
+    assert gap == pytest.approx(np.mean(each), abs=1e-5)
+    assert low < min(each) < max(each) < high
 
 
 def test_no_results_give_empty_tables(tmp_path):

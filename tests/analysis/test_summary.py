@@ -113,6 +113,19 @@ def test_the_trap_compression_in_name_only_is_flagged(finished):
     assert "(!) no compression: at least as many soft tokens as question tokens in t_64tok." in text
 
 
+def test_bytes_stand_beside_tokens_and_a_wire_that_takes_more_is_flagged(finished):
+    asked, results = finished
+    small, large = find(asked, results)
+    row = large.arms["bridged"] | {"question_bytes": 240.0, "wire_bytes": 524_300.0}
+    heavy = replace(large, arms=large.arms | {"bridged": row})
+    assert accuracy_cells(heavy)[ACCURACY.index("bytes")] == "240/524,300 (0.0005x) (!)"
+    assert any(line.startswith("(!) at least as many bytes on the wire as the question") for line in notes([heavy], results))
+    light = replace(small, arms=small.arms | {"bridged": row | {"wire_bytes": 120.0}})
+    assert accuracy_cells(light)[ACCURACY.index("bytes")] == "240/120 (2.0000x)"
+    unknown = replace(small, arms=small.arms | {"bridged": row | {"wire_bytes": float("nan")}})
+    assert accuracy_cells(unknown)[ACCURACY.index("bytes")] == "missing"
+
+
 def test_what_is_written(finished):
     asked, results = finished
     text = write_summary(asked, sweep="s", question="How few?", results=results, why=WHY)

@@ -194,7 +194,11 @@ def test_cost_counts_gpu_hours_and_says_what_was_not_recorded(tmp_path):
         provenance["hardware"]["gpus"] = ["H200"] * 4
         (run.path / "provenance.json").write_text(json.dumps(provenance))
     rows = costs(Runs(Results(tmp_path))).set_index("configuration")
-    assert rows["GPU hours"].dropna().to_dict() == {"a": 8.0, "all": 8.0}
+    assert rows["GPU hours"].isna().all()  # which of the four were used is not recorded
+    (run,) = [run for run in Results(tmp_path).trials() if run.name == "a"]
+    run.finish(run.result() | {"gpus": 2})
+    rows = costs(Runs(Results(tmp_path))).set_index("configuration")
+    assert rows["GPU hours"].dropna().to_dict() == {"a": 4.0, "all": 4.0}
     assert rows["training"].to_dict()["a"] == "2.0 h"
     assert rows["not recorded"].to_dict() == {"a": "", "b": "1 trial", "all": "1 trial"}
 

@@ -9,6 +9,7 @@ ATTENTION_BINS = 16  # equal parts of a question, by which attention is counted
 EVALUATED = "arms that `evaluate` timed"
 ELSEWHERE = "runs imported from elsewhere"
 SOFT = "arms with soft tokens"
+WEIGHED = "rows since the answer's bytes are written"
 
 # What identifies a row of evals.parquet.
 IDENTITY = (
@@ -61,6 +62,7 @@ SAMPLE = (
     Column(name="first_token_correct", means="whether the likeliest first token is that of the worked answer"),
     Column(name="nll", means="negative log-likelihood of the worked answer behind the same prompt, summed", unit="nats"),
     Column(name="nll_tokens", means="tokens of that answer", unit="tokens"),
+    Column(name="answer_bytes", means="that answer as UTF-8", unit="bytes", only=WEIGHED),
     Column(
         name="reconstruction_nll",
         means="the same of the question, repeated after a cue that no exemplars stand before: of its first 256 tokens",
@@ -85,7 +87,7 @@ COUNT = (
     Column(name="n", means="problems"),
     Column(name="correct", means="sum of the scores"),
     Column(name="accuracy", means="correct / n"),
-    Column(name="low", means="lower end of its 95% Wilson interval"),
+    Column(name="low", means="lower end of its 95% interval: Wilson's, or of scores between 0 and 1 a bootstrap over problems"),
     Column(name="high", means="upper end"),
     Column(name="invalid", means="completions in which the reading found no answer", unit="problems"),
     Column(name="truncated", means="completions that reached the token limit", unit="problems"),
@@ -93,6 +95,12 @@ COUNT = (
 LIKELIHOOD = (
     Column(name="nll", means="negative log-likelihood of the worked answers", unit="nats a token"),
     Column(name="nll_tokens", means="tokens of the worked answers", unit="tokens"),
+)
+BITS = Column(
+    name="bits_per_byte",
+    means="negative log-likelihood of the worked answers: of models with other tokenizers, whose nats a token do not compare",
+    unit="bits a byte",
+    only=WEIGHED,
 )
 SPENT = (
     Column(name="soft_tokens", means="soft tokens that the answering model held", unit="tokens"),
@@ -102,6 +110,7 @@ EVALUATION = (
     *IDENTITY,
     *COUNT,
     *LIKELIHOOD,
+    BITS,
     *(Column(name=one.name, means=f"{one.means}: mean", unit=one.unit) for one in LENGTH),
     *SPENT,
     Column(name="unique_answers", means="share of different answers"),
@@ -153,7 +162,7 @@ TEXTS = names(TEXT)  # columns of samples that take the room
 LENGTHS = names(LENGTH)
 COSTS = names(COST)
 MEANS = (  # columns of evaluations that are averaged over seeds
-    *("accuracy", "low", "high", "invalid", "truncated", "nll", "reconstruction_nll"),
+    *("accuracy", "low", "high", "invalid", "truncated", "nll", "bits_per_byte", "reconstruction_nll"),
     *LENGTHS,
     *names(SPENT),
     *COSTS,
