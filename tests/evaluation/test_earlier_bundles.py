@@ -13,6 +13,7 @@ from bundled import once, rewritten, short_answers, signed
 from opened import everything
 from typer.testing import CliRunner
 
+from plots import arms, main_results, training_curves
 from raybridge.analysis.compare import Asked, compare_readings
 from raybridge.evaluate import app
 from raybridge.evaluation.bundle.export import export
@@ -23,7 +24,7 @@ from raybridge.results.bundle import SUMS
 
 TEST = "rows/pocket/test/step_000004.parquet"
 FROZEN = "rows/pocket/test/step_000000.parquet"
-OWN = ["fingerprint", "group", "imported", "identity", "label", "trial"]  # what an imported trial has of its own
+OWN = ["fingerprint", "group", "imported", "identity", "label", "trial", "short"]  # what an imported trial has of its own
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +58,9 @@ def imported(bundle: Path, results: Path) -> tuple[int, str]:
 
 def same(table: pd.DataFrame, other: pd.DataFrame, *by: str) -> None:
     """Whether two tables say the same but for whose they are."""
-    left, right = (
-        one.drop(columns=OWN, errors="ignore").sort_values(list(by), kind="stable", ignore_index=True) for one in (table, other)
-    )
+    keys = [name for name in by if name in table]
+    parts = [one.drop(columns=OWN, errors="ignore") for one in (table, other)]
+    left, right = (one.sort_values(keys, kind="stable", ignore_index=True) if keys else one for one in parts)
     left, right = (one.astype(object).where(one.notna(), None) for one in (left, right[list(left)]))  # None and NaN are missing
     pd.testing.assert_frame_equal(left, right)
 
@@ -80,8 +81,11 @@ def test_the_figures_of_an_imported_bundle_are_those_of_the_original(whole, run,
     same(original.scores(run.fingerprint, "pocket"), there.scores(fingerprint, "pocket"), "arm", "problem")
     same(original.metrics, there.metrics, "step")
     results = [runs.trials[[name for name in runs.trials if name.startswith("result.")]] for runs in (original, there)]
-    kept = [name for name in results[0] if name not in ("result.fingerprint",)]
+    kept = [name for name in results[0] if name not in ("result.fingerprint", "result.name")]
     pd.testing.assert_frame_equal(results[0][kept], results[1][kept], check_dtype=False)
+    for figure in (arms, main_results, training_curves):
+        assert len(figure.table(original))
+        same(figure.table(original), figure.table(there), "arm", "step", "reading")
     mine, theirs = (
         compare_readings(Asked(run=one, arm="bridged", on="pocket"), Asked(run=one, arm="shuffled", on="pocket"))
         for one in (run, there.runs[fingerprint])
@@ -95,7 +99,9 @@ def test_an_imported_bundle_is_marked_and_lends_nothing_to_other_trials(whole, r
     before = everything(results.root)
     assert write_imported(read_bundle(whole), results).path == trial.path
     assert everything(results.root) == before
-    assert [trial.config["imported"], trial.provenance["imported"], trial.result()["imported"]] == [True] * 3
+    assert [trial.config["bundle"], trial.provenance["imported"], trial.result()["imported"]] == [True] * 3
+    assert trial.name == "tiny_imported"
+    assert Runs(results).trials["group"].tolist() != Runs(Results(run.root)).trials["group"].tolist()
     assert trial.evals()["imported"].all()
     assert results.find(run.fingerprint) is None
     assert results.baselines() == []

@@ -42,6 +42,8 @@ Rows = Mapping[Place, pd.DataFrame]
 def export(run: TrialRun, path: Path, *, weights: bool = True) -> list[str]:
     """Write the bundle of a trial; what had to be left out of it, a sentence each. Models are read by their tokenizers only."""
     check_room(path)
+    if run.config.get("bundle"):
+        raise ValueError(f"{run.path.name} was imported from a bundle: pass that on")
     trial, step = trial_of(run), best_step(run)
     if trial.contents is None:
         raise ValueError(

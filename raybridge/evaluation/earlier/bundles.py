@@ -1,7 +1,8 @@
 """Bundles join ray_results/, marked as imported: rows, evaluations, metrics and result; no weights.
 
 Rows of arms without a translator stand at step 0 of the imported trial: they are no baselines, which other trials would take
-for their own.
+for their own. Its config says `bundle`, so that it is no seed of a trial of the same config that ran here, and its name ends in
+`_imported`. It does not say `imported`: figures take that for a run that was watched on its test problems.
 """
 
 from __future__ import annotations
@@ -18,15 +19,21 @@ import pandas as pd
 from raybridge.analysis.kinds import are, trained
 from raybridge.analysis.labels import name_of
 from raybridge.analysis.measures import summarised
-from raybridge.config import check_seed, fingerprint
+from raybridge.config import check_seed, fingerprint, rebuild, typed
+from raybridge.errors import reason_of
 from raybridge.results import Results, TrialRun
 from raybridge.results.bundle import PROVENANCE, RESULT, TRIAL, Bundle, Place
+from raybridge.results.contents import Contents
 from raybridge.trial import NAME
 
 CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-OF_CONFIG: Mapping[str, type] = {  # what figures and tables go by in a resolved trial
-    **{"source": str, "target": str, "translator": dict, "losses": list, "evaluator": dict, "seed": int, "steps": int},
+OF_CONFIG: Mapping[str, tuple[type, ...]] = {  # what figures and tables go by in a resolved trial
+    **dict.fromkeys(("source", "target"), (str,)),
+    **dict.fromkeys(("translator", "evaluator"), (dict,)),
+    **{"losses": (list,), "seed": (int,), "steps": (int,)},
+    **dict.fromkeys(("dev_problems", "test_problems"), (int, type(None))),
 }
+MARK = "_imported"  # ends its name
 OF_RESULT: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("steps", "peak_step", "best_step"), (int,)),
     **dict.fromkeys(("stopped", "reason"), (str,)),
@@ -43,7 +50,7 @@ OF_PROVENANCE: Mapping[str, Mapping[str, tuple[type, ...]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """A bundle, read and held to what a trial is. config: the resolved trial; result: without the scores on test."""
+    """A bundle, read and held to what a trial is. config: resolved, with its contents; result: without the scores on test."""
 
     bundle: Bundle
     config: Mapping[str, Any]
@@ -66,11 +73,12 @@ def read_bundle(path: Path) -> Told:
         raise ValueError(f"{path / TRIAL}: {bundle.trial['name'][:80]!r} is no name of a trial")
     config = dict(bundle.trial["config"])
     _check_config(config, f"{path / TRIAL}: config")
+    contents = _contents(bundle.trial["contents"], f"{path / TRIAL}: contents")
     result, provenance = bundle.record(RESULT), bundle.record(PROVENANCE)
     where = str(path / RESULT)
     return Told(
         bundle=bundle,
-        config=config,
+        config={**config, "contents": contents},
         result={name: _of_kind(result, name, kinds, where) for name, kinds in OF_RESULT.items() if name in result},
         provenance={
             part: _part(provenance[part], kinds, f"{path / PROVENANCE}: {part}")
@@ -88,10 +96,11 @@ def write_imported(told: Told, results: Results) -> TrialRun:
     """Write a bundle into the results; writing it again changes nothing."""
     bundle = told.bundle
     of = f"from the bundle of {bundle.name}; what it says was not computed here"
+    name = bundle.trial["name"] + MARK
     run = results.open_trial(
-        name=bundle.trial["name"],
-        fingerprint=fingerprint({**told.config, "imported": True, "files": bundle.sums}),
-        config={**told.config, "imported": True},
+        name=name,
+        fingerprint=fingerprint({**told.config, "bundle": True, "files": bundle.sums}),
+        config={**told.config, "name": name, "bundle": True},
         provenance={**told.provenance, "imported": True, "files": bundle.sums, "notes": [of]},
     )
     logged = set(run.metrics()["step"])
@@ -128,13 +137,25 @@ def _test(run: TrialRun, told: Told) -> dict[str, dict[str, dict[str, Any]]]:
 
 def _check_config(config: Mapping[str, Any], where: str) -> None:
     """Refuse a resolved trial that a table or a figure could not read."""
-    for name, kind in OF_CONFIG.items():
-        _of_kind(config, name, (kind,), where)
+    for name, kinds in OF_CONFIG.items():
+        _of_kind(config, name, kinds, where)
     _of_kind(config["translator"], "soft_tokens", (int,), f"{where}.translator")
     check_seed(f"{where}: seed", config["seed"])
     for part in (config["translator"], config["evaluator"], *config["losses"]):
         if not isinstance(part, dict) or not CLASS.fullmatch(str(part.get("class"))):
             raise ValueError(f"{where}: {str(part)[:80]!r} is no config that names its class")
+
+
+def _contents(contents: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The contents, which must be what this raybridge takes for them: rows that are shared are found by them."""
+    try:
+        built = rebuild(dict(contents))
+    except Exception as error:  # from elsewhere: each class refuses in its own way
+        raise ValueError(f"{where}: {reason_of(error)}") from None
+    if not isinstance(built, Contents):
+        raise ValueError(f"{where} are those of a {type(built).__name__}")
+    typed(built)
+    return contents
 
 
 def _part(value: Any, kinds: Mapping[str, tuple[type, ...]], where: str) -> dict[str, Any]:
