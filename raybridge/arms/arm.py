@@ -12,6 +12,7 @@ GREY, BLACK = "#7F7F7F", "#000000"
 PLAIN_LOOK: Mapping[str, Any] = {"color": GREY, "linestyle": ":", "marker": "."}  # of an arm that says nothing of its look
 
 Member = Literal["source", "target"]
+Crams = Literal["question", "answer"]
 
 
 C = TypeVar("C", bound="Crossing")
@@ -91,10 +92,11 @@ class Arm:
     depend on the number of soft tokens. reads_text: it reads text alone, with the exemplars; no soft tokens. cut_to_k: its
     text is cut to as many tokens as there are soft tokens. of_block: its rows depend on the other problems of a block
     (`evaluation.setting`), and what `soft` is given was written for a whole one. passes_on: arms whose answers it is handed.
-    consults: the models that its texts are made with.
+    consults: the models that its texts are made with. crams: what the target shall be able to write from vectors that are
+    optimised for each problem and stand where a translator's would: a ceiling, evaluated where it is named and never timed.
     chooses: its answer is one of those, by `choose`. wire: the format its soft tokens travel in. packed: they really do.
     borrows: the arm of another trial, one of the translator `of_translator`, whose rows stand for it.
-    version: raised when what it puts before a model changes.
+    version: raised when what it puts before a model changes. note: what a table says of it.
     control: it should fail. against: the arm that it must beat. look: of matplotlib. order: its place in tables and figures.
     """
 
@@ -109,6 +111,7 @@ class Arm:
     of_block: bool = False
     passes_on: tuple[str, ...] = ()
     consults: tuple[Member, ...] = ()
+    crams: tuple[Crams, ...] = ()
     chooses: bool = False
     wire: str = "fp16"
     packed: bool = False
@@ -116,6 +119,7 @@ class Arm:
     of_translator: str | None = None
     control: bool = False
     against: str | None = "no_context"
+    note: str = ""
     look: Mapping[str, Any] = field(default_factory=lambda: PLAIN_LOOK, compare=False)
     order: int = 500
 
@@ -124,6 +128,8 @@ class Arm:
             raise ValueError(f"arm {self.name!r}: the name must be letters, digits and underscores")
         if self.reads_text and self.trained:
             raise ValueError(f"arm {self.name}: an arm that reads text alone needs no translator's weights")
+        if self.crams and (self.reads_text or self.trained):
+            raise ValueError(f"arm {self.name}: vectors are crammed in the place of text and of what a translator writes")
         if self.control and self.against is not None:
             raise ValueError(f"arm {self.name}: a control is beaten and beats nothing; set against to None")
 

@@ -14,6 +14,7 @@ from raybridge.analysis.scorecard import Scorecard, scorecard
 from raybridge.arms import Arm, find
 from raybridge.config import resolve
 from raybridge.evaluation.answerer import Answerer
+from raybridge.evaluation.cramming import check_few
 from raybridge.evaluation.keeping import Keeper
 from raybridge.evaluation.provenance import conditions, prompt_of
 from raybridge.evaluation.setting import BATCH, Setting
@@ -31,7 +32,8 @@ def arms_of(
 ) -> list[Arm]:
     """The arms to evaluate, in the order of the tables: all that there are, or those that were named.
 
-    bits: of the wire formats that soft tokens go through; an arm of another format is evaluated where it is named.
+    bits: of the wire formats that soft tokens go through; an arm of another format is evaluated where it is named, and so is
+    one that is optimised problem by problem.
     """
     widths = {form.bits: name for name, form in FORMATS.items()}
     if unknown_bits := [number for number in bits if number not in widths]:
@@ -40,9 +42,10 @@ def arms_of(
     if only:
         kind = "arm" if trained is not None else "arm without a translator"
         asked = {find(name, among=sorted(arm.name for arm in can), kind=kind) for name in only}
+        check_few(list(asked), setting)
         return [arm for arm in can if arm in asked]
     sent = {widths[number] for number in bits}
-    return [arm for arm in can if not arm.packed or arm.wire in sent]
+    return [arm for arm in can if not arm.crams and (not arm.packed or arm.wire in sent)]
 
 
 def _can(arm: Arm, setting: Setting, trained: Trained | None, results: Results) -> bool:
@@ -92,7 +95,7 @@ def evaluate(
     computed = [arm for arm in own if keeper.lacks(arm)]
     if computed:
         check_start(setting, trained, answerer)
-    tables, notes = [keeper.rows(own)], []
+    tables, notes = [keeper.rows(own)], [f"{arm.name}: {arm.note}" for arm in own if arm.note]
     if computed:
         results.note_evaluation(record(setting, trained, computed, answerer))
     for arm in arms:

@@ -55,7 +55,7 @@ class Keeper:
                 if arm.frozen and self.results.baseline(self.setting.key(arm), text=False) is None:
                     self._keep(arm, found[arm.name])  # gathered from others: who looks for this setting's key finds it
         for arm in arms:
-            if self.timed and not _timed(found[arm.name]):
+            if self.timed and not arm.crams and not _timed(found[arm.name]):
                 found[arm.name] = self._with_costs(arm, found[arm.name])
         return stacked(*(found[arm.name] for arm in arms))
 

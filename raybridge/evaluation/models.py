@@ -21,7 +21,7 @@ from raybridge.translators import TranslatorModule
 from raybridge.translators.soft_tokens import SoftTokens
 
 CACHED_STATES = 2 * 2**30  # bytes of frozen source states that a replica keeps in memory
-REMEMBERED = 2**14  # things that a process keeps in memory of what it computed of questions
+REMEMBERED = 2**12  # things that a process keeps in memory of what it computed of questions
 SPARE = 0.3  # of a device's memory, below which models that are not wanted now are let go
 
 

@@ -13,6 +13,7 @@ from raybridge.arms import Arm
 from raybridge.arms.arm import Texts
 from raybridge.data import Evaluator, Problem
 from raybridge.evaluation.consulted import Consultation
+from raybridge.evaluation.cramming import crammed_for
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import Request
 from raybridge.models.lm import FrozenLM
@@ -84,6 +85,8 @@ def prompt_of(
     if arm.cut_to_k:
         texts = [lm.text(row[: setting.soft_tokens]).strip() for row in around.questions(texts)]
     blank = SoftTokens(target=lm, names=tuple(setting.ids), size=setting.soft_tokens)
+    if arm.crams:
+        written = crammed_for(request, arm, models)
     soft = None if arm.reads_text else taken(request, arm, blank if written is None else written)
     behind = around.behind(texts)
     rows = [[*around.before, *row.question, *row.after] for row in behind]
