@@ -247,6 +247,17 @@ def test_a_fall_is_tested_one_way_and_for_all_pairs_of_looks():
     assert picked(one, looks=5).verdict == "tie"
 
 
+def test_the_trap_a_peak_that_is_tested_against_the_final_as_if_it_were_any_other():
+    """Of an accuracy that never changes, the peak of twelve evaluations is "significantly" above the last in a tenth."""
+    rng = np.random.default_rng(19)
+    ps = []
+    for _ in range(400):
+        right = rng.random((12, 500)) < 0.6
+        ps.append(mcnemar_exact(right[right[:-1].sum(1).argmax()], right[-1]))
+    assert np.mean(np.array(ps) <= 0.05) > 0.09
+    assert np.mean(np.array(ps) * statistics.pairs(12) <= 0.05) < 0.05
+
+
 def test_the_trap_early_stopping_on_200_problems():
     """0.680 against 0.645 on 200 problems is noise unless the two disagree on very few of them."""
     assert minimum_detectable_effect(200, discordant=0.15) > 0.035

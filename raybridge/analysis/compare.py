@@ -94,9 +94,13 @@ def sentence(one: Compared, *, typed: bool = False) -> str:
     left, right, where = _called(a, b)
     asked = f"A ({left}) against B ({right})" if typed else f"{left} against {right}"
     low, high = told.interval
+    unranked = ""
+    if one.band is None and a.trial != b.trial:
+        unranked = f"; of two checkpoints, no ranking (no A/A band: `{REPLICATES}` has fewer than three seeds of these models)"
     said = (
         f"{asked}{where}, {a.reading}: {a.accuracy:.3f} against {b.accuracy:.3f}, difference {told.difference:+.3f} "
-        f"[{low:+.3f}, {high:+.3f}], {told.wins} won and {told.losses} lost of {told.n}, p {told.p:.2g} (Holm): {told.verdict}"
+        f"[{low:+.3f}, {high:+.3f}], {told.wins} won and {told.losses} lost of {told.n}, p {told.p:.2g} (Holm){unranked}: "
+        f"{told.verdict}"
     )
     if (a.trial, a.arm) == (b.trial, b.arm):
         said += ", corrected for the evaluations that both were picked among"
@@ -105,8 +109,6 @@ def sentence(one: Compared, *, typed: bool = False) -> str:
     if one.band is not None:
         inside = "inside" if abs(told.difference) <= one.band else "outside"
         said += f" ({inside} the A/A band of {one.band:.3f})"
-    elif a.trial != b.trial:
-        said += f" (of two checkpoints, no ranking: `{REPLICATES}` has fewer than three seeds of these models, no A/A band)"
     if told.verdict != "tie":
         return said
     effect = minimum_detectable_effect(told.n, discordant=max(told.wins + told.losses, 1) / told.n)

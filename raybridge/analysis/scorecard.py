@@ -12,7 +12,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from raybridge.analysis.kinds import control, control_of, is_a, own_tokens, textless
+from raybridge.analysis.kinds import bridge, control, control_of, is_a, own_tokens, textless
 from raybridge.analysis.measures import gaps_recovered, summarised
 from raybridge.console import one_line
 from raybridge.data import Problem
@@ -82,6 +82,8 @@ def _said(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if collapsed:
         names = ", ".join(dict.fromkeys(collapsed))
         said.append(f"collapsed: {names} give nearly the same answer to every problem")
+    if any(is_a(row["arm"], bridge) for row in rows):
+        said.append("one seed: the card is of this checkpoint; what another seed of its method would give it cannot say")
     soft = {row["arm"]: row for row in rows if is_a(row["arm"], textless)}
     flat = {arm: row["question_tokens"] / row["soft_tokens"] for arm, row in soft.items()}
     said += _flagged(flat, "question tokens over soft tokens")

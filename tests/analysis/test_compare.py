@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+import synthetic
 from earlier import run_of, said
 from typer.testing import CliRunner
 
-from raybridge.analysis.compare import Compared, Side, sentence
+from raybridge.analysis.compare import Asked, Compared, Side, compare_readings, sentence
 from raybridge.evaluate import app
 from raybridge.results import Results
 from raybridge.statistics import compare
@@ -67,6 +68,30 @@ def test_a_degradation_is_what_the_later_step_lost_whichever_is_typed_first(a, b
     result = compare(*scores) if better else compare(*scores[::-1])
     assert result.verdict == ("better" if better else "worse")
     assert ", a degradation" in sentence(Compared(a=a, b=b, result=result))
+
+
+def test_two_trials_without_a_band_are_two_checkpoints_and_no_ranking(tmp_path) -> None:
+    a, b, *others = [synthetic.trial(tmp_path, f"t_s{seed}", seed=seed, points=2, n=40, level=seed / 2) for seed in (1, 2, 3)]
+    other = synthetic.trial(tmp_path, "other", points=2, n=40, steps=500)
+    sides = [Asked(run=run, arm="bridged", on="pocket") for run in (other, a)]
+    synthetic.sweep(tmp_path, "replicates", [a, b])
+    said = sentence(compare_readings(*sides)[0])
+    assert "; of two checkpoints, no ranking (no A/A band: `replicates` has fewer than three seeds of these models)" in said
+    synthetic.sweep(tmp_path, "replicates", [a, b, *others])
+    assert "no ranking" not in sentence(compare_readings(*sides)[0])
+    assert "side the A/A band of " in sentence(compare_readings(*sides)[0])
+    elsewhere = synthetic.trial(tmp_path, "elsewhere", points=2, n=40, target="another")
+    apart = Asked(run=elsewhere, arm="bridged", on="pocket"), sides[1]
+    assert "no ranking" in sentence(compare_readings(*apart)[0])  # the band is of other models
+
+
+def test_two_evaluations_of_one_trial_were_picked_among_all_of_them(tmp_path) -> None:
+    run = synthetic.trial(tmp_path, "t", points=10, n=200, stopped=True)
+    early, late = (Asked(run=run, arm="bridged", on="pocket", split="dev", step=step) for step in (100, 500))
+    one = compare_readings(late, early)[0]
+    scores = [side.scores()[1]["strict"] for side in (early, late)]
+    assert one.result.p == pytest.approx(min(1.0, 2 * 28 * compare(*scores).p))  # Holm over two readings, pairs of eight steps
+    assert "corrected for the evaluations that both were picked among" in sentence(one)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,38 @@ def test_the_loss_ablation_compares_with_the_first_trial_of_the_sweep(tmp_path):
     assert rows["baseline_accuracy"].iloc[0] == pytest.approx(np.mean([part["score_strict"].mean() for part in tests]))
 
 
+def test_without_a_band_no_configuration_is_better_than_another(tmp_path):
+    """One seed each: seed noise would be told as better."""
+    synthetic.loss_ablation(tmp_path, seeds=(1,), n=120)
+    plot = load(HOUSE / "plots/loss_ablation.py")
+    rows = plot.table(Runs(Results(tmp_path)))
+    assert set(rows["verdict"]) == {"one seed each"}
+    assert rows["p_holm"].min() < 0.001
+    assert "without a band no ranking. No A/A band: no two trials differ in their seed alone." in plot.caption(rows)
+    alike = [synthetic.trial(tmp_path, f"r_s{seed}", seed=seed, points=2, n=120) for seed in (1, 2, 3)]
+    synthetic.sweep(tmp_path, "replicates", alike)  # of the same models: their band is that of the ablation
+    rows = plot.table(Runs(Results(tmp_path))).set_index("label")
+    assert rows["verdict"].to_dict() == {
+        "3b_answer_reconstruction_16tok": "tie",
+        "3c_answer_infonce_16tok": "tie",
+        "3d_all_16tok": "better",
+    }
+    band = rows["aa_band"].iloc[0]
+    assert rows["difference"].abs().gt(band).to_dict() == {label: told == "better" for label, told in rows["verdict"].items()}
+
+
+def test_figures_show_every_seed(runs):
+    for name, seeds in (("arms", 3), ("compression_tradeoff", 3), ("scaling", 3), ("inference_cost", 3)):
+        rows = table_of(name, runs)
+        mine = rows[(rows["arm"] == "bridged") & (rows["seeds"] == seeds)]
+        assert len(mine)
+        assert mine["by_seed"].str.split().map(len).eq(seeds).all()
+    page = Figure()
+    load(HOUSE / "plots/arms.py").draw(page, table_of("arms", runs))
+    dots = [line for line in page.axes[0].lines if line.get_marker() == "." and len(line.get_xdata()) == 3]
+    assert len(dots) >= 2  # bridged by both readings
+
+
 def test_compression_is_counted_in_tokens_and_flagged_where_there_is_none(tmp_path):
     runs = [
         synthetic.trial(tmp_path, f"2_stable_s{seed}_{k}tok", soft_tokens=k, seed=seed, level=level, points=3, n=60)
