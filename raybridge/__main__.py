@@ -13,7 +13,7 @@ from raybridge.errors import unknown
 
 COMMANDS = {
     "sweep": "run a file of sweeps/: plan, train, evaluate, stop, resume",
-    "evaluate": "any trained translator on any benchmark with every arm; compare, summarize, import-runs",
+    "evaluate": "any trained translator on any benchmark with every arm; compare, summarize, export, verify, import-runs",
     "plots": "every figure and table that the results support",
 }
 MODULES = {"sweep": "raybridge.sweep", "evaluate": "raybridge.evaluate", "plots": "raybridge.plots.__main__"}

@@ -45,6 +45,10 @@ def trial_of(run: TrialRun) -> Trial:
     config = run.config
     if config.get("imported"):
         raise ValueError(f"{run.path.name} was imported: there is no translator to evaluate; compare and summarize read it")
+    if config.get("bundle"):
+        raise ValueError(
+            f"{run.path.name} came with a bundle, which `evaluate verify` asks again; compare, summarize and the plots read it"
+        )
     contents = run.contents
     trial = rebuild(config | ({"contents": contents} if contents else {}))
     assert isinstance(trial, Trial)

@@ -57,7 +57,7 @@ def lenders(trials: Iterable[TrialRun], translator: str) -> list[Lender]:
     """The complete trials of a translator, by its kind."""
     found = []
     for run in trials:
-        config = run.config if run.complete else {}
+        config = run.config if run.complete and not run.config.get("bundle") else {}  # a bundle's has no checkpoint here
         if kind_in(config.get("translator") or {}) == translator and "evaluator" in config:
             where = {"target": config["target"], "evaluator": kind_in(config["evaluator"])}
             found.append(Lender(run=run, **where, soft_tokens=config["translator"]["soft_tokens"]))

@@ -15,12 +15,14 @@ from typer.testing import CliRunner
 
 from plots import arms, main_results, training_curves
 from raybridge.analysis.compare import Asked, compare_readings
+from raybridge.config import kind_in
 from raybridge.evaluate import app
 from raybridge.evaluation.bundle.export import export
 from raybridge.evaluation.earlier.bundles import read_bundle, write_imported
 from raybridge.plots import Runs
 from raybridge.results import Results
 from raybridge.results.bundle import SUMS
+from raybridge.results.find import lenders
 
 TEST = "rows/pocket/test/step_000004.parquet"
 FROZEN = "rows/pocket/test/step_000000.parquet"
@@ -106,8 +108,12 @@ def test_an_imported_bundle_is_marked_and_lends_nothing_to_other_trials(whole, r
     assert results.find(run.fingerprint) is None
     assert results.baselines() == []
     assert trial.checkpoints() == []
-    code = CliRunner().invoke(app, [str(trial.path), "--problems", "2"]).exit_code
-    assert code == 2
+    done = CliRunner().invoke(app, [str(trial.path), "--problems", "2"])
+    assert done.exit_code == 2
+    assert "came with a bundle, which `evaluate verify` asks again" in " ".join(done.output.split())
+    kind = kind_in(run.config["translator"])
+    assert lenders(results.trials(), kind) == []
+    assert len(lenders(Results(run.root).trials(), kind)) == 1
 
 
 def test_an_imported_trial_is_not_exported_again(whole, tmp_path):
