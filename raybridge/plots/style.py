@@ -69,6 +69,7 @@ LOOKS: list[dict[str, Any]] = [
 TEXT_LINE: dict[str, Any] = {"color": BLACK, "linewidth": 0.8, "linestyle": (0, (1, 1))}  # where the text itself stands
 TOP = 0.04  # inches left free above
 WIDE = 66  # characters that a legend may be wide
+SEED = 2.4  # size of the point of a seed
 FOLD = 18  # characters of a label beside an axis
 
 
@@ -151,11 +152,12 @@ def points(
 
 
 def each_seed(ax: Axes, at: Iterable[float], by_seed: Iterable[str], *, look: dict[str, Any], across: bool = False) -> None:
-    """Every seed as a small point of its own behind the mean; by_seed: as `over_seeds` has them, empty of one seed."""
+    """Every seed as a small hollow point beside the mean; by_seed: as `over_seeds` has them, empty of one seed."""
+    small = {"markersize": SEED, "markerfacecolor": "white", "markeredgecolor": look["color"], "markeredgewidth": 0.6}
     for place, numbers in zip(at, by_seed, strict=True):
         values = [float(one) for one in numbers.split()]
         xs, ys = (values, [place] * len(values)) if across else ([place] * len(values), values)
-        ax.plot(xs, ys, ".", color=look["color"], markersize=2.5, alpha=0.6, zorder=1)
+        ax.plot(xs, ys, "o", **small, zorder=4)
 
 
 def log_ticks(ax: Axes) -> None:

@@ -10,6 +10,7 @@ from drawing import HOUSE, table_of
 
 from raybridge.plots import ATTENTION_BINS, Figure, Runs
 from raybridge.plots.figures import load, make
+from raybridge.plots.style import SEED
 from raybridge.results import Results, TrialRun
 from raybridge.results.files import write_frame
 
@@ -125,7 +126,7 @@ def test_figures_show_every_seed(runs):
         assert mine["by_seed"].str.split().map(len).eq(seeds).all()
     page = Figure()
     load(HOUSE / "plots/arms.py").draw(page, table_of("arms", runs))
-    dots = [line for line in page.axes[0].lines if line.get_marker() == "." and len(line.get_xdata()) == 3]
+    dots = [line for line in page.axes[0].lines if line.get_markersize() == SEED and len(line.get_xdata()) == 3]
     assert len(dots) >= 2  # bridged by both readings
 
 
