@@ -33,6 +33,7 @@ from raybridge.evaluation.benchmarks import load_evaluator
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import Setting, setting_of
 from raybridge.losses.alignment import PromptAlignment, SourceProbe
+from raybridge.losses.beside_text import AnswerBesideText
 from raybridge.losses.contrastive import InfoNCE, PromptContrast
 from raybridge.losses.distillation import HiddenStates, TextKL
 from raybridge.losses.flow import Flow
@@ -63,7 +64,7 @@ TRIAL = replace(
 )
 LOSSES = [
     *(AnswerNLL(), Reconstruction(), FirstTokens(), Format(), FadingText(steps=4), ResidualAnswer(), TextKL(), HiddenStates()),
-    *(PromptAlignment(), SourceProbe(), InfoNCE(), PromptContrast(), DecodeAware(tokens=6)),
+    *(PromptAlignment(), SourceProbe(), InfoNCE(), PromptContrast(), DecodeAware(tokens=6), AnswerBesideText()),
 ]
 OTHER = "pocket:source"
 TWO = Interlingua(soft_tokens=6, layers=(0, 2), latent_width=24, width=32, depth=1, heads=2, also=(OTHER,))

@@ -5,12 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
+from raybridge.evaluation import cramming
 from raybridge.evaluation.answerer import Local
 from raybridge.evaluation.keeping import Keeper
 from raybridge.evaluation.setting import setting_of
 from raybridge.evaluation.trained import Trained
 from raybridge.results import Results
 from raybridge.translators.weights import copy_of
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    """Of optimising vectors for a problem: enough to see that they learn."""
+    monkeypatch.setattr(cramming, "STEPS", 12)
 
 
 @pytest.fixture

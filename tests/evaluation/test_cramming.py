@@ -23,9 +23,7 @@ WAYS = ("crammed", "crammed_with_answer")
 
 
 @pytest.fixture(autouse=True)
-def few_steps(monkeypatch, models):
-    """Enough to see that they learn."""
-    monkeypatch.setattr(cramming, "STEPS", 12)
+def nothing_remembered(models):
     models.forget()
 
 

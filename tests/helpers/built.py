@@ -6,6 +6,7 @@ import torch
 from raybridge.translators.attention_pooling import AttentionPooling
 from raybridge.translators.bottlenecked import Bottlenecked
 from raybridge.translators.dit import DiT
+from raybridge.translators.format_only import FormatOnly
 from raybridge.translators.hybrid_dit import HybridDiT
 from raybridge.translators.injection import Injection
 from raybridge.translators.interlingua import Interlingua
@@ -28,6 +29,7 @@ BOTTLENECKED = [
 CONFIGS = [
     *BOTTLENECKED,
     PromptTuning(soft_tokens=5),
+    FormatOnly(soft_tokens=3),
     Linear(soft_tokens=4, layers=(0, 1)),
     Linear(soft_tokens=4, layers=(2,), pooling="mean"),
     Linear(soft_tokens=13, layers=(0,)),
