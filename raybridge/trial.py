@@ -156,8 +156,10 @@ class Trial:
     @property
     def headline(self) -> Headline:
         """What it is followed by: dev accuracy by the reading that decides, beside its control."""
-        reading = self.evaluator.readings[0]
-        return Headline(name="dev accuracy", column="accuracy", arm="bridged", control="shuffled", split="dev", reading=reading)
+        arm, reading = arms.find(self.translator.arm), self.evaluator.readings[0]
+        assert arm.against is not None, f"{arm.name} has no control"
+        name, of = "dev accuracy", {"arm": arm.name, "control": arm.against}
+        return Headline(name=name, column="accuracy", **of, split="dev", reading=reading)
 
     def planned(self) -> dict[str, str]:
         """Its row in the plan of a sweep: how much crosses, for how long it is trained, and on what."""
@@ -171,6 +173,7 @@ class Trial:
     def imagined(self, accuracy: float) -> dict[str, Any]:
         """A result.json as the trial might leave it, every accuracy the same. What the keys mean is in docs/schema.md."""
         ended = {"name": self.name, "fingerprint": self.fingerprint, "steps": self.steps, "stopped": "finished", "reason": ""}
+        ended["arm"] = self.translator.arm
         dev = {"peak": accuracy, "peak_step": self.steps, "best_step": self.steps, "final": accuracy, "degradation": 0.0}
         score = {"accuracy": accuracy, "n": self.test_problems or 1, "low": accuracy, "high": accuracy, "nll": 1.0}
         tested = [arm.name for arm in arms.every() if arm.trained and "test" in arm.in_sweeps]

@@ -72,7 +72,7 @@ def test_a_trial_is_evaluated_with_every_arm_beside_its_control(finished):
     assert {row["n"] for row in told["rows"]} == {4}
     controls = {row["arm"]: row["control"] for row in told["rows"]}
     assert controls["bridged"] == controls["bridged_int4"] == "shuffled"
-    assert controls["bridged_with_text"] == "target"
+    assert controls["bridged_with_text"] == "shuffled_with_text"
     assert controls["source"] == controls["joint"] == "no_context"
     assert controls["shuffled"] is None
     assert set(told["against_control"]) == {arm for arm, control in controls.items() if control}

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from raybridge.arms import Arm, every, find, known, parse
+from raybridge.arms import Arm, every, known, parse
 
 Kind = Callable[[Arm], bool]
 
@@ -38,7 +38,7 @@ def bridge(arm: Arm) -> bool:
 
 def textless(arm: Arm) -> bool:
     """A bridge with no other trace of the question: it must beat soft tokens of another one."""
-    return bridge(arm) and arm.against is not None and find(arm.against).trained
+    return bridge(arm) and not arm.shows_question
 
 
 def of_sweeps(arm: Arm) -> bool:

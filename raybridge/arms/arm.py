@@ -37,7 +37,7 @@ class Crossing(Protocol):
         """What was written for other problems: for problem i that of problem order[i]."""
 
     def mean_of_others(self) -> Self:
-        """For each problem the mean of what was written for all others."""
+        """For each problem the mean of what was written for all others, at the size that the target expects."""
 
     def through_wire(self, form: str) -> Self:
         """As it arrives at the other end, in a wire format."""
@@ -89,9 +89,10 @@ class Arm:
 
     answered_by: the model that writes the answer. trained: it needs a translator's weights; an arm without them is frozen: its
     rows are the same for every trial, computed once. in_sweeps: the splits on which every sweep evaluates it. of_k: its rows
-    depend on the number of soft tokens. reads_text: it reads text alone, with the exemplars; no soft tokens. cut_to_k: its
-    text is cut to as many tokens as there are soft tokens. of_block: its rows depend on the other problems of a block
-    (`evaluation.setting`), and what `soft` is given was written for a whole one. passes_on: arms whose answers it is handed.
+    depend on the number of soft tokens. reads_text: it reads text alone; no soft tokens. shows_question: what it reads as text
+    is the question itself. cut_to_k: its text is cut to as many tokens as there are soft tokens. of_block: its rows depend on
+    the other problems of a block (`evaluation.setting`), and what `soft` is given was written for a whole one. passes_on: arms
+    whose answers it is handed.
     consults: the models that its texts are made with. crams: what the target shall be able to write from vectors that are
     optimised for each problem and stand where a translator's would: a ceiling, evaluated where it is named and never timed.
     chooses: its answer is one of those, by `choose`. wire: the format its soft tokens travel in. packed: they really do.
@@ -107,6 +108,7 @@ class Arm:
     in_sweeps: tuple[str, ...] = ()
     of_k: bool = False
     reads_text: bool = False
+    shows_question: bool = False
     cut_to_k: bool = False
     of_block: bool = False
     passes_on: tuple[str, ...] = ()
@@ -159,6 +161,8 @@ class Arm:
 @dataclass(frozen=True, kw_only=True)
 class WithQuestion(Arm):
     """An arm that reads the question itself."""
+
+    shows_question: bool = True
 
     def texts(self, given: Texts) -> Sequence[str]:
         """The questions."""

@@ -32,10 +32,10 @@ class OverTheWire(Bridged):
 
 @dataclass(frozen=True, kw_only=True)
 class BridgedWithText(WithQuestion):
-    """Soft tokens beside the question as text: do they harm it?"""
+    """Soft tokens beside the question as text: do they harm it, and do they add to it what another problem's would not?"""
 
     trained: bool = True
-    against: str | None = "target"
+    against: str | None = "shuffled_with_text"
 
     def soft(self, written: C, *, seed: int) -> C | None:
         """The question's own."""

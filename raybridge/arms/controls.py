@@ -1,18 +1,19 @@
 """Controls: soft tokens that know less than the question's own. They answer the same problems and should fail.
 
 `shuffled` takes those of another problem of like length, drawn by the trial's seed, `mean` the mean of the other problems of
-the block, `random` noise at the target's embedding RMS, `zero` none of it, and `no_context` nothing at all.
+the block, `random` noise at the target's embedding RMS, `zero` none of it, and `no_context` nothing at all. Beside the question
+as text `shuffled_with_text` shows what a learned format does without any transfer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from raybridge.arms.arm import GREY, VERMILLION, Arm, C
+from raybridge.arms.arm import GREY, VERMILLION, Arm, C, Texts
 
 NEIGHBOURS = 8  # problems of like length among which soft tokens are shuffled
 
@@ -28,6 +29,17 @@ class Control(Arm):
     def soft(self, written: C, *, seed: int) -> C | None:
         """What should not help."""
         return self.take(written, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BesideQuestion(Control):
+    """A control with the question as text: what it gains is no transfer."""
+
+    shows_question: bool = True
+
+    def texts(self, given: Texts) -> Sequence[str]:
+        """The questions."""
+        return given.questions
 
 
 def partners(count: int, seed: int) -> list[int]:
@@ -57,7 +69,7 @@ def another_problems(written: C, seed: int) -> C:
 
 
 def mean_of_others(written: C, seed: int) -> C:
-    """The mean of what was written for all others."""
+    """The mean of what was written for all others, at the scale of what was written."""
     return written.mean_of_others()
 
 
@@ -84,8 +96,18 @@ SHUFFLED = Control(
     look={"color": VERMILLION, "linestyle": "--", "marker": "X"},
     order=910,
 )
+SHUFFLED_WITH_TEXT = BesideQuestion(
+    name="shuffled_with_text",
+    trained=True,
+    of_block=True,
+    in_sweeps=("test",),
+    take=another_problems,
+    look={"color": VERMILLION, "linestyle": ":", "marker": "X"},
+    order=911,
+)
 MEAN = Control(
     name="mean",
+    version=2,  # 2: at the RMS that soft tokens have
     trained=True,
     of_block=True,
     take=mean_of_others,

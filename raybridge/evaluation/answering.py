@@ -23,6 +23,7 @@ from raybridge.evaluation.models import Models
 from raybridge.evaluation.prompt import Prompt, parts_of, prompt_of, written_for
 from raybridge.evaluation.scoring import continuation_nll, readings
 from raybridge.evaluation.setting import Request
+from raybridge.losses.bridge import SHARED_TOKENS, cut
 from raybridge.models.decode import Completion, greedy, stack
 from raybridge.models.kv_cache import kv_bytes
 from raybridge.models.prompts import REPEAT_CUE, prompt_hash, template_hash
@@ -87,15 +88,19 @@ def _rows(
     weights: Mapping[str, Tensor] | None,
     seconds: float,
 ) -> list[dict[str, Any]]:
-    """One arm's sample rows. NLL is measured without exemplars."""
+    """One arm's sample rows. The worked answer stands behind the prompt that was completed, exemplars and all.
+
+    The question is repeated on another cue, of which the exemplars are no example: none stands before it. As in training, its
+    first SHARED_TOKENS tokens are asked for: a long context is no translator's to repeat whole.
+    """
     setting = request.setting
-    bare = prompt_of(request, models, arm, written, shots=False, weights=weights)
-    answers = bare.around.answers([problem.rationale for problem in request.problems])
-    nll, first_correct = continuation_nll(bare, answers)
+    asked = [problem.question for problem in request.problems]
+    answers = prompt.around.answers([problem.rationale for problem in request.problems])
+    nll, first_correct = continuation_nll(prompt, answers)
     repeat = prompt_of(request, models, arm, written, shots=False, cue=REPEAT_CUE, weights=weights)
-    questions = repeat.around.answers([problem.question for problem in request.problems])
+    questions = cut(repeat.around.answers(asked), SHARED_TOKENS)
     reconstruction_nll, _ = continuation_nll(repeat, questions)
-    template = template_hash(prompt.around)
+    template, as_text = template_hash(prompt.around), prompt.around.questions(asked)
     return [
         {
             "problem": problem.id,
@@ -112,13 +117,15 @@ def _rows(
             "nll_tokens": len(answers[i]),
             "reconstruction_nll": reconstruction_nll[i],
             "reconstruction_tokens": len(questions[i]),
+            "shots": prompt.shots,
             "prompt_tokens": len(prompt.rows[i]),
-            "question_tokens": len(prompt.around.question(problem.question)),
+            "question_tokens": len(as_text[i]),
             "soft_tokens": prompt.soft_tokens,
             "prompt_bytes": prompt.bytes(i),
             "question_bytes": len(problem.question.encode()),
             **_wire_bytes(prompt.soft, arm),
-            "kv_bytes": _kv_bytes(prompt, i),
+            "kv_bytes": _kv_bytes(prompt, prompt.lengths[i]),
+            "question_kv_bytes": _kv_bytes(prompt, prompt.in_place[i]),
             "seconds": seconds,
             **readings(setting.evaluator, problem, completions[i].text),
         }
@@ -132,10 +139,10 @@ def _wire_bytes(soft: SoftTokens | None, arm: Arm) -> dict[str, float | None]:
     return {column: None if soft is None else soft.bytes(form) for column, form in forms.items()}
 
 
-def _kv_bytes(prompt: Prompt, row: int) -> float | None:
-    """Bytes of the KV cache of a row's prompt; None for models whose cache is not counted."""
+def _kv_bytes(prompt: Prompt, positions: int) -> float | None:
+    """Bytes of so many positions in the answering model's KV cache; None for models whose cache is not counted."""
     try:
-        return kv_bytes(prompt.lm.model.config, len(prompt.rows[row]) + prompt.soft_tokens)
+        return kv_bytes(prompt.lm.model.config, positions)
     except ValueError:
         return None
 

@@ -139,7 +139,8 @@ def _borrowed(arm: Arm, run: TrialRun, keeper: Keeper) -> pd.DataFrame:
 def check_start(setting: Setting, trained: Trained | None, answerer: Answerer) -> None:
     """Assert, on two problems, that training and decoding read the first answer token from the same position."""
     few = replace(setting, problems=setting.problems[:2])
-    (request,) = few.requests((find("bridged" if trained else "no_context"),))
+    arm = setting.translator.arm if trained and setting.translator else "no_context"
+    (request,) = few.requests((find(arm),))
     answerer.check(request, trained.weights if trained else None)
 
 

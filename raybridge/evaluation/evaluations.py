@@ -24,7 +24,7 @@ class Evaluations:
 
     def submit(self, *, step: int, split: Split, weights: Mapping[str, Tensor]) -> None:
         """Ask for an evaluation of these weights."""
-        requests = setting_of(self.trial, split).requests(trial_arms(split))
+        requests = setting_of(self.trial, split).requests(trial_arms(self.trial.translator, split))
         self._asked[step, split] = self.answerer.start(requests, weights)
 
     def collect(self, *, step: int, split: Split) -> pd.DataFrame:

@@ -77,6 +77,8 @@ def prompt_of(
     """
     setting = request.setting
     lm = models.load(setting.source if arm.answered_by == "source" else setting.target)
+    if arm.trained and weights is not None:
+        lm = models.module(setting, weights).read_by(lm)
     exemplars = exemplars_of(setting.evaluator) if shots else ()
     around = frame(lm, setting.evaluator, exemplars=exemplars, after=cue).anchored(setting.hardening.anchor)
     questions = [problem.question for problem in request.problems]

@@ -33,7 +33,7 @@ class Setting:
     looked at them on this machine. VERSION: raised when every arm is answered otherwise, as by another way of decoding.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # 2: exemplars before every arm's question, and before the worked answer whose NLL is measured
 
     source: str
     target: str
@@ -174,9 +174,14 @@ def problems_of(trial: Trial, split: Split) -> list[Problem]:
     return problems if count is None else draw(problems, count, seed=0)
 
 
-def trial_arms(split: Split) -> tuple[Arm, ...]:
-    """The arms by which every trial is judged on a split."""
-    return tuple(arm for arm in arm_files.every() if arm.trained and split in arm.in_sweeps)
+def trial_arms(translator: Translator, split: Split) -> tuple[Arm, ...]:
+    """The arms by which a trial is judged on a split: those of every trial, and the one that its translator is trained for.
+
+    On dev that one is evaluated with its control, for the trial is selected and stopped by it.
+    """
+    own = arm_files.find(translator.arm)
+    judging = (own.name, own.against) if split == "dev" else ()
+    return tuple(arm for arm in arm_files.every() if arm.trained and (split in arm.in_sweeps or arm.name in judging))
 
 
 def frozen_arms(split: Split) -> tuple[Arm, ...]:

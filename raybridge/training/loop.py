@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from raybridge.arms import find
 from raybridge.data import Split
 from raybridge.evaluation.answering import summarise
 from raybridge.evaluation.evaluations import Evaluations
@@ -69,7 +70,7 @@ class Judge:
             if samples is None:
                 self.submit(point, read_weights(self.run.checkpoint_path(point)))
                 continue
-            self.scores.append(score_of(samples, evaluator.readings[0], point))
+            self.scores.append(self.score(samples, point))
             if point not in told:
                 self.run.add_evals(summarise(samples, evaluator, step=point, split="dev"))
 
@@ -86,8 +87,12 @@ class Judge:
         self.run.add_evals(summarise(samples, evaluator, step=step, split=split))
         self.run.write_samples(evaluator.name, split, step, samples)
         if split == "dev":
-            self.scores.append(score_of(samples, evaluator.readings[0], step))
+            self.scores.append(self.score(samples, step))
             log.info("step %d: dev accuracy %.3f of %d problems", step, self.scores[-1].accuracy, len(self.scores[-1].correct))
+
+    def score(self, samples: pd.DataFrame, step: int) -> Score:
+        """A dev score from its sample rows."""
+        return score_of(samples, self.trial.evaluator.readings[0], step, arm=self.trial.translator.arm)
 
     def take_up_to(self, step: int) -> None:
         """Wait for every dev evaluation up to a step that is not in yet."""
@@ -106,11 +111,11 @@ class Judge:
         return {step, best(self.scores).step} if self.scores else {step}
 
 
-def score_of(samples: pd.DataFrame, reading: str, step: int) -> Score:
-    """The bridged arm's dev score, beside its control."""
-    bridged, shuffled = (samples[samples["arm"] == arm] for arm in ("bridged", "shuffled"))
-    correct, control = (tuple(bool(score >= 1) for score in part[f"score_{reading}"]) for part in (bridged, shuffled))
-    return Score(step=step, correct=correct, shuffled=control, nll=bridged["nll"].sum() / bridged["nll_tokens"].sum())
+def score_of(samples: pd.DataFrame, reading: str, step: int, *, arm: str) -> Score:
+    """An arm's dev score, beside its control."""
+    own, shuffled = (samples[samples["arm"] == name] for name in (arm, find(arm).against))
+    correct, control = (tuple(bool(score >= 1) for score in part[f"score_{reading}"]) for part in (own, shuffled))
+    return Score(step=step, correct=correct, shuffled=control, nll=own["nll"].sum() / own["nll_tokens"].sum())
 
 
 def train(
@@ -133,9 +138,9 @@ def train(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     micro_batches = on_machine(trial, world, run.root)
     trainer = build_trainer(trial, source=source, target=target, world=world, micro_batches=micro_batches)
+    begun = begun_alike(world.each(partial(begin, trainer, run)))
     if target.packs and trial.steps >= COMPILED_FROM:
         target.compile()
-    begun = begun_alike(world.each(partial(begin, trainer, run)))
     judge = Judge(trial=trial, run=run, evaluations=evaluations)
     world.only_first(partial(judge.resume, begun.step))
     log.info("from step %d of %d, %d worker(s), %s", begun.step, trial.steps, world.size, world.device)
@@ -243,6 +248,7 @@ def finish(trainer: Trainer, run: TrialRun, judge: Judge, ended: Decision | None
             "steps": step,
             "stopped": ended.kind if ended else "finished",
             "reason": ended.reason if ended else f"all {trial.steps} steps",
+            "arm": trial.translator.arm,
             "peak": top.accuracy,
             "peak_step": top.step,
             "best_step": chosen.step,

@@ -1,10 +1,19 @@
-"""Where the workers of a trial begin: at its last checkpoint, or with what is fitted in closed form, and all alike."""
+"""Where the workers of a trial begin: at its last checkpoint, or with what is fitted in closed form, and all alike.
+
+Before they do, training and evaluation must agree on what stands around the question and where an answer begins.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
+from raybridge.evaluation.prompt import exemplars_of
+from raybridge.evaluation.scoring import check_first_token
+from raybridge.evaluation.setting import setting_of
+from raybridge.models.prompts import Frame, frame
 from raybridge.results import TrialRun
 from raybridge.stopping import Decision
 from raybridge.training import checkpoint
@@ -24,14 +33,42 @@ class Begun:
 
 
 def begin(trainer: Trainer, run: TrialRun) -> Begun:
-    """Put the last checkpoint into the trainer; without one, fit what starts in closed form."""
+    """Put the last checkpoint into the trainer; without one, fit what starts in closed form. Refuse what `check_start` does."""
     steps = run.checkpoints()
     step = steps[-1] if steps else 0
     state = checkpoint.restore(run.checkpoint_path(step), trainer.module, trainer.optimizer) if step else {}
     if not step:
         fit(trainer.module, trainer.batches)
+    check_start(trainer)
     ended = Decision(**state["ended"]) if state.get("ended") else None
     return Begun(step=step, ended=ended, seconds=state.get("seconds", 0.0), digest=digest_of(trainer.module))
+
+
+@torch.no_grad()
+def check_start(trainer: Trainer) -> None:
+    """Assert, on two problems, that decoding reads the first answer token from where training teaches it."""
+    setting, batches = setting_of(trainer.trial, "dev"), trainer.batches
+    asked = frame(batches.target.lm, setting.evaluator, exemplars=exemplars_of(setting.evaluator))
+    check_same(batches.target, asked.anchored(setting.hardening.anchor))
+    bridge = trainer.bridge(batches.tokens(setting.problems[:2]), 0, ())
+    before, *pieces = bridge.prompt(bridge.soft, after=bridge.after)
+    assert before.lengths == [len(bridge.before)] * len(pieces[0].lengths)
+    check_first_token(bridge.target, bridge.before, pieces)
+
+
+def check_same(trained: Frame, asked: Frame) -> None:
+    """Refuse to train behind another begin token, or before another cue or anchor, than evaluation asks with."""
+    begins = trained.lm.tokenizer.bos_token_id
+    if trained.before.count(begins) != asked.before.count(begins) or trained.before[:1] != asked.before[:1]:
+        raise ValueError(
+            f"model {trained.lm.name!r}: prompts begin with tokens {trained.before[:2]} in training and {asked.before[:2]} in "
+            "evaluation; a begin token must stand in both or in neither"
+        )
+    if (trained.after, trained.answer_gap) != (asked.after, asked.answer_gap):
+        raise ValueError(
+            f"model {trained.lm.name!r}: an answer stands behind {trained.after_text!r} in training and behind "
+            f"{asked.after_text!r} in evaluation; cue and anchor must be the same"
+        )
 
 
 def begun_alike(workers: Sequence[Begun]) -> Begun:

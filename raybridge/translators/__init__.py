@@ -75,6 +75,10 @@ class TranslatorModule(nn.Module):
         soft = target.soft_piece(soft_BKD)
         return [soft] if text is None else [soft, text]
 
+    def read_by(self, target: FrozenLM) -> FrozenLM:
+        """The model that reads what it wrote: the target as it is."""
+        return target
+
     def for_target(self, name: str, states_BTLS: Tensor, mask_BT: Tensor, *, rms: float) -> Tensor:
         """Soft tokens (B, K, D') for one of the config's `other_targets`, whose embeddings have this RMS."""
         raise NotImplementedError  # a translator with other targets defines it
@@ -108,12 +112,21 @@ class Translator(Protocol):
     def adds_to(self) -> tuple[int, ...]:
         """Numbers of the target's hidden states that it adds to, on their way through the target."""
 
+    @property
+    def arm(self) -> str:
+        """Name of the arm that it is trained for: it is selected, stopped and ranked by that one beside its control."""
+
     def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> TranslatorModule:
         """The module for a source of width S and a target of width D whose embeddings have this RMS."""
 
 
 class InFront:
     """What a translator's config inherits whose soft tokens stand in front of the target and change nothing inside it."""
+
+    @property
+    def arm(self) -> str:
+        """Soft tokens in the question's place."""
+        return "bridged"
 
     @property
     def adds_to(self) -> tuple[int, ...]:

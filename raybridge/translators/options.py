@@ -48,6 +48,11 @@ class Option:
         """Those of the translator."""
         return self.translator.adds_to
 
+    @property
+    def arm(self) -> str:
+        """That of the translator."""
+        return self.translator.arm
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerMix(Option):
@@ -130,6 +135,10 @@ class OptionModule(TranslatorModule):
         """What stands in the question's place by the wrapped translator."""
         return self.inner.place(target, text, soft_BKD)
 
+    def read_by(self, target: FrozenLM) -> FrozenLM:
+        """What reads the translator's."""
+        return self.inner.read_by(target)
+
     def for_target(self, name: str, states_BTLS: Tensor, mask_BT: Tensor, *, rms: float) -> Tensor:
         """What the wrapped translator writes for another target."""
         return self.inner.for_target(name, self.changed(states_BTLS), mask_BT, rms=rms)
@@ -154,6 +163,11 @@ class OntoText(Option):
     It must be the outermost option. The loss `residual_answer` trains it so and the arm `bridged_with_text` judges it so; the
     arm `bridged` still shows what the soft tokens carry without the text.
     """
+
+    @property
+    def arm(self) -> str:
+        """Beside the question as text."""
+        return "bridged_with_text"
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from raybridge.models.lm import FrozenLM
 from raybridge.models.pieces import Piece
+from raybridge.translators.parts import at_rms
 from raybridge.translators.wire import FORMATS, through_wire, wire_bytes
 
 
@@ -55,9 +56,9 @@ class SoftTokens:
         return replace(self, written_BKD=self.values[list(order)])
 
     def mean_of_others(self) -> SoftTokens:
-        """For each problem the mean of what was written for all others."""
+        """For each problem the mean of what was written for all others, each of the K at the target's embedding RMS."""
         own_BKD = self.values
-        return replace(self, written_BKD=(own_BKD.sum(0, keepdim=True) - own_BKD) / (len(self) - 1))
+        return replace(self, written_BKD=at_rms(own_BKD.sum(0, keepdim=True) - own_BKD, self.target.embedding_rms))
 
     def through_wire(self, form: str) -> SoftTokens:
         """As they arrive at the other end in a format of `wire.FORMATS`."""

@@ -33,12 +33,12 @@ def test_an_arm_that_is_not_there_is_of_no_kind():
     [
         (kinds.bridge, "bridged bridged_fp16 bridged_int8 bridged_int6 bridged_int4 bridged_with_text"),
         (kinds.textless, "bridged bridged_fp16 bridged_int8 bridged_int6 bridged_int4"),
-        (kinds.control, "shuffled shuffled_crammed mean random zero random_text no_context"),
-        (kinds.of_sweeps, "source target bridged bridged_with_text token_budget shuffled zero no_context"),
+        (kinds.control, "shuffled shuffled_with_text shuffled_crammed mean random zero random_text no_context"),
+        (kinds.of_sweeps, "source target bridged bridged_with_text token_budget shuffled shuffled_with_text zero no_context"),
         (
             kinds.costed,
             "source target bridged bridged_with_text prompt_tuning token_budget selective_text text_relay cascade "
-            "source_answer_as_text self_repair joint shuffled",
+            "source_answer_as_text self_repair joint shuffled shuffled_with_text",
         ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -54,11 +54,11 @@ def test_kinds(kind, names):
         ("bridged_int4", "shuffled"),
         ("bridged+ban4", "shuffled+ban4"),
         ("bridged@other", "shuffled@other"),
-        ("bridged_with_text", "target"),
+        ("bridged_with_text", "shuffled_with_text"),
         ("target", "no_context"),
         ("prompt_tuning", "no_context"),
         ("shuffled", None),
-        ("bridged_with_text@other", None),  # the other target's own text is not among the rows
+        ("bridged_with_text@other", "shuffled_with_text@other"),
     ],
 )
 def test_what_an_arm_must_beat(label, control):

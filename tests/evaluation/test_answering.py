@@ -31,7 +31,7 @@ def test_shuffled_answers_with_another_problems_soft_tokens(trial, models, weigh
 
 def test_the_trap_gold_text_reaches_an_evaluation_input(trial, models, weights):
     """Another gold and rationale for the same questions: the same prompts and completions, only the grades differ."""
-    (request,) = requests_of(trial, "dev", *(arm.name for arm in trial_arms("test")))
+    (request,) = requests_of(trial, "dev", *(arm.name for arm in trial_arms(trial.translator, "test")))
     others = tuple(replace(p, gold="123456", rationale="nothing\n#### 123456") for p in request.problems)
     forged = replace(request, setting=replace(request.setting, problems=others))
     plain, other = answer(request, models, weights), answer(forged, models, weights)

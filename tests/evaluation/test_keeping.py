@@ -54,7 +54,7 @@ def test_every_arm_answers_every_problem_in_order_and_nothing_is_computed_twice(
 def test_rows_are_where_a_sweep_puts_them(trial, models, results, keeper):
     """The evaluation that a sweep makes of the same weights and problems gives the same rows in the same places."""
     whole = replace(keeper, setting=setting_of(trial, "dev"), batch=128)
-    whole.rows([*frozen_arms("dev"), *trial_arms("test")])
+    whole.rows([*frozen_arms("dev"), *trial_arms(trial.translator, "test")])
     trained, evaluator = whole.trained, trial.evaluator
     problems = problems_of(trial, "dev")
     setting = setting_of(trial, "dev")

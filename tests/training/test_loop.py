@@ -47,14 +47,14 @@ def test_a_trial_ends_with_everything_on_disk(trial, tmp_path, models):
     assert outcome == "complete"
     metrics, evals, result = numbers(run)
     assert metrics["step"].tolist() == [1, 10]
-    assert set(evals["arm"]) == {"bridged", "shuffled", "bridged_with_text"}
+    assert set(evals["arm"]) == {"bridged", "shuffled", "bridged_with_text", "shuffled_with_text"}
     assert evals.query("split == 'dev' and arm == 'bridged'")["step"].unique().tolist() == trial.points == [4, 8, 12]
     assert result["steps"] == 12
     assert result["stopped"] == "finished"
     assert run.checkpoints() == sorted({result["best_step"], 12})
     for step in run.checkpoints():
         assert not (run.checkpoint_path(step) / checkpoint.OPTIMIZER).exists()  # nothing goes on from a finished trial
-    assert result["test"].keys() == {"bridged", "shuffled", "bridged_with_text"}
+    assert result["test"].keys() == {"bridged", "shuffled", "bridged_with_text", "shuffled_with_text"}
     for term in ("answer", "reconstruction", "info_nce"):
         assert metrics[f"gradient/{term}"].dropna().gt(0).all()
 

@@ -123,7 +123,7 @@ def test_a_trial_that_reads_bytes_for_two_targets_is_trained_judged_and_looked_i
     reads_bytes = replace(trial, source="bytes", translator=replace(TWO, layers=(0,)), losses=(AnswerNLL(), OTHER))
     outcome, run = run_trial(reads_bytes, Results(tmp_path), models)
     assert outcome == "complete"
-    assert set(run.evals()["arm"]) == {"bridged", "shuffled", "bridged_with_text"}
+    assert set(run.evals()["arm"]) == {"bridged", "shuffled", "bridged_with_text", "shuffled_with_text"}
     assert {"attention", "nearest"} <= set(pd.read_parquet(run.path / "samples/pocket/conditioning.parquet")["kind"])
 
 

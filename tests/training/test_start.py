@@ -1,0 +1,40 @@
+"""Before the first step, training and evaluation agree on what stands around a question and where its answer begins."""
+
+from dataclasses import replace
+
+import pytest
+
+from raybridge.models.frozen import FrozenLM
+from raybridge.models.hardening import Hardening
+from raybridge.models.prompts import frame
+from raybridge.training.start import check_same, check_start
+from raybridge.training.step import build_trainer
+from raybridge.world import World
+
+
+@pytest.fixture
+def trainer(trial, source, target):
+    return build_trainer(trial, source=source, target=target, world=World())
+
+
+def test_alignment_at_the_first_answer_token_is_checked_when_training_starts(trainer, monkeypatch):
+    check_start(trainer)
+    states = FrozenLM.continuation_states
+
+    def one_late(self, pieces, rows):
+        hidden, ids, mask = states(self, pieces, [[*row, row[-1]] for row in rows])
+        return hidden[:, 1:], ids[:, 1:], mask[:, 1:]
+
+    monkeypatch.setattr(FrozenLM, "continuation_states", one_late)
+    with pytest.raises(AssertionError, match="do not read the first answer token from the same position"):
+        check_start(trainer)
+
+
+def test_another_begin_token_or_anchor_than_evaluation_asks_with_is_refused(trainer, target):
+    trained = trainer.batches.target
+    asked = frame(target, trainer.trial.evaluator)
+    check_same(trained, asked)
+    with pytest.raises(ValueError, match="cue and anchor must be the same"):
+        check_same(trained, asked.anchored(Hardening(anchor="So:").anchor))
+    with pytest.raises(ValueError, match="a begin token must stand in both or in neither"):
+        check_same(trained, replace(asked, before=(target.tokenizer.bos_token_id, *asked.before)))
