@@ -16,6 +16,7 @@ from functools import cache
 from itertools import repeat
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import built
 import pytest
@@ -28,6 +29,7 @@ import raybridge.translators
 from raybridge import HOUSE, arms
 from raybridge.config import kind_of
 from raybridge.data import Problem
+from raybridge.evaluation import cramming
 from raybridge.evaluation.answering import answer
 from raybridge.evaluation.benchmarks import load_evaluator
 from raybridge.evaluation.models import Models
@@ -50,6 +52,7 @@ from raybridge.translators.dit import DiT
 from raybridge.translators.injection import Injection
 from raybridge.translators.interlingua import Interlingua
 from raybridge.translators.linear import Linear
+from raybridge.translators.receiver_lora import ReceiverLoRA
 from raybridge.translators.residual import Residual
 from raybridge.translators.weights import copy_of
 from raybridge.world import World
@@ -127,6 +130,8 @@ def translators() -> Behaviours:
     for config in onto:
         rows = answered(("bridged_with_text",), config, louder=100.0)
         found[key(config)].append([short(row["nll"]) for row in rows])
+    lora = ReceiverLoRA(soft_tokens=3, target=TRIAL.target, rank=2)
+    found[key(lora)] = [[short(row["nll"]) for row in answered(("bridged_with_text",), lora)]]
     return found
 
 
@@ -186,14 +191,22 @@ def answered(
 
 
 def of_arms() -> Behaviours:
-    """By problem: nats of the worked answer, tokens of the prompt, bytes on the wire, and which answer was chosen."""
+    """By problem: nats of the worked answer, tokens of the prompt, bytes on the wire, and which answer was chosen.
+
+    Vectors are crammed in fewer steps than they are; what the number is stands behind them.
+    """
     found: Behaviours = {}
     lent = [arm for arm in arms.every() if arm.borrows]
     named = sorted((arm for arm in arms.every() if not arm.borrows), key=lambda arm: bool(arm.passes_on))
-    for row in answered(tuple(arm.name for arm in named)):
+    with patch.object(cramming, "STEPS", 20):
+        rows = answered(tuple(arm.name for arm in named))
+    for row in rows:
         nll, tokens = (None if math.isnan(row[part]) else short(row[part]) for part in ("nll", "prompt_tokens"))
         told = found.setdefault(f"{row['arm']} {arms.find(row['arm']).version}", [])
         told.append([row["problem"], nll, tokens, row.get("wire_bytes"), row.get("chosen")])
+    for arm in arms.every():
+        if arm.crams:
+            found[f"{arm.name} {arm.version}"].append([cramming.STEPS, cramming.RATE, *cramming.BETAS])
     return found | {f"{arm.name} {arm.version}": [arm.borrows, arm.of_translator] for arm in lent}
 
 

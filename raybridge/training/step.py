@@ -98,7 +98,8 @@ class Trainer:
             for name, other in self.batches.others.items():
                 soft_BKD = self.module.for_target(name, states_BTLS, mask_BT, rms=other.target.lm.embedding_rms)
                 others[name] = in_place(other, batch.others[name], soft_BKD)
-        return replace(own, together=read_together(losses), others=others)
+        reader = self.module.read_by(own.target)
+        return replace(own, target=reader, together=read_together(losses), others=others)
 
     def step(self, step: int, *, measure: bool, interrupt: bool) -> Step:
         """One optimizer step (from 0). `measure` asks for each term's own gradient norm."""
