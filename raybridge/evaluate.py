@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from raybridge.analysis import samples
-from raybridge.analysis.compare import Asked, band_of, compare_readings, default_arm, sentence
+from raybridge.analysis.compare import Asked, compare_readings, default_arm, sentence
 from raybridge.console import HELP, OneUnnamed, guarded, print_table, progress_of
 from raybridge.evaluation.exchange import export, import_runs, verify
 from raybridge.results import Results
@@ -61,7 +61,7 @@ def evaluate_trial(
     batch: Annotated[int, typer.Option(min=1, help="problems at a time")] = 128,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="spread over so many GPUs: a replica each, under Ray")] = None,
-    timed: Annotated[int, typer.Option(min=0, help="problems timed one by one; 0 measures no costs")] = 2,
+    timed: Annotated[int, typer.Option(min=0, help="problems timed one by one; 0 measures no costs")] = 20,
     difference: Annotated[float, typer.Option(min=0.0, max=1.0, help="of accuracies that should be shown")] = 0.05,
     top_p: Annotated[float | None, typer.Option(help="nucleus of the first token", rich_help_panel=HARDEN)] = None,
     temperature: Annotated[float, typer.Option(help="of the first token's draw", rich_help_panel=HARDEN)] = 0.7,
@@ -164,8 +164,7 @@ def compare_trials(
         check_benchmark(on, also=[name for run in (first, second) for name, _, _ in run.sampled()])
         left = Asked(run=first, arm=arm or default_arm(first, on, split), on=on, split=split, step=step_a)
         right = Asked(run=second, arm=arm_b or arm or default_arm(second, on, split), on=on, split=split, step=step_b)
-        bands = band_of(Results(first.root), on, split, left.arm)
-        compared = compare_readings(left, right, shared=shared, bands=bands)
+        compared = compare_readings(left, right, shared=shared)
         if as_json:
             typer.echo(json.dumps([asdict(one) for one in compared]))
             return

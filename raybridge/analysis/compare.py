@@ -11,12 +11,11 @@ import pandas as pd
 from raybridge.analysis.kinds import bridge, ordered
 from raybridge.analysis.measures import readings_of
 from raybridge.analysis.replicates import REPLICATES, bands_of_replicates
-from raybridge.analysis.replicates import bands_of_replicates as band_of
 from raybridge.errors import unknown
 from raybridge.results import Results, TrialRun
 from raybridge.statistics import Comparison, compare, corrected, minimum_detectable_effect, picked, verdict
 
-__all__ = ["Asked", "Compared", "Side", "band_of", "compare_readings", "default_arm", "findings", "sentence"]
+__all__ = ["Asked", "Compared", "Side", "compare_readings", "default_arm", "findings", "sentence"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +61,9 @@ class Asked:
         return f"{self.run.path.name} ({self.arm})"
 
 
-def compare_readings(a: Asked, b: Asked, *, shared: bool = False, bands: Mapping[str, float] | None = None) -> list[Compared]:
-    """Compare a with b by every reading, p Holm-corrected over the readings.
-
-    bands: the A/A band of each; where none is given, that of the sweep `replicates` for the models of a.
-    """
-    known = bands or bands_of_replicates(Results(a.run.root), a.on, a.split, a.arm, like=a.run.config)
+def compare_readings(a: Asked, b: Asked, *, shared: bool = False) -> list[Compared]:
+    """Compare a with b by every reading, p Holm-corrected over the readings, beside the A/A band for the models of a."""
+    known = bands_of_replicates(Results(a.run.root), a.on, a.split, a.arm, like=a.run.config)
     return _corrected(_sides(a, b, shared=shared), known)
 
 

@@ -52,7 +52,7 @@ class Engine(Protocol):
         """
 
     def needs(self, experiments: Sequence[Any], *, workers: int, card: float | None, kept: States) -> Sequence[str]:
-        """What these take of a machine, in lines for their plan. ValueError for one that cannot fit, with what would help.
+        """What they can show and what they take, in lines for their plan. ValueError for one that cannot fit, with what would.
 
         card: GiB of each GPU; None where no GPU computes. kept: where states of sources are.
         """

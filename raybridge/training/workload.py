@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 
+from raybridge.analysis.power import could_show
 from raybridge.data import Split, UnreachableError
 from raybridge.evaluation import identity
 from raybridge.evaluation.benchmarks import check_problems
 from raybridge.evaluation.evaluations import Evaluations
 from raybridge.evaluation.kept_source import KeptSource
 from raybridge.evaluation.provenance import provenance_of
-from raybridge.evaluation.setting import Setting, setting_of
+from raybridge.evaluation.setting import Setting, problems_of, setting_of
 from raybridge.models import lm, names
 from raybridge.models.frozen import FrozenLM
 from raybridge.results import Results
@@ -69,11 +70,12 @@ def _check(trial: Trial, workers: int) -> None:
 
 
 def needs(trials: Sequence[Trial], *, workers: int, card: float | None, kept: States) -> list[str]:
-    """Disk for what their sources make of questions, and memory of each GPU."""
+    """What their test problems can show, disk for what their sources make of questions, and memory of each GPU."""
+    shown = [could_show(n) for n in sorted({len(problems_of(trial, "test")) for trial in trials})]
     disk, on_disk = states_told(trials, kept, device="cpu" if card is None else "cuda")
     if card is None:
-        return disk
-    return [*disk, *(fits(trial, workers=workers, card=card, states_on_disk=on_disk) for trial in trials)]
+        return [*shown, *disk]
+    return [*shown, *disk, *(fits(trial, workers=workers, card=card, states_on_disk=on_disk) for trial in trials)]
 
 
 def settings(trial: Trial) -> list[Setting]:

@@ -12,11 +12,10 @@ from raybridge.evaluation.models import Models
 from raybridge.models.frozen import FrozenLM
 from raybridge.results import Results
 from raybridge.results.states import States
-from raybridge.training import reading
+from raybridge.training import reading, workload
 from raybridge.training.batches import Batches
 from raybridge.training.reading import asked_of_train, read_ahead, states_told
 from raybridge.training.worker import Worker
-from raybridge.training.workload import run as run_workload
 from raybridge.world import World
 
 
@@ -114,6 +113,13 @@ def test_the_plan_tells_what_is_kept_and_what_a_layer_costs(small, kept):
     assert "read anew for every batch" in room
 
 
+def test_the_plan_says_what_its_problems_can_show_before_they_are_asked(small, kept):
+    whole = replace(small, test_problems=200)
+    first, *_ = workload.needs([whole], workers=1, card=None, kept=kept)
+    assert first.startswith("200 test problems")
+    assert "8.9 points" in first
+
+
 def run_in(folder, trial, budget: int | None):
     """The trial's run, and how often its source was loaded by the worker and read anything at all."""
     results = Results(folder)
@@ -128,7 +134,7 @@ def run_in(folder, trial, budget: int | None):
         states_budget=budget,
     )
     with mock.patch.object(FrozenLM, "states", autospec=True, side_effect=FrozenLM.states) as passes:
-        assert run_workload(trial, worker) == "complete"
+        assert workload.run(trial, worker) == "complete"
     return run, passes.call_count
 
 
