@@ -158,8 +158,8 @@ def house(tmp_path_factory):
     folder = results.sweep("one")
     folder.write_plan({"scale": "pocket", "trials": [{"name": trial.name, "fingerprint": trial.fingerprint}]})
     printed = {
-        "evaluate": ["trial", run.path, "--problems", "8"],
-        "evaluate, models": ["--source", "pocket:source", "--target", "pocket:target", "--on", "pocket", "--problems", "4"],
+        "evaluate": ["trial", run.path, "--problems", "8", "--timed", "1"],
+        "evaluate, models": ["--source", "pocket:source", "--target", "pocket:target", "--on", "pocket", "--problems", "4", "--timed", "1"],
         "compare": ["compare", run.path, run.path, "--on", "pocket", "--arm-b", "shuffled"],
         "summarize": ["summarize", run.path, "--on", "pocket"],
     }

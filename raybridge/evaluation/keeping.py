@@ -17,7 +17,7 @@ from raybridge.arms import Arm, find
 from raybridge.data import Problem
 from raybridge.evaluation.answerer import Answerer
 from raybridge.evaluation.answering import in_order
-from raybridge.evaluation.costs import BATCHED
+from raybridge.evaluation.costs import BATCHED, spread
 from raybridge.evaluation.setting import BATCH, Request, Setting
 from raybridge.evaluation.trained import Trained
 from raybridge.results import Results
@@ -186,7 +186,7 @@ class Keeper:
 
     def _with_costs(self, arm: Arm, rows: pd.DataFrame) -> pd.DataFrame:
         """The same rows with what the arm costs on some of them; kept as well."""
-        some = replace(self.setting, problems=self.setting.problems[:BATCHED])
+        some = replace(self.setting, problems=tuple(spread(self.setting.problems, BATCHED)))
         (request,) = some.requests((arm,), size=BATCHED)
         costs = self.answerer.costs(request, arm, self._weights((arm,)), alone=self.timed)
         rows = rows.assign(**{name: rows["problem"].map(values) for name, values in costs.items()})

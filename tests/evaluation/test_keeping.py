@@ -10,10 +10,11 @@ from raybridge.arms import find
 from raybridge.evaluation import answerer
 from raybridge.evaluation.answerer import Local
 from raybridge.evaluation.answering import answer, in_order
-from raybridge.evaluation.costs import measure
+from raybridge.evaluation.costs import REPEATS, TOKENS, measure, spread
 from raybridge.evaluation.evaluations import Evaluations
 from raybridge.evaluation.identity import sealed
 from raybridge.evaluation.setting import frozen_arms, problems_of, setting_of, trial_arms
+from raybridge.models.decode import greedy
 from raybridge.models.hardening import Hardening
 
 NAMES = ("source", "target", "no_context", "cascade", "joint", "bridged", "shuffled", "mean")
@@ -150,12 +151,16 @@ def test_rows_of_another_model_or_decoding_are_not_taken_for_these(keeper, asked
 
 
 def test_costs_are_measured_on_a_few_problems_and_missing_elsewhere(keeper):
-    arms = ["target", "bridged", "joint", "shuffled", "mean", "random", "zero", "no_context"]
+    arms = ["target", "bridged", "joint", "shuffled", "no_context"]
     rows = replace(keeper, timed=2).rows([find(arm) for arm in arms])
     counted = rows.groupby("arm")[["latency_1", "latency_batched"]].count()
     assert counted["latency_1"].to_dict() == dict.fromkeys(arms, 2)
     assert counted["latency_batched"].to_dict() == dict.fromkeys(arms, 6)
     assert (rows["latency_1"].dropna() > 0).all()
+    stages = rows.groupby("arm")[["prefill_target", "seconds_a_token", "prefill_source", "prefill_translator"]].count()
+    read = {"bridged": 2, "shuffled": 2}
+    assert stages["prefill_source"].to_dict() == stages["prefill_translator"].to_dict() == dict.fromkeys(arms, 0) | read
+    assert stages["prefill_target"].to_dict() == dict.fromkeys(arms, 2) | {"joint": 0}
     evals = keeper.trained.run.evals().query("reading == 'strict'").set_index("arm")
     mine = rows[rows["arm"] == "bridged"]
     assert evals.loc["bridged", "latency_1"] == mine["latency_1"].mean()
@@ -170,18 +175,39 @@ def test_a_timed_control_does_the_work_that_it_needs(keeper, models, monkeypatch
     read, written = [], models.written
 
     def watched(request, weights, *, fresh=False):
-        assert fresh
-        if request.trained:
+        if request.trained and fresh:
             read.append(request.setting.ids)
         return written(request, weights, fresh=fresh)
 
     monkeypatch.setattr(models, "written", watched)
     costs = measure(request, models, find(name), keeper.trained.weights, alone=2)
     ids = [problem.id for problem in request.problems]
-    own, other = [ids[0], ids[0], ids[1]], [ids[1], ids[1], ids[0]]  # the first once more, to warm up
+    own, other = [ids[0], ids[-1]], [ids[1], ids[0]]  # the shortest and the longest
     alone = {"bridged": own, "shuffled": other, "mean": other}.get(name)
-    assert read == ([[one] for one in alone] + [ids] if alone else [])
-    assert list(costs["latency_1"]) == ids[:2]
+    runs = REPEATS + 1
+    assert read == ([[one] for one in alone for _ in range(runs)] + [ids] * runs if alone else [])
+    assert list(costs["latency_1"]) == [ids[0], ids[-1]]
+
+
+def test_times_are_drawn_evenly_over_the_lengths_of_the_questions(keeper):
+    problems = [replace(keeper.setting.problems[0], id=f"p/{n}", question="x" * (n * 7 % 101 + 1)) for n in range(101)]
+    assert [len(one.question) for one in spread(problems, 5)] == [1, 26, 51, 76, 101]
+    assert [len(one.question) for one in spread(problems, 1)] == [51]
+    assert spread(problems[:3], 20) == sorted(problems[:3], key=lambda one: len(one.question))
+
+
+def test_every_arm_writes_as_many_tokens_while_it_is_timed(keeper, models, monkeypatch):
+    lengths = []
+
+    def counted(*args, **told):
+        lengths.append([one.tokens for one in greedy(*args, **told)])
+        return greedy(*args, **told)
+
+    monkeypatch.setattr("raybridge.evaluation.costs.greedy", counted)
+    for name in ("target", "no_context"):
+        (request,) = keeper.setting.requests([find(name)])
+        measure(request, models, find(name), None, alone=1)
+    assert {length for row in lengths for length in row} == {1, TOKENS}
 
 
 def test_batches_that_a_kill_left_count_as_kept(keeper, monkeypatch):

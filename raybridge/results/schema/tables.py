@@ -7,6 +7,7 @@ from raybridge.results.schema.column import Column, File, names
 ATTENTION_BINS = 16  # equal parts of a question, by which attention is counted
 
 EVALUATED = "arms that `evaluate` timed"
+TRANSLATED = "arms of a translator that `evaluate` timed"
 ELSEWHERE = "runs imported from elsewhere"
 SOFT = "arms with soft tokens"
 WEIGHED = "rows since the answer's bytes are written"
@@ -40,9 +41,28 @@ COST = (
     ),
     Column(name="wire_bytes", means="soft tokens as they travelled, scales and header counted", unit="bytes", only=SOFT),
     *WIRE,
-    Column(name="latency_1", means="question to answer, alone, the source's prefill included", unit="seconds", only=EVALUATED),
+    Column(
+        name="latency_1",
+        means="question to 32 tokens of answer, alone, the source's prefill included; a median of repeats, as all times are",
+        unit="seconds",
+        only=EVALUATED,
+    ),
     Column(name="latency_batched", means="the same for one of a batch of up to 32", unit="seconds", only=EVALUATED),
-    Column(name="peak_bytes", means="memory of that batch: the GPU's, or the process's so far", unit="bytes", only=EVALUATED),
+    Column(name="prefill_source", means="of latency_1, the source's reading of the question", unit="seconds", only=TRANSLATED),
+    Column(name="prefill_translator", means="of latency_1, the translator", unit="seconds", only=TRANSLATED),
+    Column(
+        name="prefill_target",
+        means="of latency_1, the answering model's reading of the prompt, to the first token",
+        unit="seconds",
+        only=EVALUATED,
+    ),
+    Column(name="seconds_a_token", means="of latency_1, each token behind the first", unit="seconds", only=EVALUATED),
+    Column(
+        name="peak_bytes",
+        means="memory of that batch: on a GPU that of the arm's own models, or the process's so far",
+        unit="bytes",
+        only=EVALUATED,
+    ),
 )
 TEXT = (
     Column(name="completion", means="what the model wrote, up to a stop string"),
