@@ -174,11 +174,12 @@ class Trial:
         """A result.json as the trial might leave it, every accuracy the same. What the keys mean is in docs/schema.md."""
         ended = {"name": self.name, "fingerprint": self.fingerprint, "steps": self.steps, "stopped": "finished", "reason": ""}
         ended["arm"] = self.translator.arm
-        dev = {"peak": accuracy, "peak_step": self.steps, "best_step": self.steps, "final": accuracy, "degradation": 0.0}
+        at = {"peak_step": self.steps, "best_step": self.steps}
+        dev = {"peak": accuracy, "best": accuracy, "final": accuracy, "degradation": 0.0, **at}
         score = {"accuracy": accuracy, "n": self.test_problems or 1, "low": accuracy, "high": accuracy, "nll": 1.0}
         tested = [arm.name for arm in arms.every() if arm.trained and "test" in arm.in_sweeps]
         test = {arm: {reading: dict(score) for reading in self.evaluator.readings} for arm in tested}
-        spent = {"train_seconds": float(self.steps), "eval_wait_seconds": 0.0}
+        spent = {"gpus": 1, "train_seconds": float(self.steps), "eval_wait_seconds": 0.0}
         return {**ended, **dev, "shuffled_dev_at_peak": 0.0, "test": test, **spent}
 
     def smoke(self) -> Trial:

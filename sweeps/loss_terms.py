@@ -1,16 +1,28 @@
-"""Which loss terms carry the question?"""
+"""Which loss terms carry the question?
+
+Each further term stands alone beside the base, answer, reconstruction and InfoNCE, and the base stands without its own terms.
+"""
 
 from dataclasses import replace
 
-from raybridge.losses.contrastive import InfoNCE
-from raybridge.losses.next_token import AnswerNLL, Reconstruction
+from raybridge.losses import Loss
+from raybridge.losses.alignment import SourceProbe
+from raybridge.losses.contrastive import InfoNCE, PromptContrast
+from raybridge.losses.distillation import HiddenStates
+from raybridge.losses.next_token import AnswerNLL, FirstTokens, Format, Reconstruction
 from raybridge.trial import Trial
 
-TERMS = {
+BASE = (AnswerNLL(), Reconstruction(), InfoNCE())
+TERMS: dict[str, tuple[Loss, ...]] = {
     "11a_answer": (AnswerNLL(),),
     "11b_answer_reconstruction": (AnswerNLL(), Reconstruction()),
     "11c_answer_infonce": (AnswerNLL(), InfoNCE()),
-    "11d_all": (AnswerNLL(), Reconstruction(), InfoNCE()),
+    "11d_base": BASE,
+    "11e_first_tokens": (*BASE, FirstTokens()),
+    "11f_hidden_states": (*BASE, HiddenStates()),
+    "11g_format": (*BASE, Format()),
+    "11h_source_probe": (*BASE, SourceProbe()),
+    "11i_prompt_contrast": (*BASE, PromptContrast()),
 }
 
 axes = {

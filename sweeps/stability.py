@@ -21,5 +21,5 @@ def trial(base: Trial, *, soft_tokens: int, fixes: bool, seed: int) -> Trial:
         seed=seed,
         translator=replace(base.translator, soft_tokens=soft_tokens),
         losses=(*losses, InfoNCE()) if fixes else losses,
-        stopping=Stopping(patience=3, degradation=0.05) if fixes else Stopping(patience=None, degradation=None),
+        stopping=Stopping(patience=5, degradation=0.05) if fixes else Stopping(patience=None, degradation=None),
     )

@@ -123,6 +123,7 @@ def _rows(
             "soft_tokens": prompt.soft_tokens,
             "prompt_bytes": prompt.bytes(i),
             "question_bytes": len(problem.question.encode()),
+            "answer_bytes": len(problem.rationale.encode()),
             **_wire_bytes(prompt.soft, arm),
             "kv_bytes": _kv_bytes(prompt, prompt.lengths[i]),
             "question_kv_bytes": _kv_bytes(prompt, prompt.in_place[i]),

@@ -38,7 +38,7 @@ class PromptAlignment(Loss):
 
     VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "prompt_alignment"
-    weight: float = 0.1
+    weight: float = 0.001
 
     def __post_init__(self) -> None:
         typed(self)

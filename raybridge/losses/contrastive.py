@@ -31,7 +31,7 @@ class InfoNCE(Loss):
 
     VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "info_nce"
-    weight: float = 0.1
+    weight: float = 0.05
     temperature: float = 0.07
 
     def __post_init__(self) -> None:

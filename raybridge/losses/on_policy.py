@@ -1,22 +1,27 @@
-"""Decode-aware supervision: the target decodes freely from soft tokens, and is taught along what it decoded.
+"""Decode-aware supervision: the target decodes freely from soft tokens, and is taught by what it decoded.
 
-Teacher forcing never sees what a bridge writes after its own first mistake. Here the target that reads the question as text
-is the teacher on the student's own completion (on-policy distillation, Agarwal et al. 2023, arXiv:2306.13649): decoding itself
-has no gradient, the KL at every decoded position has one, through the student's pass over its completion to the soft tokens.
+Teacher forcing never sees what a bridge writes after its own first mistake. Decoding itself has no gradient. What has one is,
+by choice, the KL at every decoded position from the target that reads the question as text, the teacher on the student's own
+completion (on-policy distillation, Agarwal et al. 2023, arXiv:2306.13649); or the task's own loss, the NLL of the worked
+answer, on the problems whose decode ends in another one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from raybridge.config import typed
+from raybridge.config import later, typed
 from raybridge.losses import Loss, check_positive
-from raybridge.losses.bridge import Batch, Bridge
+from raybridge.losses.bridge import SHARED_TOKENS, Batch, Bridge, cut
 from raybridge.losses.distillation import states_kl
+from raybridge.models.decode import greedy
+
+MARK = "####"  # before the answer, in a completion that has one
+RIGHT = 0.1  # weight of a problem that is decoded right: where all are, a term without gradient would stop the trial
 
 
 @torch.no_grad()
@@ -37,12 +42,28 @@ def decoded(bridge: Bridge, tokens: int) -> list[list[int]]:
     return [row[: end + 1] for row, end in zip(rows, ends, strict=True)]
 
 
+def answered(text: str) -> str:
+    """What a text gives as its answer: the rest of the line behind its first mark, or without one its first line."""
+    _, mark, behind = text.partition(MARK)
+    return (behind if mark else text).strip().partition("\n")[0].strip()
+
+
+def right(bridge: Bridge, tokens: int) -> list[bool]:
+    """Whether what the target writes after the soft tokens, so many tokens at most, gives the answer of the worked one."""
+    target = bridge.target
+    _, *pieces = bridge.prompt(target.soft_piece(bridge.soft_BKD.detach()), after=bridge.after)
+    written = greedy(target, pieces, max_new_tokens=tokens, shared=bridge.before)
+    worked = [answered(target.text(row)) for row in bridge.batch.answers]
+    return [answered(one.text) == wanted for one, wanted in zip(written, worked, strict=True)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class DecodeAware(Loss):
-    """KL a decoded token from the target that reads the question, on the first `problems` of the global batch.
+    """What is decoded freely from the first `problems` of the global batch, and what it is taught by.
 
-    On at each `every`-th step from the end of warm-up. Its memory is that of `problems` sequences of `tokens` new tokens,
-    whatever the batch.
+    supervision: "text", the KL a decoded token from the target that reads the question; "answer", the NLL a token of the worked
+    answer where the decode gave another one, and RIGHT times it where it did not. On at each `every`-th step from the end of
+    warm-up. Its memory is that of `problems` sequences of `tokens` new tokens, whatever the batch, or of as many answers.
     """
 
     VERSION: ClassVar[int] = 1
@@ -51,6 +72,7 @@ class DecodeAware(Loss):
     every: int = 10
     problems: int = 4
     tokens: int = 48
+    supervision: Literal["text", "answer"] = later("text")
 
     def __post_init__(self) -> None:
         typed(self)
@@ -69,11 +91,20 @@ class DecodeAware(Loss):
         return len(self.mine(batch))
 
     def total(self, bridge: Bridge) -> Tensor:
-        """Sum over problems of the mean over their decoded tokens."""
+        """Sum over problems of the mean over their decoded tokens, or over those of their answers."""
         rows = self.mine(bridge.batch)
         if not rows:
             return 0 * bridge.soft_BKD.sum()
         few = bridge.only(rows)
+        return self._towards_text(few) if self.supervision == "text" else self._towards_answers(few)
+
+    def _towards_answers(self, few: Bridge) -> Tensor:
+        taught = few.read_after_soft(few.after, cut(few.batch.answers, SHARED_TOKENS))
+        mean_B = taught.nll.sum(1) / taught.mask_BA.sum(1)
+        share_B = mean_B.new_tensor([RIGHT if one else 1.0 for one in right(few, self.tokens)])
+        return (share_B * mean_B).sum()
+
+    def _towards_text(self, few: Bridge) -> Tensor:
         written = decoded(few, self.tokens)
         student = few.read_after_soft(few.after, written)
         with torch.no_grad():

@@ -104,7 +104,7 @@ class Judge:
     def decide(self, step: int) -> Decision:
         """Whether the trial ends, by every dev evaluation up to a step."""
         self.take_up_to(step)
-        return decide(self.trial.stopping, self.scores)
+        return decide(self.trial.stopping, self.scores, planned=len(self.trial.points))
 
     def kept(self, step: int) -> set[int]:
         """The checkpoints that stay when a step has one: that and the best on dev."""
@@ -252,6 +252,7 @@ def finish(trainer: Trainer, run: TrialRun, judge: Judge, ended: Decision | None
             "peak": top.accuracy,
             "peak_step": top.step,
             "best_step": chosen.step,
+            "best": chosen.accuracy,
             "final": final.accuracy,
             "degradation": top.accuracy - final.accuracy,
             "shuffled_dev_at_peak": top.control,
@@ -268,6 +269,7 @@ def finish(trainer: Trainer, run: TrialRun, judge: Judge, ended: Decision | None
                 }
                 for arm, part in test.groupby("arm")
             },
+            "gpus": trainer.world.size if trainer.world.device.type == "cuda" else 0,
             "train_seconds": seconds,
             "eval_wait_seconds": judge.waited,
         }

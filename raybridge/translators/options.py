@@ -94,6 +94,30 @@ class Projected(Option):
         return ProjectedModule(source_dim, self.translator.build(source_dim, target_dim, target_rms=target_rms))
 
 
+@dataclass(frozen=True, kw_only=True)
+class BesideText(Option):
+    """Soft tokens in front of the question's text, as every translator's stand there: trained, selected and ranked beside it.
+
+    It must be the outermost option. The loss `answer_beside_text` trains it so.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Those of the translator."""
+        return self.translator.layers
+
+    @property
+    def arm(self) -> str:
+        """Beside the question as text."""
+        return "bridged_with_text"
+
+    def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> TranslatorModule:
+        """The translator's own module."""
+        return self.translator.build(source_dim, target_dim, target_rms=target_rms)
+
+
 class OptionModule(TranslatorModule):
     """A translator behind a change of the source states, which it sees at unit RMS as always.
 

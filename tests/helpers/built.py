@@ -11,7 +11,7 @@ from raybridge.translators.hybrid_dit import HybridDiT
 from raybridge.translators.injection import Injection
 from raybridge.translators.interlingua import Interlingua
 from raybridge.translators.linear import Linear
-from raybridge.translators.options import LayerMix, LayerMixModule, Projected
+from raybridge.translators.options import BesideText, LayerMix, LayerMixModule, Projected
 from raybridge.translators.prompt_tuning import PromptTuning
 from raybridge.translators.residual import Residual
 from raybridge.translators.ridge import Moments
@@ -43,6 +43,7 @@ CONFIGS = [
     Interlingua(soft_tokens=6, layers=(0, 2), latent_width=24, width=32, depth=2, heads=2, also=("pocket:source",)),
     Residual(translator=Linear(soft_tokens=4, layers=(0, 1), pooling="mean")),
     Injection(translator=Linear(soft_tokens=4, layers=(0, 1), pooling="mean"), target_layers=(2, 0), rank=3),
+    BesideText(translator=Linear(soft_tokens=3, layers=(0,))),
     AttentionPooling(soft_tokens=6, layers=(0, 2), width=32, heads=4),
 ]
 
