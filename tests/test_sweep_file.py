@@ -61,7 +61,7 @@ def test_a_sweep_file_expands_into_its_trials(write):
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_sweep_expands_at_every_scale(path, scale):
     trials = sweep_file.load(path).trials(scale)
-    assert len(trials) >= 2
+    assert trials
     assert len({trial.fingerprint for trial in trials}) == len({trial.name for trial in trials}) == len(trials)
     for trial in trials:
         assert f"_{trial.translator.soft_tokens}tok" in trial.name
@@ -256,7 +256,8 @@ def test_a_slip_in_a_follow_up_is_found_before_anything_runs(write, new, said):
 
 def test_a_made_up_result_has_the_keys_of_a_real_one():
     imagined = POCKET.trial.imagined(0.5)
-    assert set(imagined) == {column.name.partition(".")[0] for column in RESULT if not column.only}
+    now = [column for column in RESULT if not column.only or column.only.startswith("trials since")]
+    assert set(imagined) == {column.name.partition(".")[0] for column in now}
 
 
 @pytest.mark.parametrize(
@@ -274,7 +275,7 @@ def test_the_loss_ablation_goes_on_by_the_result_of_all_fixes(tmp_path, peaks, l
     sweep = sweep_file.load(next(path for path in SWEEPS if path.stem == "loss_ablation"))
     trials, results = sweep.trials(POCKET), Results(tmp_path)
     for trial, peak in zip(trials, peaks, strict=True):
-        ended(results, trial, peak=peak)
+        ended(results, trial, best=peak, peak=1.0)
     further = sweep.further(trials, results)
     assert [trial.name for trial in further] == [f"3{letter}_ablation_s{t.seed}_32tok" for letter in letters for t in trials]
     names = {trial.name[1]: [loss.name for loss in trial.losses] for trial in [*trials, *further]}
@@ -284,7 +285,7 @@ def test_the_loss_ablation_goes_on_by_the_result_of_all_fixes(tmp_path, peaks, l
         assert names["b"] == [*names["a"], "info_nce"]
         assert names["c"] == names["d"]
         assert not any(isinstance(trial.translator, Projected) for trial in further)
-        assert [trial.stopping.patience for trial in further[::2]] == [None, 3, 3]
+        assert [trial.stopping.patience for trial in further[::2]] == [None, 5, 5]
 
 
 def test_distinct_keeps_order():
