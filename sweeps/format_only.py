@@ -1,4 +1,8 @@
-"""How much of a bridge is learned format? (A prompt tuned in front of the text: the fair ceiling of accuracy kept.)"""
+"""How much of a bridge is learned format? (A prompt tuned in front of the text: the fair ceiling of accuracy kept.)
+
+A short one: before the pocket target 16 tokens that start as noise still harm the text after 120 steps (0.77 of 64 dev
+problems right, 4 tokens 0.94).
+"""
 
 from dataclasses import replace
 
@@ -7,9 +11,9 @@ from raybridge.translators.format_only import FormatOnly
 from raybridge.trial import Trial
 
 axes = {
-    "pocket": dict(soft_tokens=[16], seed=[1234]),
-    "small": dict(soft_tokens=[16], seed=[1234]),
-    "full": dict(soft_tokens=[16], seed=[1234, 1235, 1236]),
+    "pocket": dict(soft_tokens=[4], seed=[1234]),
+    "small": dict(soft_tokens=[4], seed=[1234]),
+    "full": dict(soft_tokens=[4], seed=[1234, 1235, 1236]),
 }
 
 

@@ -1,4 +1,4 @@
-"""What does freezing the target cost? (A small LoRA on it behind a tuned prompt, the question as text.)"""
+"""What does freezing the target cost? (A small LoRA on it behind the tuned prompt of `format_only`, the question as text.)"""
 
 from dataclasses import replace
 
@@ -7,9 +7,9 @@ from raybridge.translators.receiver_lora import ReceiverLoRA
 from raybridge.trial import Trial
 
 axes = {
-    "pocket": dict(rank=[8], soft_tokens=[16], seed=[1234]),
-    "small": dict(rank=[8], soft_tokens=[16], seed=[1234]),
-    "full": dict(rank=[8], soft_tokens=[16], seed=[1234, 1235, 1236]),
+    "pocket": dict(rank=[8], soft_tokens=[4], seed=[1234]),
+    "small": dict(rank=[8], soft_tokens=[4], seed=[1234]),
+    "full": dict(rank=[8], soft_tokens=[4], seed=[1234, 1235, 1236]),
 }
 
 

@@ -103,7 +103,7 @@ def evaluate(
             run = lender(arm, setting, results)
             assert run is not None, f"{arm.name} has no trial to borrow from"
             tables.append(_borrowed(arm, run, keeper))
-            notes.append(f"{arm.name}: the soft tokens that {run.path.name} learned, the same for every problem")
+            notes.append(f"{arm.name}: what {run.path.name} learned, the same for every problem")
     names = {setting.label(arm): arm.name for arm in arms}
     rows = stacked(*tables).assign(arm=lambda table: table["arm"].map(names))
     rows = pd.concat([rows[rows["arm"] == arm.name] for arm in arms], ignore_index=True)

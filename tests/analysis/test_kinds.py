@@ -37,8 +37,8 @@ def test_an_arm_that_is_not_there_is_of_no_kind():
         (kinds.of_sweeps, "source target bridged bridged_with_text token_budget shuffled shuffled_with_text zero no_context"),
         (
             kinds.costed,
-            "source target bridged bridged_with_text prompt_tuning token_budget selective_text text_relay cascade "
-            "source_answer_as_text self_repair joint shuffled shuffled_with_text",
+            "source target bridged bridged_with_text prompt_tuning format_only receiver_lora token_budget "
+            "selective_text text_relay cascade source_answer_as_text self_repair joint shuffled shuffled_with_text",
         ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
