@@ -32,7 +32,8 @@ import raybridge.plots.__main__
 import raybridge.sweep
 from raybridge.results import Results
 
-CHANGING = re.compile(r"\d+(?:\.\d+)? ?(?:ms|s|min|tokens/s|problems/s|MB)\b|\d\d:\d\d:\d\d|[0-9a-f]{32}")  # clocks, temporary names
+# Clocks, rates and temporary names.
+CHANGING = re.compile(r"\d+(?:\.\d+)? ?(?:ms|s|min|tokens/s|problems/s|MB)\b|\d\d:\d\d:\d\d|[0-9a-f]{32}")
 EVALUATED = ["--arms", "bridged_int8,target", "--bits", "8", "--problems", "8", "--timed", "0"]
 TOLD = ("runs", "resumes", "computed again", "evaluated again", "not complete", "lost", "without")
 
