@@ -54,7 +54,7 @@ def check_rows(rows: pd.DataFrame, where: str) -> None:
     if not len(rows):
         raise ValueError(f"{where} holds no rows")
     for name in columns:
-        _check_text(rows[name], where) if name in TEXTS or name.startswith("answer_") else _check_numbers(rows[name], where)
+        _check_text(rows[name], where) if _is_text(name) else _check_numbers(rows[name], where)
     for name in ("problem", "arm", "completion", *(f"score_{one}" for one in readings)):
         if rows[name].isna().any():
             raise ValueError(f"{where}: a row has no {name}")
@@ -82,6 +82,10 @@ def check_conditioning(rows: pd.DataFrame, where: str) -> None:
     _check_text(rows["kind"], where)
     for name in CONDITIONING[1:]:
         _check_numbers(rows[name], where)
+
+
+def _is_text(name: str) -> bool:
+    return name in TEXTS or (name.startswith("answer_") and name != "answer_bytes")
 
 
 def _check_text(column: pd.Series, where: str) -> None:

@@ -1,6 +1,7 @@
 """Which other problems a control looks at: a fact of the setting, whatever is asked together and whatever is missing."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -40,9 +41,9 @@ def earlier_batches(setting: Setting) -> list[list[str]]:
 
 
 def written_numbers(setting: Setting, names: list[str]) -> SoftTokens:
-    """Soft tokens of which each is the number of its problem."""
-    numbers = torch.tensor([[[float(name.removeprefix("p/"))]] for name in names])
-    return SoftTokens(target=None, names=tuple(names), size=1, written_BKD=numbers)
+    """Soft tokens of which each begins with the number of its problem; the mean of several is told by its direction."""
+    numbers = torch.tensor([[[float(name.removeprefix("p/")), 1.0]] for name in names])
+    return SoftTokens(target=SimpleNamespace(embedding_rms=1.0), names=tuple(names), size=1, written_BKD=numbers)
 
 
 def crossed(setting: Setting, arm: str, **asked) -> dict[str, float]:
@@ -51,7 +52,7 @@ def crossed(setting: Setting, arm: str, **asked) -> dict[str, float]:
     for request in setting.requests([find(arm)], **asked):
         names = [problem.id for block in request.blocks for problem in block]
         soft = taken(request, find(arm), written_numbers(setting, names))
-        found |= dict(zip(request.setting.ids, soft.values.flatten().tolist(), strict=True))
+        found |= dict(zip(request.setting.ids, soft.values[:, 0, 0].tolist(), strict=True))
     return found
 
 

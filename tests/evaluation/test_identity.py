@@ -173,8 +173,8 @@ def test_a_raised_version_is_said_and_changes_what_it_is_about(trial, results, m
         raised.setattr(identity.arms, "every", lambda: [replace(SHUFFLED, version=2)])
         assert plan(seal(trial), results) == "runs: arm shuffled 2"
     with monkeypatch.context() as raised:
-        raised.setattr(Setting, "VERSION", 2)
-        assert plan(seal(trial), results) == "runs: answering: version 2"
+        raised.setattr(Setting, "VERSION", 3)
+        assert plan(seal(trial), results) == "runs: answering: version 3"
         assert not set(keys(seal(trial)).values()) & set(keys(before).values())
     assert plan(seal(trial), results) == "complete, reused"
 
