@@ -73,13 +73,8 @@ OTHER = "pocket:source"
 TWO = Interlingua(soft_tokens=6, layers=(0, 2), latent_width=24, width=32, depth=1, heads=2, also=(OTHER,))
 DIFFUSION = DiT(soft_tokens=5, layers=(0, 2), width=32, depth=1, heads=2)
 COMPLETIONS = [
-    *(
-        "So it is 9*2=<<9*2=18>>18.\n#### 18",
-        "#### $1,800.",
-        "#### 18 #### 19",
-        "It is 18.0, in total...",
-        "The answer is \\boxed{18}.",
-    ),
+    *("So it is 9*2=<<9*2=18>>18.\n#### 18", "#### $1,800.", "#### 18 #### 19", "It is 18.0, in total..."),
+    "The answer is \\boxed{18}.",
     *("\u22123", "Eighteen.", "the eighteen\nand more", "18\n", "", "no"),
 ]
 PROBLEM = Problem(id="one", question="How much is 9 and 9?", gold="18", rationale="9+9=18.\n#### 18", also=("eighteen",))

@@ -32,8 +32,7 @@ from raybridge.world import World
 
 @pytest.fixture
 def request_(trial):
-    (one,) = requests_of(trial, "dev", "bridged")
-    return one
+    return next(iter(requests_of(trial, "dev", "bridged")))
 
 
 def by_problem(rows, arm):
