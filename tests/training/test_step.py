@@ -141,7 +141,7 @@ def test_steps_of_every_sweep_read_answers_and_repetitions_together_where_the_lo
     sweep = load(path)
     trials = [trial for scale in SCALES if scale.name in sweep.axes for trial in sweep.trials(scale)]
     if sweep.follow_up:
-        trials += sweep.follow_up([(trial, {"peak": 0.0}) for trial in trials])
+        trials += sweep.follow_up([(trial, {"best": 0.0}) for trial in trials])
     found = {losses for trial in trials for losses in sets_of_losses(trial)}
     assert found
     for losses in found:
