@@ -58,7 +58,7 @@ def test_a_trial_is_a_workload_and_says_what_it_is(trial):
     assert trial.models == ("pocket:source", "pocket:target")
     assert replace(trial, target=trial.source).models == ("pocket:source",)
     assert trial.planned() == {
-        **{"K": "8", "steps": "12", "losses": "1 answer, 1 reconstruction, 0.1 info_nce"},
+        **{"K": "8", "steps": "12", "losses": "1 answer, 1 reconstruction, 0.05 info_nce"},
         **{"models": "pocket:source to pocket:target", "benchmark": "pocket, 8 test problems"},
     }
 
