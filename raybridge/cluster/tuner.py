@@ -6,8 +6,9 @@ itself; Tune only schedules. Every launch is a fresh Tune run over the trials th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import ray.tune
@@ -21,6 +22,7 @@ from raybridge.config import packages_of, resolve
 from raybridge.evaluation.keeping import Keeper
 from raybridge.evaluation.setting import Setting, frozen_arms
 from raybridge.results import Results
+from raybridge.results.states import States
 from raybridge.results.sweep_folder import SweepFolder
 from raybridge.scales import DRIVER_CPUS, Resources
 from raybridge.training.worker import engine_of
@@ -42,15 +44,34 @@ def run_trials(
     kept = results.kept_states(resources.states_budget)
     pool = ReplicaPool(start_replicas(replicas, resources, kept))
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="baselines") as aside:
-        baselines = aside.submit(run_baselines, settings, results=results, pool=pool, folder=folder)
+        begins = [trial for trial in trials if not ((run := results.find(trial.fingerprint)) and run.complete)]
+        prepared = partial(prepare, begins, pool, device=resources.device, kept=kept)
+        baselines = aside.submit(run_baselines, settings, results=results, pool=pool, folder=folder, first=prepared)
         failed = _tune(trials, replicas, results=results, folder=folder, resources=resources) if trials else {}
         baselines.result()
     return failed
 
 
-def run_baselines(settings: Sequence[Setting], *, results: Results, pool: ReplicaPool, folder: SweepFolder) -> None:
-    """Compute the arms that need no translator, each once: what is on disk stays. If one fails, the trials stop too."""
+def prepare(trials: Sequence[Workload], pool: ReplicaPool, *, device: str, kept: States) -> None:
+    """Compute what trials share, which their workers would wait for behind the baselines."""
+    for trial in trials:
+        engine_of(trial).prepare([trial], pool, device=device, kept=kept)
+
+
+def run_baselines(
+    settings: Sequence[Setting],
+    *,
+    results: Results,
+    pool: ReplicaPool,
+    folder: SweepFolder,
+    first: Callable[[], None] = lambda: None,
+) -> None:
+    """Compute the arms that need no translator, each once: what is on disk stays. If one fails, the trials stop too.
+
+    first: what is asked of the pool before them.
+    """
     try:
+        first()
         for setting in settings:
             keeper = Keeper(setting=setting, results=results, answerer=pool)
             for arm in frozen_arms(setting.split):

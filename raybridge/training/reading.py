@@ -83,7 +83,7 @@ def _by_shelf(trials: Sequence[Trial], kept: States, device: str) -> dict[tuple[
     """Trials that share states, each with its source, which is not loaded."""
     found: dict[tuple[str, ...], list[tuple[Trial, KeptSource]]] = {}
     for trial in trials:
-        source = KeptSource(trial.source, device=torch.device(device), kept=kept, load=_not_here)
+        source = not_loaded(trial, kept, device)
         before = frame(source.as_lm, trial.evaluator).before
         found.setdefault((str(source.shelf(before).path), trial.evaluator.name), []).append((trial, source))
     return found
@@ -111,5 +111,10 @@ def gb(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
+def not_loaded(trial: Trial, kept: States, device: str) -> KeptSource:
+    """A trial's source as somebody knows it who computes nothing. device: what computes, as torch calls its kind."""
+    return KeptSource(trial.source, device=torch.device(device), kept=kept, load=_not_here)
+
+
 def _not_here() -> FrozenLM:
-    raise AssertionError("a plan loads no model")
+    raise AssertionError("who computes nothing loads no model")

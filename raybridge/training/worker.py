@@ -57,6 +57,9 @@ class Engine(Protocol):
         card: GiB of each GPU; None where no GPU computes. kept: where states of sources are.
         """
 
+    def prepare(self, experiments: Sequence[Any], answerer: Answerer, *, device: str, kept: States) -> None:
+        """Compute, while workers start, what these share; a worker that needs it waits for it, or computes it itself."""
+
     def settings(self, experiment: Any) -> Sequence[Setting]:
         """Where it is evaluated: the frozen arms of these are computed beside it. None for what evaluates nothing."""
 

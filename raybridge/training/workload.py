@@ -10,6 +10,7 @@ from typing import Any
 from raybridge.analysis.power import could_show
 from raybridge.data import Split, UnreachableError
 from raybridge.evaluation import identity
+from raybridge.evaluation.answerer import Answerer
 from raybridge.evaluation.benchmarks import check_problems
 from raybridge.evaluation.evaluations import Evaluations
 from raybridge.evaluation.kept_source import KeptSource
@@ -22,7 +23,7 @@ from raybridge.results.states import States
 from raybridge.training.gaps import fill
 from raybridge.training.loop import train
 from raybridge.training.memory import fits
-from raybridge.training.reading import read_ahead, states_told
+from raybridge.training.reading import not_loaded, read_ahead, states_told
 from raybridge.training.step import build_trainer
 from raybridge.training.worker import Ended, Worker
 from raybridge.trial import Trial
@@ -76,6 +77,12 @@ def needs(trials: Sequence[Trial], *, workers: int, card: float | None, kept: St
     if card is None:
         return [*shown, *disk]
     return [*shown, *disk, *(fits(trial, workers=workers, card=card, states_on_disk=on_disk) for trial in trials)]
+
+
+def prepare(trials: Sequence[Trial], answerer: Answerer, *, device: str, kept: States) -> None:
+    """Have their sources read what training will see."""
+    for trial in trials:
+        read_ahead(trial, not_loaded(trial, kept, device), answerer)
 
 
 def settings(trial: Trial) -> list[Setting]:

@@ -63,6 +63,10 @@ def needs(fits, **machine: Any) -> list[str]:
     return []
 
 
+def prepare(fits, answerer, **machine: Any) -> None:
+    pass
+
+
 def settings(fit: Fit) -> list:
     return []
 
