@@ -13,8 +13,8 @@ from safetensors.torch import save
 from typer.testing import CliRunner
 
 from raybridge import arms
-from raybridge.analysis.compare import band_of
 from raybridge.analysis.measures import gaps_recovered
+from raybridge.analysis.replicates import bands_of_replicates
 from raybridge.analysis.scorecard import COLLAPSED
 from raybridge.arms import find
 from raybridge.evaluate import app
@@ -246,11 +246,11 @@ def test_the_band_comes_from_the_replicates_sweep(trial, finished, tmp_path):
         run.add_evals(
             [row | {"reading": "strict", "accuracy": accuracy}, row | {"step": 8, "reading": "strict", "accuracy": 0.9}]
         )
-    assert band_of(results, "pocket", "test", "bridged") == {}
+    assert bands_of_replicates(results, "pocket", "test", "bridged") == {}
     plan = {"trials": [{"name": run.name, "fingerprint": run.fingerprint} for run in runs]}
     results.sweep("replicates").write_plan(plan)
-    assert band_of(results, "pocket", "test", "bridged") == {"strict": aa_band(accuracies)}
-    assert band_of(results, "pocket", "dev", "bridged") == {}
+    assert bands_of_replicates(results, "pocket", "test", "bridged") == {"strict": aa_band(accuracies)}
+    assert bands_of_replicates(results, "pocket", "dev", "bridged") == {}
 
 
 def test_compare_calls_a_difference_inside_the_band_a_tie(trial, finished, tmp_path):
