@@ -187,7 +187,7 @@ def _with_slack(stays: Mapping[str, float], passes: Mapping[str, float]) -> dict
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class CardUse:
     """How a trial fits on a card. rows: that a replica decodes at once beside a worker."""
 
     cut: Cut
@@ -196,7 +196,7 @@ class Fit:
     replica: Mapping[str, float]
 
 
-def fit(footprint: Footprint, card: float) -> Fit | None:
+def fit(footprint: Footprint, card: float) -> CardUse | None:
     """The first cut that fits on a card of so many GiB beside a replica with both models; None where none does."""
     replica = footprint.replica(LEAST_ROWS, source=True)
     cut: Cut | None = Cut(problems=footprint.share)
@@ -207,7 +207,7 @@ def fit(footprint: Footprint, card: float) -> Fit | None:
             rows = LEAST_ROWS
             while rows < MOST_ROWS and sum((more := footprint.replica(2 * rows, source=True)).values()) <= free:
                 rows, replica = 2 * rows, more
-            return Fit(cut=cut, rows=rows, worker=worker, replica=replica)
+            return CardUse(cut=cut, rows=rows, worker=worker, replica=replica)
         cut = cut.smaller(footprint.share)
     return None
 
