@@ -160,9 +160,9 @@ def grown(kind):
 
 def test_a_raised_version_is_another_identity_and_is_not_rebuilt(monkeypatch):
     plain, before = resolve(Stopping()), identity(Stopping())
-    monkeypatch.setattr(Stopping, "VERSION", 2)
+    monkeypatch.setattr(Stopping, "VERSION", Stopping.VERSION + 1)
     assert identity(Stopping()) != before
-    with pytest.raises(ValueError, match="Stopping was recorded at version 1, this raybridge has version 2"):
+    with pytest.raises(ValueError, match="Stopping was recorded at version 2, this raybridge has version 3"):
         rebuild(plain)
 
 
