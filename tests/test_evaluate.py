@@ -160,7 +160,7 @@ def test_a_learned_constant_prompt_joins_the_table(trial, finished):
     rows = {row["arm"]: row for row in told["rows"]}
     assert rows["prompt_tuning"]["n"] == 4
     assert rows["prompt_tuning"]["control"] == "no_context"
-    assert f"the soft tokens that {kept.path.name} learned" in " ".join(told["notes"])
+    assert f"what {kept.path.name} learned" in " ".join(told["notes"])
     samples = kept.samples("pocket", "test", 4)
     assert set(samples["arm"]) == {"bridged"}
     own = run.samples("pocket", "test", 4)
