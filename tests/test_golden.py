@@ -11,6 +11,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 from raybridge import HOUSE, arms
 from raybridge.analysis.summary import write_summary
 from raybridge.evaluate import app
+from raybridge.evaluation import costs
 from raybridge.evaluation.identity import sealed
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import setting_of
@@ -159,14 +161,26 @@ def house(tmp_path_factory):
     folder.write_plan({"scale": "pocket", "trials": [{"name": trial.name, "fingerprint": trial.fingerprint}]})
     printed = {
         "evaluate": ["trial", run.path, "--problems", "8", "--timed", "1"],
-        "evaluate, models": ["--source", "pocket:source", "--target", "pocket:target", "--on", "pocket", "--problems", "4", "--timed", "1"],
+        "evaluate, models": [
+            "--source",
+            "pocket:source",
+            "--target",
+            "pocket:target",
+            "--on",
+            "pocket",
+            "--problems",
+            "4",
+            "--timed",
+            "1",
+        ],
         "compare": ["compare", run.path, run.path, "--on", "pocket", "--arm-b", "shuffled"],
         "summarize": ["summarize", run.path, "--on", "pocket"],
     }
     told = {}
     for name, words in printed.items():
         place = [] if name == "summarize" else ["--results", results.root]
-        result = CliRunner().invoke(app, [str(word) for word in (*words, "--json", *place)], catch_exceptions=False)
+        with patch.multiple(costs, TOKENS=2, REPEATS=1):
+            result = CliRunner().invoke(app, [str(word) for word in (*words, "--json", *place)], catch_exceptions=False)
         assert result.exit_code == 0, result.output
         told[name] = shape(json.loads(result.output.splitlines()[-1]), deep=3)
     write_summary({trial.fingerprint: trial.name}, sweep="one", question="Does it run?", results=results, why={})

@@ -41,7 +41,7 @@ def test_a_mistake_in_a_follow_up_leaves_the_summary_written(tmp_path, monkeypat
     text = COMPRESSION.read_text(encoding="utf8") + "\n\ndef follow_up(ended):\n    return [ended[0][1]['finl']]\n"
     code, output = run_without_ray(monkeypatch, text, tmp_path)
     assert code == 2
-    assert "unknown key of a result 'finl'; valid: name, fingerprint, steps, stopped, reason, peak" in said(output)
+    assert "unknown key of a result 'finl'; valid: name, fingerprint, steps, stopped, reason, arm, peak" in said(output)
     assert not (tmp_path / "r").exists()  # it was seen before anything ran
     monkeypatch.setattr("raybridge.sweep_file.REHEARSED", ())
     code, output = run_without_ray(monkeypatch, text, tmp_path)
