@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raybridge.config import typed
 from raybridge.losses import Loss, Read, check_positive, check_shared
+from raybridge.losses.beside_text import AnswerBesideText
 from raybridge.losses.bridge import SHARED_TOKENS, Batch, Bridge, cut
 
 
@@ -179,20 +180,11 @@ class FadingText(Loss):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResidualAnswer(Loss):
+class ResidualAnswer(AnswerBesideText):
     """NLL of the answer given the question as text with the soft tokens added onto it, by `Residual` or `Injection`."""
 
     VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "residual_answer"
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        typed(self)
-        check_positive(self, "weight")
-
-    def count(self, batch: Batch) -> int:
-        """Answer tokens."""
-        return sum(len(row) for row in cut(batch.answers, SHARED_TOKENS))
 
     def total(self, bridge: Bridge) -> Tensor:
         """Summed NLL."""
@@ -200,5 +192,4 @@ class ResidualAnswer(Loss):
             raise ValueError(
                 f"loss residual_answer needs the translator Residual or Injection, not {type(bridge.module).__name__}"
             )
-        pieces = bridge.text_prompt(*bridge.module.place(bridge.target, bridge.question, bridge.soft_BKD))
-        return bridge.read(pieces, cut(bridge.batch.answers, SHARED_TOKENS)).nll.sum()
+        return super().total(bridge)
