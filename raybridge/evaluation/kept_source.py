@@ -91,10 +91,10 @@ class KeptSource:
 
     def states(self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """States (B, T, L, S) of questions as the layers gave them, and their mask (B, T); see `FrozenLM.states`."""
-        if self.lacking(before, rows, layers):
+        shelf, questions = self.shelf(before), [digest(row) for row in rows]
+        if shelf.lacks(questions, layers):
             return self.load().states(before, rows, layers)
-        shelf = self.shelf(before)
-        found = [np.stack([shelf.read(digest(row), layer) for layer in layers], axis=1) for row in rows]
+        found = [np.stack([shelf.read(question, layer) for layer in layers], axis=1) for question in questions]
         states_BTLS = pad_sequence([torch.from_numpy(states_TLS) for states_TLS in found], batch_first=True)
         lengths_B = torch.tensor([len(row) for row in rows])
         mask_BT = torch.arange(states_BTLS.shape[1]) < lengths_B.unsqueeze(1)

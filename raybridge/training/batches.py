@@ -38,7 +38,9 @@ class Batches:
 
     def at(self, step: int, world: World) -> Batch:
         """This worker's share of the batch of a step (from 0)."""
-        mine = world.share(of_step(self.trial, len(self.problems), step))
+        epoch, number = divmod(step, len(self.problems) // self.trial.batch)
+        order = of_epoch(self.trial, len(self.problems), epoch)
+        mine = world.share(order[number * self.trial.batch : (number + 1) * self.trial.batch].tolist())
         return self.tokens([self.problems[i] for i in mine], offset=world.rank * len(mine))
 
     def tokens(self, problems: Sequence[Problem], *, offset: int = 0) -> Batch:
@@ -75,18 +77,16 @@ class Batches:
             self._rows[problem.id] = (question, as_target, text, answer, pieces, repeat)
 
 
-def of_step(trial: Trial, count: int, step: int) -> list[int]:
-    """Which of so many problems the global batch of a step (from 0) holds: each once an epoch, in an order of the seed's."""
-    epoch, number = divmod(step, count // trial.batch)
-    generator = torch.Generator().manual_seed(trial.seed * 1_000_003 + epoch)
-    return torch.randperm(count, generator=generator)[number * trial.batch : (number + 1) * trial.batch].tolist()
+def of_epoch(trial: Trial, count: int, epoch: int) -> Tensor:
+    """The order in which an epoch (from 0) goes through so many problems: the seed's, each problem once."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(trial.seed * 1_000_003 + epoch))
 
 
 def seen(trial: Trial, count: int) -> list[int]:
     """Which of so many problems a trial's steps see, in their order."""
     if trial.steps >= count // trial.batch:
         return list(range(count))
-    return sorted({index for step in range(trial.steps) for index in of_step(trial, count, step)})
+    return sorted(of_epoch(trial, count, 0)[: trial.steps * trial.batch].tolist())
 
 
 def tokens_of(batch: Batch) -> int:
