@@ -25,7 +25,7 @@ from raybridge.results import Results
 from raybridge.results.states import States
 from raybridge.results.sweep_folder import SweepFolder
 from raybridge.scales import DRIVER_CPUS, Resources
-from raybridge.training.worker import engine_of
+from raybridge.training.worker import by_engine, engine_of
 from raybridge.trial import Workload
 
 
@@ -54,8 +54,8 @@ def run_trials(
 
 def prepare(trials: Sequence[Workload], pool: ReplicaPool, *, device: str, kept: States) -> None:
     """Compute what trials share, which their workers would wait for behind the baselines."""
-    for trial in trials:
-        engine_of(trial).prepare([trial], pool, device=device, kept=kept)
+    for engine, some in by_engine(trials):
+        engine.prepare(some, pool, device=device, kept=kept)
 
 
 def run_baselines(

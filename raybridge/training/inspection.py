@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from raybridge.data import UnreachableError
 from raybridge.models import names
 from raybridge.results.states import States
-from raybridge.training.worker import engine_of
+from raybridge.training.worker import by_engine, engine_of
 from raybridge.trial import Workload
 
 
@@ -33,7 +33,5 @@ def looked_at(trials: Sequence[Workload], *, device: str, workers: int) -> tuple
 
 def needs_of(trials: Sequence[Workload], *, workers: int, card: float | None, kept: States) -> list[str]:
     """What trials take of a machine, a line each; see `worker.Engine.needs`."""
-    alike: dict[str, list[Workload]] = {}
-    for trial in trials:
-        alike.setdefault(trial.ENGINE, []).append(trial)
-    return [line for some in alike.values() for line in engine_of(some[0]).needs(some, workers=workers, card=card, kept=kept)]
+    needed = [engine.needs(some, workers=workers, card=card, kept=kept) for engine, some in by_engine(trials)]
+    return [line for lines in needed for line in lines]

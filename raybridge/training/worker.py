@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
@@ -68,6 +68,14 @@ class Engine(Protocol):
 
     def run(self, experiment: Any, worker: Worker) -> Ended:
         """This worker's part of it, from the last checkpoint if there is one; complete once result.json is written."""
+
+
+def by_engine(experiments: Iterable[Workload]) -> list[tuple[Engine, list[Workload]]]:
+    """Experiments with what runs them, those of one engine together."""
+    alike: dict[str, list[Workload]] = {}
+    for experiment in experiments:
+        alike.setdefault(experiment.ENGINE, []).append(experiment)
+    return [(engine_of(some[0]), some) for some in alike.values()]
 
 
 def engine_of(experiment: Workload) -> Engine:
