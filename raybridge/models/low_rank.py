@@ -11,10 +11,11 @@ from copy import deepcopy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from raybridge.errors import unknown
 from raybridge.models.frozen import FrozenLM
+from raybridge.models.shape import without_weights
 
 
 class Update(nn.Module):
@@ -52,9 +53,7 @@ class Updated(nn.Module):
 
 def linear_shapes(config: PreTrainedConfig, parts: Sequence[str]) -> dict[str, tuple[int, int]]:
     """D and E of the linear maps whose names end in one of these, by their whole names, from a model's config alone."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    maps = {name: one for name, one in model.named_modules() if isinstance(one, nn.Linear)}
+    maps = {name: one for name, one in without_weights(config).named_modules() if isinstance(one, nn.Linear)}
     valid = sorted({name.rsplit(".", 1)[-1] for name in maps if "." in name})
     for part in parts:
         if part not in valid:

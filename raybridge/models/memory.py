@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from raybridge.models.frozen import CHUNK
 from raybridge.models.kv_cache import kv_bytes
-from raybridge.models.shape import attends_only, head_sizes
+from raybridge.models.shape import attends_only, head_sizes, without_weights
 
 HALF, SINGLE = 2, 4  # bytes of a number
 
@@ -33,8 +32,7 @@ _counted: dict[str, tuple[int, int]] = {}  # a config has no hash
 
 def _parameters(config: PreTrainedConfig) -> tuple[int, int]:
     """Weights of embeddings and head, and of all layers."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    model = without_weights(config)
     both = {id(p): p for end in (model.get_input_embeddings(), model.get_output_embeddings()) for p in end.parameters()}
     ends = sum(p.numel() for p in both.values())
     return ends, sum(p.numel() for p in model.parameters()) - ends

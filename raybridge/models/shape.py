@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import DynamicCache, PreTrainedConfig
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedConfig
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionCacheLayerMixin
 
 ATTENTION = (DynamicLayer, DynamicSlidingWindowLayer)  # the caches of plain attention; others keep a state besides, or alone
@@ -40,3 +41,9 @@ def window_of(config: Any) -> int | None:
     text = config.get_text_config()
     windows = [getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size")]
     return min((window for window in windows if window), default=None)
+
+
+def without_weights(config: PreTrainedConfig) -> Any:
+    """A model of this shape on torch's meta device: its parts are all there, and take no memory."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
