@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 from rich.console import Console
@@ -25,6 +25,8 @@ from raybridge.errors import unknown
 
 HELP = {"help_option_names": ["-h", "--help"]}
 USAGE, FAILURE = 2, 1
+RESULTS = Annotated[Path, typer.Option("--results", help="where results are")]
+DEBUG = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
 EVERY = 60.0  # seconds between two lines on an arm that is not done, in a log file
 
 

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from raybridge.analysis import samples
 from raybridge.analysis.compare import Asked, compare_readings, default_arm, sentence
-from raybridge.console import HELP, OneUnnamed, guarded, print_table, progress_of
+from raybridge.console import DEBUG, HELP, RESULTS, OneUnnamed, guarded, print_table, progress_of
 from raybridge.evaluation.exchange import export, import_runs, verify
 from raybridge.results import Results
 from raybridge.results.find import find_trial
@@ -38,9 +38,7 @@ class Commands(OneUnnamed):
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, cls=Commands, context_settings=HELP)
 
-RESULTS = Annotated[Path, typer.Option("--results", help="where results are")]
 ON = Annotated[str, typer.Option("--on", help="the benchmark: a file of evaluators/")]
-DEBUG = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
 JSON = Annotated[bool, typer.Option("--json", help="print JSON")]
 COMMANDS = ("compare", "summarize", "import-runs", "export", "verify")  # what a word that is no trial may have meant
 HARDEN = "Decode hardening (off by default; told in the names of what is kept)"

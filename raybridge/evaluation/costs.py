@@ -22,8 +22,9 @@ from raybridge.data import Problem
 from raybridge.evaluation.answering import chosen_rows
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.prompt import Prompt, prompt_of
-from raybridge.evaluation.setting import Request
+from raybridge.evaluation.setting import Request, by_length
 from raybridge.models.decode import greedy
+from raybridge.results.baselines import members_of
 
 BATCHED = 32  # problems that are timed together
 TOKENS = 32  # that every arm writes while it is timed; end tokens end nothing
@@ -44,7 +45,7 @@ class Timed:
 
 def spread(problems: Sequence[Problem], count: int) -> list[Problem]:
     """So many problems, drawn evenly over the order of their lengths; all where there are no more."""
-    ordered = sorted(problems, key=lambda problem: (len(problem.question), problem.id))
+    ordered = by_length(problems)
     if count >= len(ordered):
         return ordered
     if count == 1:
@@ -107,7 +108,7 @@ def _of_others(request: Request, models: Models, arm: Arm, weights: Weights | No
 
 def members(request: Request, arm: Arm) -> set[str]:
     """Names of the models that an arm needs for an answer, those of the answers that it is handed included."""
-    asked = {arm.answered_by, *arm.consults, *(find(name).answered_by for name in arm.passes_on)}
+    asked = set(members_of(arm))
     if arm.trained or arm.chooses:
         asked |= {"source", "target"}
     setting = request.setting

@@ -11,15 +11,12 @@ from rich.console import Console
 
 from raybridge.analysis import samples
 from raybridge.analysis.compare import findings, sentence
-from raybridge.console import FAILURE, guarded, print_table, printable
+from raybridge.console import DEBUG, FAILURE, RESULTS, guarded, print_table, printable
 from raybridge.results import Results
 from raybridge.results.find import find_trial
 
 console = Console(width=None if sys.stdout.isatty() else 160)  # a log file has no width of its own
 # torch, transformers and the benchmarks take seconds to import: the commands that need them import them.
-
-RESULTS = Annotated[Path, typer.Option("--results", help="where results are")]
-DEBUG = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
 
 
 def export(

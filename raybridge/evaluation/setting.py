@@ -6,7 +6,7 @@ the same rows come back whatever the size of a request, whichever rows are missi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -99,7 +99,7 @@ class Setting:
     @property
     def blocks(self) -> list[tuple[Problem, ...]]:
         """The problems, those of like length together; none is alone that need not be: `shuffled` takes another one's."""
-        ordered = sorted(self.problems, key=lambda problem: (len(problem.question), problem.id))
+        ordered = by_length(self.problems)
         cut = [tuple(ordered[start : start + BLOCK]) for start in range(0, len(ordered), BLOCK)]
         if len(cut) > 1 and len(cut[-1]) == 1:
             cut[-2:] = [cut[-2] + cut[-1]]
@@ -172,6 +172,11 @@ def problems_of(trial: Trial, split: Split) -> list[Problem]:
     problems = trial.evaluator.problems(split)
     count = {"dev": trial.dev_problems, "test": trial.test_problems}.get(split)
     return problems if count is None else draw(problems, count, seed=0)
+
+
+def by_length(problems: Iterable[Problem]) -> list[Problem]:
+    """Problems from the shortest question to the longest, the same whatever order they came in."""
+    return sorted(problems, key=lambda problem: (len(problem.question), problem.id))
 
 
 def trial_arms(translator: Translator, split: Split) -> tuple[Arm, ...]:
