@@ -15,7 +15,6 @@ from rich.table import Table
 from raybridge.analysis.kinds import bridge, control, control_of, is_a, own_tokens, textless
 from raybridge.analysis.measures import gaps_recovered, summarised
 from raybridge.console import one_line
-from raybridge.data import Problem
 from raybridge.results.schema import COSTS
 from raybridge.statistics import Comparison, against_control, corrected
 
@@ -41,8 +40,8 @@ class Scorecard:
 
 def scorecard(
     samples: pd.DataFrame,
-    problems: Sequence[Problem],
     *,
+    golds: int,
     evaluator: str,
     readings: Sequence[str],
     split: str,
@@ -50,14 +49,13 @@ def scorecard(
     title: str,
     notes: Sequence[str] = (),
 ) -> Scorecard:
-    """The card of sample rows, arm by arm in the order of the problems."""
+    """The card of sample rows, arm by arm in the order of the problems. golds: how many different answers these have."""
     arms = list(dict.fromkeys(samples["arm"]))
     scores = {str(arm): part[f"score_{readings[0]}"].tolist() for arm, part in samples.groupby("arm")}
     controls = {arm: control_of(arm, arms) for arm in arms}
     pairs = {arm: against_control(scores[beaten], scores[arm]) for arm, beaten in controls.items() if beaten}
     told = dict(zip(pairs, corrected(list(pairs.values())), strict=True))
     gaps = gaps_recovered(samples) if "nll" in samples else {}
-    golds = len({problem.gold for problem in problems})
     rows = []
     for row in summarised(samples, step=step, split=split, evaluator=evaluator, readings=readings):
         gap = gaps.get(row["arm"])

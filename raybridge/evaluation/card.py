@@ -109,7 +109,7 @@ def evaluate(
     rows = pd.concat([rows[rows["arm"] == arm.name] for arm in arms], ignore_index=True)
     return scorecard(
         rows,
-        setting.problems,
+        golds=len({problem.gold for problem in setting.problems}),
         evaluator=setting.evaluator.name,
         readings=setting.evaluator.readings,
         split=setting.split,

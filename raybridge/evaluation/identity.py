@@ -51,11 +51,16 @@ def check_same(trial: Trial, now: Contents, *, at: str, split: Split, own: bool,
         target=was.target if at else now.target,
         benchmark=replace(now.benchmark, target_prompt=was.benchmark.target_prompt, **others) if own else was.benchmark,
     )
-    before, after = resolve(was), resolve(as_asked)
+    if told := differences(was, as_asked):
+        raise ValueError(f"{where} was trained with what is no longer here: {told}; run its sweep again")
+
+
+def differences(was: Contents, now: Contents) -> str:
+    """What is another in contents than it was, in a sentence's words; empty for nothing."""
+    before, after = resolve(was), resolve(now)
     assert isinstance(before, dict)
     assert isinstance(after, dict)
-    if told := "; ".join(changes(before, after)):
-        raise ValueError(f"{where} was trained with what is no longer here: {told}; run its sweep again")
+    return "; ".join(changes(before, after))
 
 
 def device_here() -> str:

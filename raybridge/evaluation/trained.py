@@ -27,12 +27,17 @@ class Trained:
     weights: Mapping[str, Tensor]
 
 
+def best_step(run: TrialRun) -> int:
+    """The step whose translator dev chose."""
+    result = run.result()
+    if result is None or "best_step" not in result:
+        raise ValueError(f"{run.path.name} has no result yet: its best checkpoint on dev is known when its sweep has ended")
+    return int(result["best_step"])
+
+
 def best_of(run: TrialRun) -> Trained:
     """The translator of a run at its best step on dev, whose checkpoint must be there."""
-    result = run.result()
-    if result is None:
-        raise ValueError(f"{run.path.name} has no result yet: its best checkpoint on dev is known when its sweep has ended")
-    step = int(result["best_step"])
+    step = best_step(run)
     if step not in run.checkpoints():
         raise ValueError(
             f"{run.path.name} has no checkpoint of step {step}, its best on dev; restore it or run the trial again"

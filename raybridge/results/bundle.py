@@ -7,7 +7,6 @@ JSON and tables hold what they should and no more. `docs/BUNDLE.md` has the layo
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import shutil
@@ -20,12 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raybridge.config import DEEPEST, fingerprint, identified
 from raybridge.results.bundle_rows import MOST_ROWS, check_conditioning, check_rows, read_table
-from raybridge.results.files import LEFTOVER, read_json, read_lines, write_bytes
+from raybridge.results.files import LEFTOVER, parquet_of, read_json, read_lines, write_bytes
 from raybridge.results.store import check_name
 from raybridge.results.trial_run import TrialRun
 
@@ -62,6 +59,9 @@ class Place:
     def benchmark(self) -> tuple[str, str]:
         """(evaluator, split)."""
         return self.evaluator, self.split
+
+
+Rows = Mapping[Place, pd.DataFrame]  # the sample rows of each evaluation
 
 
 @dataclass(frozen=True)
@@ -223,11 +223,8 @@ def records_of(run: TrialRun) -> dict[str, bytes]:
 
 
 def table_file(rows: pd.DataFrame) -> bytes:
-    """A table as parquet: small, for it travels, and each page with its checksum."""
-    buffer = io.BytesIO()
-    table = pa.Table.from_pandas(rows, preserve_index=False)
-    pq.write_table(table, buffer, compression="zstd", compression_level=19, write_page_checksum=True)
-    return buffer.getvalue()
+    """A table as parquet: small, for it travels."""
+    return parquet_of(rows, level=19)
 
 
 def check_room(path: Path) -> None:

@@ -65,10 +65,15 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_frame(path: Path, frame: pd.DataFrame, *, mark: str = "") -> None:
     """Write a parquet table atomically, each page with its checksum: a bit that flips later is no other number."""
+    write_bytes(path, parquet_of(frame), mark=mark)
+
+
+def parquet_of(frame: pd.DataFrame, *, level: int | None = None) -> bytes:
+    """A table as parquet, each page with its checksum. level: of its compression; the library's own where none is given."""
     buffer = io.BytesIO()
     rows = pa.Table.from_pandas(frame, preserve_index=False)
-    pq.write_table(rows, buffer, compression="zstd", write_page_checksum=True)
-    write_bytes(path, buffer.getvalue(), mark=mark)
+    pq.write_table(rows, buffer, compression="zstd", compression_level=level, write_page_checksum=True)
+    return buffer.getvalue()
 
 
 def write_bytes(path: Path, content: bytes, *, mark: str = "") -> None:

@@ -18,22 +18,20 @@ from torch import Tensor
 
 from raybridge.analysis.measures import stacked
 from raybridge.arms import Arm, find, known, parse
-from raybridge.config import rebuild, resolve
+from raybridge.config import rebuild
 from raybridge.data import Evaluator, Problem, Split, draw
 from raybridge.errors import reason_of
 from raybridge.evaluation.answerer import Local
 from raybridge.evaluation.bundle.findings import Findings
 from raybridge.evaluation.bundle.grades import problems_of
-from raybridge.evaluation.identity import contents_of
+from raybridge.evaluation.identity import contents_of, differences
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import Setting
 from raybridge.models import byte_lm, names
 from raybridge.models.hardening import PLAIN, Hardening
-from raybridge.results.bundle import WEIGHTS, Bundle, Place
-from raybridge.results.contents import changes
+from raybridge.results.bundle import WEIGHTS, Bundle, Place, Rows
 from raybridge.trial import Trial
 
-Rows = Mapping[Place, pd.DataFrame]
 NLL = ("nll", "reconstruction_nll")
 TOLERANCE = 1e-3  # relative, of an NLL on the same kind of device
 
@@ -96,10 +94,7 @@ class Again:
         same = replace(now, others=was.others, precision=was.precision)
         splits = {part: getattr(was.benchmark, part) for part in ("train", "dev", "test")}
         same = replace(same, benchmark=replace(now.benchmark, **splits) if judge is self.trial.evaluator else was.benchmark)
-        before, after = resolve(was), resolve(same)
-        assert isinstance(before, dict)
-        assert isinstance(after, dict)
-        if told := "; ".join(changes(before, after)):
+        if told := differences(was, same):
             raise ValueError(f"what is here is not what it was computed with: {told}")
 
     def _together(

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from raybridge.arms import parse
 from raybridge.config import rebuild, resolve
 from raybridge.data import Evaluator
@@ -18,14 +16,14 @@ from raybridge.evaluation.bundle.notes import licences, readme
 from raybridge.evaluation.bundle.rows import rows_of
 from raybridge.evaluation.bundle.tables import judged_on, tables_of
 from raybridge.evaluation.provenance import commit
-from raybridge.evaluation.trained import trial_of
+from raybridge.evaluation.trained import best_step, trial_of
 from raybridge.models.hardening import Hardening
 from raybridge.results import Results, TrialRun
 from raybridge.results.bundle import (
     FACTS,
     LAYOUT,
     WEIGHTS,
-    Place,
+    Rows,
     check_room,
     frame_files,
     records_of,
@@ -35,8 +33,6 @@ from raybridge.results.bundle import (
 from raybridge.results.find import decodings
 from raybridge.translators.weights import FILE, whole
 from raybridge.trial import Trial
-
-Rows = Mapping[Place, pd.DataFrame]
 
 
 def export(run: TrialRun, path: Path, *, weights: bool = True) -> list[str]:
@@ -76,14 +72,6 @@ def export(run: TrialRun, path: Path, *, weights: bool = True) -> list[str]:
     files["LICENSES.md"] = licences(models=list(dict.fromkeys(models)), benchmarks=sorted(judges)).encode()
     write_bundle(path, files)
     return left_out
-
-
-def best_step(run: TrialRun) -> int:
-    """The step whose translator dev chose."""
-    result = run.result()
-    if result is None or "best_step" not in result:
-        raise ValueError(f"{run.path.name} has no result yet: its best checkpoint on dev is known when its sweep has ended")
-    return int(result["best_step"])
 
 
 def judge_of(trial: Trial, evaluator: str) -> Evaluator:

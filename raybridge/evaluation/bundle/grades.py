@@ -10,10 +10,8 @@ import pandas as pd
 from raybridge.data import Evaluator, Problem, Split, data_folder
 from raybridge.evaluation.bundle.findings import Findings
 from raybridge.evaluation.identity import problems_digest
-from raybridge.results.bundle import Place
+from raybridge.results.bundle import Place, Rows
 from raybridge.trial import Trial
-
-Rows = Mapping[Place, pd.DataFrame]
 
 
 def check_answers(rows: Rows, judges: Mapping[str, Evaluator], found: Findings) -> None:

@@ -14,9 +14,8 @@ from raybridge.evaluation.bundle.export import title_of
 from raybridge.evaluation.bundle.findings import Findings
 from raybridge.evaluation.bundle.frames import digest_of
 from raybridge.evaluation.bundle.tables import evals_of, tables_of
-from raybridge.results.bundle import RESULT, Bundle, Place
+from raybridge.results.bundle import RESULT, Bundle, Rows
 
-Rows = Mapping[Place, pd.DataFrame]
 CLOSE = 1e-9  # relative: numbers that were added up in another order
 
 

@@ -14,7 +14,6 @@ from rich.text import Text
 from raybridge.analysis.kinds import is_plain, ordered, trained
 from raybridge.analysis.measures import readings_of, stacked, summarised
 from raybridge.analysis.scorecard import Scorecard, scorecard, tables
-from raybridge.data import Problem
 from raybridge.results import EVAL_COLUMNS
 from raybridge.results.bundle import Place
 
@@ -81,7 +80,7 @@ def card_of(samples: pd.DataFrame, *, evaluator: str, split: str, step: int, tit
     chosen = pd.concat([by_arm[label].loc[problems].reset_index() for label in whole], ignore_index=True)
     return scorecard(
         chosen,
-        _with_golds(golds),
+        golds=golds,
         evaluator=evaluator,
         readings=readings_of(samples),
         split=split,
@@ -96,11 +95,6 @@ def judged_on(samples: pd.DataFrame) -> list[str]:
     answered = samples.groupby("arm", sort=False)["problem"].agg(list)
     own = [label for label in ordered(answered.index, trained) if is_plain(label)]
     return max([answered[label] for label in own] or list(answered), key=len)
-
-
-def _with_golds(count: int) -> list[Problem]:
-    """Problems of so many different golds: the card counts these and asks nothing else, and a bundle holds no problems."""
-    return [Problem(id=str(number), question="-", gold=str(number), rationale="-") for number in range(count)]
 
 
 def _cells(table: Table) -> tuple[list[str], list[list[str]]]:

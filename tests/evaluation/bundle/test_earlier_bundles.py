@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from bundled import once, rewritten, short_answers, signed
+from bundled import rewritten, signed
 from opened import everything
 from typer.testing import CliRunner
 
@@ -27,29 +26,6 @@ from raybridge.results.find import lenders
 TEST = "rows/pocket/test/step_000004.parquet"
 FROZEN = "rows/pocket/test/step_000000.parquet"
 OWN = ["fingerprint", "group", "imported", "identity", "label", "trial", "short"]  # what an imported trial has of its own
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A trial and its bundle, which nobody writes into."""
-    with short_answers():
-        yield once(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def run(made):
-    return made[0]
-
-
-@pytest.fixture
-def whole(made) -> Path:
-    return made[1]
-
-
-@pytest.fixture
-def bundle(whole, tmp_path) -> Path:
-    """A copy to write into."""
-    return Path(shutil.copytree(whole, tmp_path / "bundle"))
 
 
 def imported(bundle: Path, results: Path) -> tuple[int, str]:

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from bundled import edited, made_to_fit, once, rewritten, short_answers, signed
+from bundled import edited, made_to_fit, rewritten, signed
 from safetensors.torch import load_file, save_file
 
 from raybridge.evaluation.bundle.verify import verify
 
 DEV, TEST = "rows/pocket/dev/step_000004.parquet", "rows/pocket/test/step_000004.parquet"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A trial and its bundle, which nobody writes into."""
-    with short_answers():
-        yield once(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def bundle(made, tmp_path) -> Path:
-    """A copy to write into."""
-    return Path(shutil.copytree(made[1], tmp_path / "bundle"))
 
 
 def differs(bundle: Path, problems: int = 0) -> list[str]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from bundled import ARMS, HARD, HARDENED, edited, made_to_fit, once, rewritten, short_answers, signed
+from bundled import ARMS, HARD, HARDENED, edited, made_to_fit, rewritten, signed
 from typer.testing import CliRunner
 
 from raybridge.analysis.scorecard import tables
@@ -27,29 +25,6 @@ from raybridge.results.bundle import Bundle, fingerprint_told
 from raybridge.results.bundle_rows import SAMPLES
 
 DEV, TEST = "rows/pocket/dev/step_000004.parquet", "rows/pocket/test/step_000004.parquet"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A trial and its bundle, which nobody writes into."""
-    with short_answers():
-        yield once(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def run(made):
-    return made[0]
-
-
-@pytest.fixture
-def whole(made) -> Path:
-    return made[1]
-
-
-@pytest.fixture
-def bundle(whole, tmp_path) -> Path:
-    """A copy to write into."""
-    return Path(shutil.copytree(whole, tmp_path / "bundle"))
 
 
 @pytest.fixture
