@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from asking import ask, requests_of, soft_of, with_arms
+from asking import ask, read_one_late, requests_of, soft_of, with_arms
 
 from raybridge import arms as arm_files
 from raybridge.arms import find
@@ -18,7 +18,6 @@ from raybridge.losses.bridge import Bridge
 from raybridge.losses.next_token import ResidualAnswer
 from raybridge.models.decode import greedy, stack
 from raybridge.models.hardening import Hardening
-from raybridge.models.lm import FrozenLM
 from raybridge.models.prompts import frame, prompt_hash
 from raybridge.training.step import Batches
 from raybridge.translators.bottlenecked import evenly
@@ -249,13 +248,7 @@ def test_measures_of_an_arm_are_those_of_its_rows(trial, models, weights, reques
 def test_training_and_decoding_agree_on_position_0_of_the_answer(models, weights, request_, monkeypatch):
     asked = ask(request_, models, "bridged", weights)
     check_alignment(asked)
-    states = FrozenLM.continuation_states
-
-    def one_late(self, pieces, rows):
-        hidden, ids, mask = states(self, pieces, [[*row, row[-1]] for row in rows])
-        return hidden[:, 1:], ids[:, 1:], mask[:, 1:]
-
-    monkeypatch.setattr(FrozenLM, "continuation_states", one_late)
+    read_one_late(monkeypatch)
     with pytest.raises(AssertionError, match="do not read the first answer token from the same position"):
         check_alignment(asked)
 

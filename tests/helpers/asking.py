@@ -10,6 +10,7 @@ from raybridge.arms import find
 from raybridge.data import Split
 from raybridge.evaluation.prompt import Prompt, prompt_of
 from raybridge.evaluation.setting import BATCH, Request, setting_of
+from raybridge.models.frozen import FrozenLM
 from raybridge.trial import Trial
 
 
@@ -31,3 +32,14 @@ def ask(request: Request, models, arm: str, weights=None) -> Prompt:
     """The prompts of one arm without exemplars."""
     asked = with_arms(request, arm)
     return prompt_of(asked, models, find(arm), models.written(asked, weights), shots=False, weights=weights)
+
+
+def read_one_late(monkeypatch) -> None:
+    """Have the states that predict a continuation be those of one token later: a fault that checks must see."""
+    states = FrozenLM.continuation_states
+
+    def one_late(self, pieces, rows):
+        hidden, ids, mask = states(self, pieces, [[*row, row[-1]] for row in rows])
+        return hidden[:, 1:], ids[:, 1:], mask[:, 1:]
+
+    monkeypatch.setattr(FrozenLM, "continuation_states", one_late)

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from asking import read_one_late
 
-from raybridge.models.frozen import FrozenLM
 from raybridge.models.hardening import Hardening
 from raybridge.models.prompts import frame
 from raybridge.training.start import check_same, check_start
@@ -19,13 +19,7 @@ def trainer(trial, source, target):
 
 def test_alignment_at_the_first_answer_token_is_checked_when_training_starts(trainer, monkeypatch):
     check_start(trainer)
-    states = FrozenLM.continuation_states
-
-    def one_late(self, pieces, rows):
-        hidden, ids, mask = states(self, pieces, [[*row, row[-1]] for row in rows])
-        return hidden[:, 1:], ids[:, 1:], mask[:, 1:]
-
-    monkeypatch.setattr(FrozenLM, "continuation_states", one_late)
+    read_one_late(monkeypatch)
     with pytest.raises(AssertionError, match="do not read the first answer token from the same position"):
         check_start(trainer)
 
