@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from raybridge.scales import Machine
 
 SMI = ("nvidia-smi", "--list-gpus")
-MEMORY = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
+MEMORY = ("nvidia-smi", "--query-gpu=memory.total,memory.reserved", "--format=csv,noheader,nounits")
 CARD = 79.0  # GiB
 PATIENCE = 20.0  # seconds: a driver that has not been asked for long takes some
 
@@ -58,7 +58,13 @@ def gpus_in(listed: str, *, visible: str | None) -> int:
 def card() -> float:
     """GiB of the smallest GPU that nvidia-smi lists; of a card of 80 GB where there is none, as for a plan made elsewhere."""
     listed = _asked_of_smi(MEMORY)
-    return min((int(line) / 1024 for line in (listed or "").split()), default=CARD)
+    return min((gib_in(line) for line in (listed or "").splitlines() if line.strip()), default=CARD)
+
+
+def gib_in(line: str) -> float:
+    """GiB that processes find on a GPU, of a line "81559, 535": MiB in all, and of these the driver's own, if it tells them."""
+    total, _, driver = line.partition(",")
+    return (int(total) - (int(driver) if driver.strip().isdigit() else 0)) / 1024
 
 
 def _asked_of_smi(command: Sequence[str]) -> str | None:

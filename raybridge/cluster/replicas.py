@@ -29,6 +29,7 @@ from raybridge.evaluation.answerer import Local, Rows
 from raybridge.evaluation.kept_source import Reading
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import Request
+from raybridge.models.capacity import hold_to
 from raybridge.results.states import States
 from raybridge.scales import Resources
 
@@ -52,8 +53,10 @@ class Checkpoint:
 class Replica:
     """The frozen models on one device, and the weights of the checkpoint that it was asked about last."""
 
-    def __init__(self, device: str, threads: int, kept: States | None) -> None:
+    def __init__(self, device: str, threads: int, kept: States | None, share: float | None) -> None:
         torch.set_num_threads(threads)
+        if share is not None:
+            hold_to(torch.device(device), share)
         self._here = Local(Models(device, kept=kept))
         self._last: tuple[str, dict[str, Tensor]] | None = None
 
@@ -92,8 +95,13 @@ def names_of(count: int, *, launch: str) -> list[str]:
     return [f"{launch}-{mark}-replica-{number}" for number in range(count)]
 
 
-def start_replicas(names: Sequence[str], resources: Resources, kept: States | None = None) -> list[ActorHandle]:
-    """Start a replica a name, each in its place; they live as long as the handles. kept: where states of sources are."""
+def start_replicas(
+    names: Sequence[str], resources: Resources, kept: States | None = None, share: float | None = None
+) -> list[ActorHandle]:
+    """Start a replica a name, each in its place; they live as long as the handles. kept: where states of sources are.
+
+    share: GiB that each may take of its GPU; None for as much as it finds.
+    """
     actor = ray.remote(num_cpus=0, num_gpus=0, max_restarts=-1, max_task_retries=0)(Replica)
     on_gpus = bool(resources.gpus_per_worker)
     where = places(hosts(alive(), resources), len(names), on_gpus=on_gpus)
@@ -105,7 +113,7 @@ def start_replicas(names: Sequence[str], resources: Resources, kept: States | No
                 "env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
             }
         device = f"cuda:{place.index}" if on_gpus else "cpu"
-        handles.append(actor.options(**options).remote(device, resources.threads, kept))
+        handles.append(actor.options(**options).remote(device, resources.threads, kept, share))
     return handles
 
 

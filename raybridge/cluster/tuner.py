@@ -15,6 +15,7 @@ import ray.tune
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from raybridge.cluster.failures import last_line, why_lost
+from raybridge.cluster.machine import card
 from raybridge.cluster.nodes import check_nodes
 from raybridge.cluster.replicas import ReplicaPool, names_of, start_replicas
 from raybridge.cluster.trainer import Job, drive
@@ -42,7 +43,7 @@ def run_trials(
     settings = [setting for trial in judged for setting in engine_of(trial).settings(trial)]
     replicas = names_of(resources.replicas, launch=folder.name) if settings else []
     kept = results.kept_states(resources.states_budget)
-    pool = ReplicaPool(start_replicas(replicas, resources, kept))
+    pool = ReplicaPool(start_replicas(replicas, resources, kept, share_of_replica(trials, resources, kept)))
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="baselines") as aside:
         begins = [trial for trial in trials if not ((run := results.find(trial.fingerprint)) and run.complete)]
         prepared = partial(prepare, begins, pool, device=resources.device, kept=kept)
@@ -50,6 +51,15 @@ def run_trials(
         failed = _tune(trials, replicas, results=results, folder=folder, resources=resources) if trials else {}
         baselines.result()
     return failed
+
+
+def share_of_replica(trials: Sequence[Workload], resources: Resources, kept: States) -> float | None:
+    """GiB of a GPU that a replica may take beside a worker of any of these; None for as much as it finds."""
+    if not resources.gpus_per_worker:
+        return None
+    told = dict(workers=resources.workers, card=card(), kept=kept)
+    shares = [engine.replica_share(some, **told) for engine, some in by_engine(trials)]
+    return min((share for share in shares if share is not None), default=None)
 
 
 def prepare(trials: Sequence[Workload], pool: ReplicaPool, *, device: str, kept: States) -> None:

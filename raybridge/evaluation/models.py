@@ -14,6 +14,7 @@ from raybridge.evaluation.kept_source import KeptSource, Reading
 from raybridge.evaluation.setting import Request, Setting
 from raybridge.models import lm as lms
 from raybridge.models import names
+from raybridge.models.capacity import allotted_bytes, free_bytes
 from raybridge.models.lm import FrozenLM
 from raybridge.models.prompts import frame
 from raybridge.results.states import States
@@ -139,8 +140,7 @@ def nearly_full(device: torch.device) -> bool:
     """Whether less than a share of SPARE of an accelerator's memory is free; a CPU's is the system's to share out."""
     if device.type != "cuda":
         return False
-    free, whole = torch.cuda.mem_get_info(device)
-    return free < SPARE * whole
+    return free_bytes(device) < SPARE * allotted_bytes(device)
 
 
 def autocast(device: torch.device) -> torch.autocast:

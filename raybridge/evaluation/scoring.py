@@ -13,6 +13,7 @@ from torch import Tensor
 
 from raybridge.data import Evaluator, Problem
 from raybridge.evaluation.prompt import Prompt
+from raybridge.models.capacity import halved
 from raybridge.models.decode import greedy
 from raybridge.models.frozen import POSITIONS
 from raybridge.models.kv_cache import growing_cache
@@ -56,12 +57,17 @@ def continuation_states(prompt: Prompt, rows: Sequence[Sequence[int]]) -> tuple[
     whole = join([*prompt.pieces, Piece(embeds_BTD=lm.embed(ids_BA), mask_BT=mask_BA)])
     last_B1 = torch.tensor(prompt.lengths, device=lm.device).unsqueeze(1) - len(shared) - 1
     hidden_BAD = whole.embeds_BTD.new_zeros(*ids_BA.shape, lm.width)
-    for part in that_fit(whole.lengths, free=POSITIONS):
+
+    def read(part: Sequence[int]) -> Sequence[int]:
         some = whole.rows(part).shorter(max(whole.lengths[row] for row in part))
         with lm.injecting(some.injected):
             states_CTD = read_on(lm, growing_cache(lm.model.config), some.embeds_BTD, prefix=prefix)
         place_CA = last_B1[part] + torch.arange(ids_BA.shape[1], device=lm.device)
         hidden_BAD[part] = taken(states_CTD, place_CA.clamp(max=states_CTD.shape[1] - 1))
+        return part
+
+    for part in that_fit(whole.lengths, free=POSITIONS):
+        halved(part, read)
     return hidden_BAD, ids_BA, mask_BA
 
 

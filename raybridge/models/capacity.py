@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import gc
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 
@@ -11,8 +13,26 @@ from raybridge.models.frozen import POSITIONS
 from raybridge.models.kv_cache import position_bytes
 from raybridge.models.parts import that_fit
 
-ON_CPU = 4 * 2**30  # bytes that decoding takes at the most where memory is shared with everything else
+T = TypeVar("T")
+
+GIB = 2**30
+CONTEXT = 0.6  # GiB of CUDA in a process
+ON_CPU = 4 * GIB  # bytes that decoding takes at the most where memory is shared with everything else
 SHARE = 0.85  # of what is free: caches grow a layer at a time, which leaves gaps
+
+log = logging.getLogger(__name__)
+
+
+def hold_to(device: torch.device, gib: float) -> None:
+    """From here on this process takes no more than so many GiB of a GPU, what CUDA itself takes included."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(max(gib - CONTEXT, 0.0) * GIB / total, 1.0), device)
+
+
+def allotted_bytes(device: torch.device) -> int:
+    """What this process may take of a GPU."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    return int(torch.cuda.get_per_process_memory_fraction(device) * total)
 
 
 def free_bytes(device: torch.device) -> int:
@@ -20,13 +40,28 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cpu":
         return ON_CPU
     free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    reserved = torch.cuda.memory_reserved(device)
+    return min(free, allotted_bytes(device) - reserved) + reserved - torch.cuda.memory_allocated(device)
 
 
 def rows_at_a_time(config: Any, lengths: Sequence[int], *, new: int, free: int, value_bytes: int) -> list[list[int]]:
     """Row numbers in parts whose prompts of these lengths, with their new tokens, find room in the bytes that are free."""
     room = SHARE * free - POSITIONS * pass_bytes(config, value_bytes)
     return that_fit(lengths, new=new, bytes_a_position=position_bytes(config, value_bytes), free=max(room, 0))
+
+
+def halved(rows: Sequence[int], work: Callable[[Sequence[int]], Sequence[T]]) -> list[T]:
+    """What work gives for each of the rows: for all at once, or, where memory ends, for one half after the other."""
+    try:
+        return list(work(rows))
+    except torch.OutOfMemoryError:
+        if len(rows) == 1:
+            raise
+    log.warning("%d rows at once are more than the memory that is free: they are halved", len(rows))
+    gc.collect()  # behind the handler: until then the error holds the tensors of its pass
+    torch.cuda.empty_cache()
+    half = len(rows) // 2
+    return [*halved(rows[:half], work), *halved(rows[half:], work)]
 
 
 def pass_bytes(config: Any, value_bytes: int) -> int:

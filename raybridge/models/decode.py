@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from raybridge.models.capacity import free_bytes, rows_at_a_time
+from raybridge.models.capacity import free_bytes, halved, rows_at_a_time
 from raybridge.models.hardening import PLAIN, Hardening
 from raybridge.models.lm import FrozenLM
 from raybridge.models.packing import within_window
@@ -74,10 +74,13 @@ def greedy(
     lm.check_length(longest, new=max_new_tokens)
     prefix = Prefix.read(lm, shared, once=lm.shares_prompts and within_window(lm.model, longest + max_new_tokens))
     written: dict[int, list[int]] = {}
-    for part in _parts(lm, prompt, prefix, new=max_new_tokens):
+
+    def complete(part: Sequence[int]) -> list[list[int]]:
         choose = _Choice(lm, hardening, [names[row] for row in part])
-        rows = _complete(lm, join([prompt.rows(part)]), prefix, choose, max_new_tokens=max_new_tokens, stop=stop)
-        written |= dict(zip(part, rows, strict=True))
+        return _complete(lm, join([prompt.rows(part)]), prefix, choose, max_new_tokens=max_new_tokens, stop=stop)
+
+    for part in _parts(lm, prompt, prefix, new=max_new_tokens):
+        written |= dict(zip(part, halved(part, complete), strict=True))
     return [_completion(lm, written[row], max_new_tokens, stop) for row in range(len(names))]
 
 

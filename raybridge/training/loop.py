@@ -31,7 +31,7 @@ from raybridge.stopping import Decision, Score, best, decide, peak
 from raybridge.training import checkpoint
 from raybridge.training.conditioning import look_inside
 from raybridge.training.meter import Meter, flops_per_token, metrics_row
-from raybridge.training.micro_batches import on_machine
+from raybridge.training.micro_batches import Cut, on_machine
 from raybridge.training.start import Begun, begin, begun_alike
 from raybridge.training.step import Step, Trainer, build_trainer
 from raybridge.training.worker import Ended
@@ -128,15 +128,17 @@ def train(
     evaluations: Evaluations,
     report: Callable[[dict[str, Any]], None],
     interrupted: Callable[[], bool],
+    predicted: Cut | None = None,
 ) -> Ended:
     """Train, evaluate and finish a trial, from its last checkpoint if it has one.
 
-    Rank 0 writes everything; `report` is called on every rank at the same steps, `interrupted` on rank 0 only.
+    Rank 0 writes everything; `report` is called on every rank at the same steps, `interrupted` on rank 0 only. predicted: in
+    what cut a share should fit the memory.
     """
     torch.use_deterministic_algorithms(True, warn_only=world.device.type == "cuda")
     # To fill every new tensor takes 100 of 550 ms a step on a GPU, and nothing here reads one before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    micro_batches = on_machine(trial, world, run.root)
+    micro_batches = on_machine(trial, world, run.root, predicted=predicted)
     trainer = build_trainer(trial, source=source, target=target, world=world, micro_batches=micro_batches)
     begun = begun_alike(world.each(partial(begin, trainer, run)))
     if target.packs and trial.steps >= COMPILED_FROM:

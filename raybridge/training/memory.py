@@ -22,6 +22,7 @@ from raybridge.evaluation.prompt import AT_ONCE
 from raybridge.evaluation.setting import BLOCK
 from raybridge.losses import Read
 from raybridge.losses.bridge import SHARED_TOKENS, cut
+from raybridge.models.capacity import CONTEXT, GIB
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.identity import model_identity
 from raybridge.models.memory import (
@@ -40,8 +41,6 @@ from raybridge.training.micro_batches import Cut
 from raybridge.translators import Translator
 from raybridge.trial import Trial
 
-GIB = 2**30
-CONTEXT = 0.6  # GiB of CUDA in a process
 SLACK = 0.05  # share of what comes and goes that the allocator holds in pieces too small to be used
 COPIES = 5  # of the translator's size: weights, two moments, the gradient of the step before, and what losses add to it
 SAMPLE = 512  # problems whose texts are measured

@@ -51,16 +51,21 @@ class Cut:
 
 @dataclass(kw_only=True)
 class MicroBatches:
-    """The cut that a worker is at: the largest that fits, as far as it is known of this machine or found on the way."""
+    """The cut that a worker is at: the largest that fits, as far as it is known of this machine or found on the way.
+
+    predicted: where the search begins, of a machine that nothing is known of; None begins at the whole share.
+    """
 
     share: int
     device: torch.device = torch.device("cpu")
     machine: Machine | None = None
+    predicted: Cut | None = None
     cut: Cut = field(init=False)
 
     def __post_init__(self) -> None:
         kept = self.machine.fits() if self.machine else None
-        self.cut = Cut(problems=kept[0], recomputed=kept[1]) if kept else Cut(problems=self.share)
+        found = Cut(problems=kept[0], recomputed=kept[1]) if kept else self.predicted
+        self.cut = found or Cut(problems=self.share)
 
     def within(self, work: Callable[[Cut], T]) -> T:
         """What work comes to at the largest cut that fits. Where memory ends it is done again, from the same random state."""
@@ -97,12 +102,12 @@ class MicroBatches:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
 
 
-def on_machine(trial: Trial, world: World, results: Path) -> MicroBatches:
-    """A trial's on this machine, from what is kept of it in a folder of results."""
+def on_machine(trial: Trial, world: World, results: Path, *, predicted: Cut | None = None) -> MicroBatches:
+    """A trial's on this machine, from what is kept of it in a folder of results, or else from what is predicted."""
     share, asked = trial.batch // world.size, trial.resolved()
     facts = {part: asked[part] for part in ("source", "target", "translator", "losses", "evaluator")}
     machine = Machine(root=results, facts=_device_facts(world.device) | facts | {"share": share})
-    return MicroBatches(share=share, device=world.device, machine=machine)
+    return MicroBatches(share=share, device=world.device, machine=machine, predicted=predicted)
 
 
 def _device_facts(device: torch.device) -> dict[str, Any]:

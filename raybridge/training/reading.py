@@ -27,14 +27,14 @@ MANY = 10**9  # more than there are
 log = logging.getLogger(__name__)
 
 
-def read_ahead(trial: Trial, source: KeptSource, answerer: Answerer) -> None:
-    """Have the questions that training sees read and kept; nothing where that is more than the budget, which is said."""
+def read_ahead(trial: Trial, source: KeptSource, answerer: Answerer) -> bool:
+    """Have the questions that training sees read and kept, and whether they are: not where that is more than the budget."""
     around, layers = frame(source.as_lm, trial.evaluator), trial.translator.layers
     rows = around.questions([problem.question for problem in asked_of_train(trial)])
     with source.shelf(around.before).alone():  # another trial may be reading the same: wait for what it finds
         lacking = source.lacking(around.before, rows, layers)
         if not lacking:
-            return
+            return True
         more = source.bytes(sum(map(len, lacking)), layers)
         if not source.kept.take(more):
             log.warning(
@@ -43,12 +43,13 @@ def read_ahead(trial: Trial, source: KeptSource, answerer: Answerer) -> None:
                 *(gb(size) for size in (more, source.kept.most, source.kept.used)),
                 trial.source,
             )
-            return
+            return False
         log.info("%s reads %d questions of train once: %s", trial.source, len(lacking), gb(more))
         parts = [tuple(map(tuple, lacking[start : start + PART])) for start in range(0, len(lacking), PART)]
         readings = [Reading(source=trial.source, before=around.before, rows=part, layers=layers) for part in parts]
         for done, _ in enumerate(answerer.keep(readings), start=1):
             log.info("read: %d of %d questions", min(done * PART, len(lacking)), len(lacking))
+        return True
 
 
 def asked_of_train(trial: Trial) -> list[Problem]:

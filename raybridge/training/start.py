@@ -46,11 +46,11 @@ def begin(trainer: Trainer, run: TrialRun) -> Begun:
 
 @torch.no_grad()
 def check_start(trainer: Trainer) -> None:
-    """Assert, on two problems, that decoding reads the first answer token from where training teaches it."""
+    """Assert, on two problems of train, that decoding reads the first answer token from where training teaches it."""
     setting, batches = setting_of(trainer.trial, "dev"), trainer.batches
     asked = frame(batches.target.lm, setting.evaluator, exemplars=exemplars_of(setting.evaluator))
     check_same(batches.target, asked.anchored(setting.hardening.anchor))
-    bridge = trainer.bridge(batches.tokens(setting.problems[:2]), 0, ())
+    bridge = trainer.bridge(batches.tokens(batches.problems[:2]), 0, ())
     before, *pieces = bridge.prompt(bridge.soft, after=bridge.after)
     assert before.lengths == [len(bridge.before)] * len(pieces[0].lengths)
     check_first_token(bridge.target, bridge.before, pieces)

@@ -60,6 +60,9 @@ class Engine(Protocol):
     def prepare(self, experiments: Sequence[Any], answerer: Answerer, *, device: str, kept: States) -> None:
         """Compute, while workers start, what these share; a worker that needs it waits for it, or computes it itself."""
 
+    def replica_share(self, experiments: Sequence[Any], *, workers: int, card: float, kept: States) -> float | None:
+        """GiB of each GPU that a replica may take beside a worker of any of these; None for as much as it finds."""
+
     def settings(self, experiment: Any) -> Sequence[Setting]:
         """Where it is evaluated: the frozen arms of these are computed beside it. None for what evaluates nothing."""
 

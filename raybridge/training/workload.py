@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 
+import torch
+
 from raybridge.analysis.power import could_show
 from raybridge.data import Split, UnreachableError
 from raybridge.evaluation import identity
@@ -17,9 +19,12 @@ from raybridge.evaluation.kept_source import KeptSource
 from raybridge.evaluation.provenance import provenance_of
 from raybridge.evaluation.setting import Setting, problems_of, setting_of
 from raybridge.models import lm, names
+from raybridge.models.capacity import GIB, hold_to
 from raybridge.models.frozen import FrozenLM
 from raybridge.results import Results
 from raybridge.results.states import States
+from raybridge.training import allotment
+from raybridge.training.allotment import Allotment, allotted
 from raybridge.training.gaps import fill
 from raybridge.training.loop import train
 from raybridge.training.memory import fits
@@ -27,6 +32,7 @@ from raybridge.training.reading import not_loaded, read_ahead, states_told
 from raybridge.training.step import build_trainer
 from raybridge.training.worker import Ended, Worker
 from raybridge.trial import Trial
+from raybridge.world import World
 
 log = logging.getLogger(__name__)
 SPLITS: tuple[Split, ...] = ("dev", "test")
@@ -85,6 +91,12 @@ def prepare(trials: Sequence[Trial], answerer: Answerer, *, device: str, kept: S
         read_ahead(trial, not_loaded(trial, kept, device), answerer)
 
 
+def replica_share(trials: Sequence[Trial], *, workers: int, card: float, kept: States) -> float | None:
+    """GiB of a card that a replica may take beside a worker."""
+    _, on_disk = states_told(trials, kept, device="cuda")
+    return allotment.replica_share(trials, workers=workers, card=card, states_on_disk=on_disk)
+
+
 def settings(trial: Trial) -> list[Setting]:
     """The dev problems, which it is selected by, and the test problems."""
     return [setting_of(trial, split) for split in SPLITS]
@@ -106,7 +118,8 @@ def run(trial: Trial, worker: Worker) -> Ended:
         trainer = partial(build_trainer, trial, source=source, target=target, world=worker.world)
         worker.world.only_first(lambda: fill(trial.gaps(worker.run), trial, worker.run, evaluations, trainer))
         return "complete"
-    worker.world.only_first(partial(read_ahead, trial, source, answerer))
+    on_disk = worker.world.only_first(partial(read_ahead, trial, source, answerer))
+    share = _held(trial, worker.world, on_disk)
     return train(
         trial,
         run=worker.run,
@@ -116,7 +129,20 @@ def run(trial: Trial, worker: Worker) -> Ended:
         evaluations=evaluations,
         report=worker.report,
         interrupted=worker.interrupted,
+        predicted=share.cut if share else None,
     )
+
+
+def _held(trial: Trial, world: World, on_disk: bool) -> Allotment | None:
+    """Hold this worker to its share of its card, which a replica counts on; None where there is no card or it is not known."""
+    if world.device.type != "cuda":
+        return None
+    card = torch.cuda.get_device_properties(world.device).total_memory / GIB
+    share = allotted(trial, workers=world.size, card=card, states_on_disk=on_disk)
+    if share:
+        hold_to(world.device, share.worker)
+        log.info("of %.1f GiB this worker takes at most %.1f, its replica the rest", card, share.worker)
+    return share
 
 
 def _loaded(trial: Trial, target: FrozenLM) -> FrozenLM:

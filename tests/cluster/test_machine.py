@@ -72,10 +72,11 @@ def test_num_gpus_goes_before_what_is_found(monkeypatch):
 @pytest.mark.parametrize(
     ("done", "gib"),
     [
-        (subprocess.CompletedProcess((), 0, stdout="81559\n143771\n"), 81559 / 1024),
+        (subprocess.CompletedProcess((), 0, stdout="81559, 480\n143771, 500\n"), (81559 - 480) / 1024),
+        (subprocess.CompletedProcess((), 0, stdout="81559, [N/A]\n"), 81559 / 1024),
         (FileNotFoundError("nvidia-smi"), machine.CARD),
     ],
-    ids=["the smallest", "elsewhere"],
+    ids=["the smallest", "a driver that does not tell what it takes", "elsewhere"],
 )
 def test_a_plan_is_for_the_smallest_card_there_or_for_one_of_80_gb(monkeypatch, done, gib):
     answers(monkeypatch, done)

@@ -67,6 +67,10 @@ def prepare(fits, answerer, **machine: Any) -> None:
     pass
 
 
+def replica_share(fits, **machine: Any) -> None:
+    return None
+
+
 def settings(fit: Fit) -> list:
     return []
 
