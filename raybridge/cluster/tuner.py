@@ -57,8 +57,8 @@ def share_of_replica(trials: Sequence[Workload], resources: Resources, kept: Sta
     """GiB of a GPU that a replica may take beside a worker of any of these; None for as much as it finds."""
     if not resources.gpus_per_worker:
         return None
-    told = dict(workers=resources.workers, card=card(), kept=kept)
-    shares = [engine.replica_share(some, **told) for engine, some in by_engine(trials)]
+    gib = card()
+    shares = [engine.replica_share(some, workers=resources.workers, card=gib, kept=kept) for engine, some in by_engine(trials)]
     return min((share for share in shares if share is not None), default=None)
 
 

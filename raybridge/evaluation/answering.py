@@ -24,7 +24,8 @@ from raybridge.evaluation.prompt import Prompt, parts_of, prompt_of, written_for
 from raybridge.evaluation.scoring import continuation_nll, readings
 from raybridge.evaluation.setting import Request
 from raybridge.losses.bridge import SHARED_TOKENS, cut
-from raybridge.models.decode import Completion, greedy, stack
+from raybridge.models.completion import Completion
+from raybridge.models.decode import greedy, stack
 from raybridge.models.kv_cache import kv_bytes
 from raybridge.models.prompts import REPEAT_CUE, prompt_hash, template_hash
 from raybridge.translators.soft_tokens import SoftTokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -52,6 +53,7 @@ class Models:
         """Let go of models that are not wanted now, where the device is nearly full."""
         if nearly_full(self.device):
             self._models = {name: model for name, model in self._models.items() if name in set(wanted)}
+            gc.collect()  # a model's parts know each other
             torch.cuda.empty_cache()
 
     def keep(self, reading: Reading) -> None:

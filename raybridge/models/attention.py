@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, Cache
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from raybridge.models.partial import attended
+from raybridge.models.partial import attended, bias_of
 
 NAME = "raybridge_grouped"  # of the attention, among those that transformers knows
 
@@ -101,7 +101,8 @@ def attention(
         out_BHQE = grouped(query, key, value, attention_mask, causal=causal, scale=scaling)
     else:
         layer, scale = prefix.layers[module.layer_idx], query.shape[-1] ** -0.5 if scaling is None else scaling
-        out_BHQE = attended(query, key, value, (layer.keys, layer.values), attention_mask, causal=causal, scale=scale)
+        bias = None if attention_mask is None else bias_of(attention_mask, query.dtype)
+        out_BHQE = attended(query, key, value, (layer.keys, layer.values), bias, causal=causal, scale=scale)
     return out_BHQE.transpose(1, 2).contiguous(), None
 
 

@@ -50,6 +50,12 @@ def rows_at_a_time(config: Any, lengths: Sequence[int], *, new: int, free: int, 
     return that_fit(lengths, new=new, bytes_a_position=position_bytes(config, value_bytes), free=max(room, 0))
 
 
+def slots_that_fit(config: Any, room: int, *, free: int, value_bytes: int) -> int:
+    """How many rows of so many positions find room in the bytes that are free, beside a pass; one, if none does."""
+    left = SHARE * free - POSITIONS * pass_bytes(config, value_bytes)
+    return max(int(left // (room * position_bytes(config, value_bytes) or 1)), 1)
+
+
 def halved(rows: Sequence[int], work: Callable[[Sequence[int]], Sequence[T]]) -> list[T]:
     """What work gives for each of the rows: for all at once, or, where memory ends, for one half after the other."""
     try:

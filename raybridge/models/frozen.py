@@ -36,11 +36,13 @@ class FrozenLM(Backbone):
     """A causal LM whose weights never change, with its tokenizer.
 
     source_alone: why its states can be read and no soft token put before it, where that is so. shares_prompts: whether rows
-    attend to one copy of a prompt that they share. Both are seen when it is loaded.
+    attend to one copy of a prompt that they share; decodes_in_slots: whether a token of each is right at a place of its own.
+    All are seen when it is loaded.
     """
 
     source_alone: str | None = None
     shares_prompts: bool = False
+    decodes_in_slots: bool = False
 
     def __init__(self, name: str, model: Any, tokenizer: Any) -> None:
         if tokenizer.eos_token_id is None:

@@ -7,6 +7,8 @@ Shapes: B rows, H query heads, G KV heads, R = H / G, Q new positions, T of a ro
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,42 +21,48 @@ def attended(
     k_BGTE: Tensor,
     v_BGTE: Tensor,
     shared: tuple[Tensor, Tensor],
-    mask: Tensor | None,
+    bias: Tensor | None,
     *,
     causal: bool,
     scale: float,
 ) -> Tensor:
-    """Attention (B, H, Q, E) to the shared keys and values (1, G, P, E), all seen by every position, and to the row's own."""
+    """Attention (B, H, Q, E) to the shared keys and values (1, G, P, E), all seen by every position, and to the row's own.
+
+    bias: what is added to the scores (B, 1, Q, T), minus infinity for what a position does not see (`bias_of`).
+    """
     G, R = k_BGTE.shape[1], q_BHQE.shape[1] // k_BGTE.shape[1]
     B, _, Q, _ = q_BHQE.shape
     q_BGRQE = q_BHQE.unflatten(1, (G, R))
-    own_BGRQE, own_BGRQ = _own(q_BGRQE, k_BGTE, v_BGTE, mask, causal=causal, scale=scale)
+    own_BGRQE, own_BGRQ = _own(q_BGRQE, k_BGTE, v_BGTE, bias, causal=causal, scale=scale)
     q_1GNE = q_BGRQE.transpose(0, 1).flatten(1, 3).unsqueeze(0)  # without a mask, heads and rows are as well so many queries
     out_1GNE, sum_1GN = partial(q_1GNE, *shared, None, causal=False, scale=scale)
     shared_BGRQE, shared_BGRQ = (one.squeeze(0).unflatten(1, (B, R, Q)).transpose(0, 1) for one in (out_1GNE, sum_1GN))
-    weight_BGRQ1 = torch.sigmoid(own_BGRQ - shared_BGRQ).unsqueeze(-1)
-    return torch.lerp(shared_BGRQE.float(), own_BGRQE.float(), weight_BGRQ1).to(q_BHQE.dtype).flatten(1, 2)
+    return joined(own_BGRQE, own_BGRQ, shared_BGRQE, shared_BGRQ).flatten(1, 2)
+
+
+def joined(one: Tensor, one_sum: Tensor, other: Tensor, other_sum: Tensor) -> Tensor:
+    """Attention (..., E) to all positions, from that to some and to the others, and the log-sum-exps (...) of their scores."""
+    return torch.lerp(other.float(), one.float(), torch.sigmoid(one_sum - other_sum).unsqueeze(-1)).to(one.dtype)
 
 
 def _own(
-    q_BGRQE: Tensor, k_BGTE: Tensor, v_BGTE: Tensor, mask: Tensor | None, *, causal: bool, scale: float
+    q_BGRQE: Tensor, k_BGTE: Tensor, v_BGTE: Tensor, bias: Tensor | None, *, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Attention (B, G, R, Q, E) of each row to its own keys and values, and the log-sum-exp (B, G, R, Q) of its scores."""
     if q_BGRQE.shape[3] == 1:  # the heads of a group are as well so many queries of one head
-        found = partial(q_BGRQE.squeeze(3), k_BGTE, v_BGTE, mask, causal=False, scale=scale)
+        found = partial(q_BGRQE.squeeze(3), k_BGTE, v_BGTE, bias, causal=False, scale=scale)
         return found[0].unsqueeze(3), found[1].unsqueeze(3)
-    heads = [partial(q_BGQE, k_BGTE, v_BGTE, mask, causal=causal, scale=scale) for q_BGQE in q_BGRQE.unbind(2)]
+    heads = [partial(q_BGQE, k_BGTE, v_BGTE, bias, causal=causal, scale=scale) for q_BGQE in q_BGRQE.unbind(2)]
     return torch.stack([out for out, _ in heads], dim=2), torch.stack([total for _, total in heads], dim=2)
 
 
 def partial(
-    q_BGQE: Tensor, k_BGTE: Tensor, v_BGTE: Tensor, mask: Tensor | None, *, causal: bool, scale: float
+    q_BGQE: Tensor, k_BGTE: Tensor, v_BGTE: Tensor, bias: Tensor | None, *, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Attention (B, G, Q, E) to some of the positions, and the log-sum-exp (B, G, Q) of the scores, in fp32.
 
-    mask: what each position sees (B, 1, Q or 1, T), at least one.
+    bias: what is added to the scores (B, 1, Q or 1, T); each position sees at least one.
     """
-    bias = None if mask is None else _bias(mask, q_BGQE.dtype)
     if q_BGQE.device.type == "cpu":
         found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             q_BGQE, k_BGTE, v_BGTE, 0.0, causal, attn_mask=bias, scale=scale
@@ -69,7 +77,20 @@ def partial(
     return found[0], found[1][..., : q_BGQE.shape[2]]  # memory-efficient attention fills its sums up to a multiple of 32
 
 
-def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+def flash(
+    q_MGE: Tensor, k_NGE: Tensor, v_NGE: Tensor, bounds: tuple[Tensor, Tensor], longest: tuple[int, int], **told: Any
+) -> tuple[Tensor, Tensor]:
+    """Attention (M, G, E) of queries that stand one behind another to keys that do, and the log-sum-exp (M, G) of the scores.
+
+    bounds: where each sequence begins and ends among the queries, and among the keys; longest: of each.
+    """
+    out_MGE, sum_GM, *_ = torch.ops.aten._flash_attention_forward(
+        q_MGE, k_NGE, v_NGE, *bounds, *longest, 0.0, False, False, **told
+    )
+    return out_MGE, sum_GM.transpose(0, 1)
+
+
+def bias_of(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """What a mask adds to the scores; its rows begin where kernels want them to."""
     T = mask.shape[-1]
     room = torch.zeros(*mask.shape[:-1], -(-T // ALIGNED) * ALIGNED, dtype=dtype, device=mask.device)

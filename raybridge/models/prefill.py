@@ -5,7 +5,7 @@ Shapes: B rows, T prompt positions, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import signature
@@ -67,26 +67,36 @@ class Context:
 def prefilled(lm: FrozenLM, prompt: Piece, prefix: Prefix | None) -> tuple[Context, Tensor]:
     """The prompts read behind a prefix, and the last state (B, D) of each.
 
-    They are read with their pads behind them, where they change nothing, no more positions at a time than a pass takes, and
-    then moved so that all end in the last column, what they have of the prefix directly before them.
+    They are moved so that all end in the last column, what they have of the prefix directly before them.
     """
     B, T = prompt.mask_BT.shape
-    length_B = prompt.mask_BT.sum(dim=1)
     once, copied = (prefix, None) if prefix and prefix.once else (None, prefix)
-    parts = that_fit(length_B.tolist(), free=POSITIONS) if lm.attends_only else [list(range(B))]
-    caches, last_BD = [], prompt.embeds_BTD.new_zeros(B, lm.width)
-    for part in parts:
-        rows = prompt.rows(part).shorter(int(length_B[part].max()))
-        cache = repeated(copied.cache, lm.model.config, len(part)) if copied else growing_cache(lm.model.config)
-        before_B1D = prefix.last_11D.expand(len(part), -1, -1) if prefix else last_BD[part].unsqueeze(1)
-        with lm.injecting(rows.injected):
-            read_BTD = read_on(lm, cache, rows.embeds_BTD, prefix=once) if rows.mask_BT.shape[1] else before_B1D[:, :0]
-        last_BD[part] = taken(torch.cat([before_B1D, read_BTD], dim=1), length_B[part].unsqueeze(1))[:, 0]
+    parts, caches, last_BD = [], [], prompt.embeds_BTD.new_zeros(B, lm.width)
+    for part, cache, last_CD in read_in_parts(lm, prompt, prefix):
+        last_BD[part] = last_CD
+        parts.append(part)
         caches.append(cache)
-    gap_B = T - length_B
+    gap_B = T - prompt.mask_BT.sum(dim=1)
     cache = joined(caches, parts, gap_B) if len(parts) > 1 or gap_B.any() else caches[0]
     mask_BT = torch.arange(T + (copied.length if copied else 0), device=lm.device) >= gap_B.unsqueeze(1)
     return Context(lm=lm, cache=cache, mask_BT=mask_BT, prefix=once), last_BD
+
+
+@torch.no_grad()
+def read_in_parts(lm: FrozenLM, prompt: Piece, prefix: Prefix | None) -> Iterator[tuple[list[int], DynamicCache, Tensor]]:
+    """The prompts read behind a prefix, as many positions at a time as a pass takes: rows, their cache, their last states.
+
+    They are read with their pads behind them, where they change nothing; the cache begins with what they have of the prefix.
+    """
+    length_B = prompt.mask_BT.sum(dim=1)
+    once, copied = (prefix, None) if prefix and prefix.once else (None, prefix)
+    for part in that_fit(length_B.tolist(), free=POSITIONS) if lm.attends_only else [list(range(len(length_B)))]:
+        rows = prompt.rows(part).shorter(int(length_B[part].max()))
+        cache = repeated(copied.cache, lm.model.config, len(part)) if copied else growing_cache(lm.model.config)
+        before_B1D = prefix.last_11D.expand(len(part), -1, -1) if prefix else rows.embeds_BTD.new_zeros(len(part), 1, lm.width)
+        with lm.injecting(rows.injected):
+            read_BTD = read_on(lm, cache, rows.embeds_BTD, prefix=once) if rows.mask_BT.shape[1] else before_B1D[:, :0]
+        yield part, cache, taken(torch.cat([before_B1D, read_BTD], dim=1), length_B[part].unsqueeze(1))[:, 0]
 
 
 @torch.no_grad()

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.pieces import Piece
-from raybridge.models.prefill import Prefix, can_share, prefilled
+from raybridge.models.prefill import Prefix, can_share, prefilled, read_in_parts
+from raybridge.models.slots import Slots
 
 log = logging.getLogger(__name__)
 TOKENS = 16
@@ -37,6 +38,7 @@ def seen(lm: FrozenLM) -> FrozenLM:
         raise ValueError(f"{_who(lm)}: its states depend on the tokens that follow; only causal models can be read")
     lm.source_alone = _source_alone(lm, ids, own.last)
     lm.shares_prompts = not lm.source_alone and can_share(lm) and _shares(lm, ids, own.last)
+    lm.decodes_in_slots = lm.shares_prompts and _in_slots(lm, ids, own.last)
     return lm
 
 
@@ -127,6 +129,24 @@ def _shares(lm: FrozenLM, ids: Tensor, last_1TD: Tensor) -> bool:
         return _decodes(lm, ids, last_1TD, once=True)
     except Exception as error:  # every architecture fails in its own way
         log.info("%s keeps a copy of a shared prompt for every row (%s)", _who(lm), _reason(error))
+        return False
+
+
+def _in_slots(lm: FrozenLM, ids: Tensor, last_1TD: Tensor) -> bool:
+    """Whether rows in slots, each at its own length behind shared tokens, give the states of one pass."""
+    shared, lengths = TOKENS // 4, (TOKENS // 4, TOKENS // 2)
+    (row,) = ids.tolist()
+    prompts = lm.text_piece([row[shared : shared + length] for length in lengths])
+    ends = [shared + length for length in lengths]
+    try:
+        slots = Slots(lm, Prefix.read(lm, row[:shared], once=True), count=len(lengths), room=TOKENS)
+        for part, cache, _ in read_in_parts(lm, prompts, slots.prefix):
+            slots.fill(part, cache, [lengths[i] for i in part])
+        slots.seats.running = len(lengths)
+        slots.token.copy_(ids[0, ends])
+        return _alike(lm, slots.states(), last_1TD[0, ends])
+    except Exception as error:  # every architecture fails in its own way
+        log.info("%s decodes in a batch that grows (%s)", _who(lm), _reason(error))
         return False
 
 

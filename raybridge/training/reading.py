@@ -1,4 +1,4 @@
-"""The source reads the questions of train once, ahead of training, where the disk has room for its states of them.
+"""The source reads all questions once, ahead of training, where the disk has room for its states of them.
 
 They are read by whoever evaluates, in parallel, and found on disk by every worker of every trial that asks the same.
 """
@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import torch
 
-from raybridge.data import SPLITS, Problem, draw
+from raybridge.data import SPLITS, Problem, Split, draw
 from raybridge.evaluation.answerer import Answerer
 from raybridge.evaluation.kept_source import KeptSource, Reading
+from raybridge.evaluation.setting import problems_of
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.prompts import frame
 from raybridge.results.states import States
@@ -22,15 +23,17 @@ from raybridge.trial import Trial
 
 PART = 256  # questions that are read, and kept, together
 SAMPLE = 512  # questions by which the size of all of them is told
+JUDGED: tuple[Split, ...] = ("dev", "test")
 MANY = 10**9  # more than there are
 
 log = logging.getLogger(__name__)
 
 
 def read_ahead(trial: Trial, source: KeptSource, answerer: Answerer) -> bool:
-    """Have the questions that training sees read and kept, and whether they are: not where that is more than the budget."""
+    """Have what training and evaluation ask read and kept, and whether it is: not where that is more than the budget."""
     around, layers = frame(source.as_lm, trial.evaluator), trial.translator.layers
-    rows = around.questions([problem.question for problem in asked_of_train(trial)])
+    judged = [problem for split in JUDGED for problem in problems_of(trial, split)]
+    rows = around.questions([problem.question for problem in [*asked_of_train(trial), *judged]])
     with source.shelf(around.before).alone():  # another trial may be reading the same: wait for what it finds
         lacking = source.lacking(around.before, rows, layers)
         if not lacking:
@@ -38,13 +41,13 @@ def read_ahead(trial: Trial, source: KeptSource, answerer: Answerer) -> bool:
         more = source.bytes(sum(map(len, lacking)), layers)
         if not source.kept.take(more):
             log.warning(
-                "the states of train would take %s of disk, and of %s for states %s is used: %s reads every batch anew, in "
-                "every worker (--states-budget)",
+                "the states of its questions would take %s of disk, and of %s for states %s is used: %s reads each batch anew, "
+                "in every worker (--states-budget)",
                 *(gb(size) for size in (more, source.kept.most, source.kept.used)),
                 trial.source,
             )
             return False
-        log.info("%s reads %d questions of train once: %s", trial.source, len(lacking), gb(more))
+        log.info("%s reads %d questions once: %s", trial.source, len(lacking), gb(more))
         parts = [tuple(map(tuple, lacking[start : start + PART])) for start in range(0, len(lacking), PART)]
         readings = [Reading(source=trial.source, before=around.before, rows=part, layers=layers) for part in parts]
         for done, _ in enumerate(answerer.keep(readings), start=1):

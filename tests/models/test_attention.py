@@ -11,7 +11,7 @@ from raybridge.models import attention
 from raybridge.models.attention import grouped, head_by_head
 from raybridge.models.decode import greedy
 from raybridge.models.frozen import FrozenLM
-from raybridge.models.partial import attended
+from raybridge.models.partial import attended, bias_of
 
 B, H, G, E, T = 3, 8, 2, 16, 7
 SCALE = 0.3
@@ -98,5 +98,6 @@ def test_a_shared_prompt_attended_to_apart_is_one_in_front_of_every_row(new, mas
         seen = torch.ones(B, 1, new, T, dtype=torch.bool).tril(T - new)
     mask = F.pad(seen, (5, 0), value=True)
     with torch.no_grad():
-        found = attended(q, k, v, shared, seen if masked else None, causal=new == T, scale=SCALE)
+        bias = bias_of(seen, q.dtype) if masked else None
+        found = attended(q, k, v, shared, bias, causal=new == T, scale=SCALE)
         torch.testing.assert_close(found, naive(q, *whole, mask, causal=False))

@@ -10,7 +10,8 @@ from transformers import LlamaConfig, MistralConfig
 
 from raybridge.models import decode, prefill, probe
 from raybridge.models.capacity import rows_at_a_time
-from raybridge.models.decode import greedy, nucleus, stack, uniform
+from raybridge.models.choice import nucleus, uniform
+from raybridge.models.decode import greedy, stack
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.hardening import PLAIN, Hardening
 from raybridge.models.kv_cache import kv_bytes

@@ -1,0 +1,150 @@
+"""Continuous batching (Orca, Yu et al. 2022): rows that have ended leave their slots to rows that wait.
+
+Shapes: N slots that run, B rows that come in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import torch
+
+from raybridge.models.capacity import free_bytes, slots_that_fit
+from raybridge.models.choice import Choice
+from raybridge.models.completion import BLOCK, Limit
+from raybridge.models.frozen import FrozenLM
+from raybridge.models.pieces import Piece
+from raybridge.models.prefill import Prefix, read_in_parts
+from raybridge.models.replay import Replay
+from raybridge.models.slots import Slots
+
+MOST = 512  # slots: more tokens a second of an 8B model on 80 GB are not to be had
+FREE = 4  # one in so many slots is free before rows come in, for they are read together
+
+
+def complete(
+    lm: FrozenLM,
+    prompt: Piece,
+    prefix: Prefix | None,
+    rows: Sequence[int],
+    choice: Callable[[Sequence[int]], Choice],
+    limit: Limit,
+) -> list[list[int]]:
+    """The tokens that these rows of a prompt write, which may run on behind their end. choice: of rows that begin together."""
+    lengths = prompt.lengths
+    room = max(lengths[row] for row in rows) + limit.most + BLOCK
+    fit = slots_that_fit(lm.model.config, room, free=free_bytes(lm.device), value_bytes=lm.model.dtype.itemsize)
+    table = Table(lm, prompt, prefix, choice, limit, count=min(len(rows), fit, MOST), room=room)
+    return table.completed(rows)
+
+
+class Table:
+    """Rows in slots, and those that wait. seated: which row is in each slot that runs; None where it has ended."""
+
+    def __init__(
+        self,
+        lm: FrozenLM,
+        prompt: Piece,
+        prefix: Prefix | None,
+        choice: Callable[[Sequence[int]], Choice],
+        limit: Limit,
+        *,
+        count: int,
+        room: int,
+    ) -> None:
+        self.lm, self.prompt, self.prefix, self.choice, self.limit = lm, prompt, prefix, choice, limit
+        self.slots = Slots(lm, prefix, count=count, room=room)
+        self.replay = Replay(self.slots, captures=limit.most > BLOCK)
+        self.seated: list[int | None] = []
+        self.written: dict[int, list[int]] = {}
+
+    def completed(self, rows: Sequence[int]) -> list[list[int]]:
+        """What each of the rows writes."""
+        lengths = self.prompt.lengths
+        waiting = deque(sorted(rows, key=lambda row: lengths[row], reverse=True))
+        while waiting or any(row is not None for row in self.seated):
+            if waiting and self._takes_rows():
+                self._seat(waiting)
+            elif not waiting:
+                self._close_ranks()
+            self._write()
+        return [self.written[row] for row in rows]
+
+    @property
+    def _free(self) -> list[int]:
+        """Slots without a row."""
+        return [i for i in range(self.slots.seats.count) if i >= len(self.seated) or self.seated[i] is None]
+
+    def _takes_rows(self) -> bool:
+        """Whether rows come in now. What hardens a row counts its tokens, so such rows begin and end together."""
+        nobody = all(row is None for row in self.seated)
+        return nobody or (self.choose.hardening.plain and len(self._free) * FREE >= self.slots.seats.count)
+
+    def _seat(self, waiting: deque[int]) -> None:
+        """Read the prompts of rows that wait into free slots, and write their first tokens."""
+        if all(row is None for row in self.seated):
+            self.seated = [None] * min(len(waiting), self.slots.seats.count)
+        else:
+            self.seated += [None] * (min(self.slots.seats.count, len(self.seated) + len(waiting)) - len(self.seated))
+        places = [place for place, row in enumerate(self.seated) if row is None][: len(waiting)]
+        coming = [waiting.popleft() for _ in places]
+        self.slots.seats.running = len(self.seated)
+        self.choose = self.choice(coming)
+        some = self.prompt.rows(coming)
+        last_BD = some.embeds_BTD.new_zeros(len(coming), self.lm.width)
+        for part, cache, last_CD in read_in_parts(self.lm, some, self.prefix):
+            self.slots.fill([places[i] for i in part], cache, [self.prompt.lengths[coming[i]] for i in part])
+            last_BD[part] = last_CD
+        token_B = self.choose.tokens(self.lm.head(last_BD))
+        self.slots.token[torch.tensor(places, device=self.lm.device)] = token_B
+        for place, row, token in zip(places, coming, token_B.tolist(), strict=True):
+            self.seated[place], self.written[row] = row, [token]
+        self._let_go(new=1)
+
+    def _write(self) -> None:
+        """A block of tokens of every slot that runs, and a look at them."""
+        going = [self.written[row] for row in self.seated if row is not None]
+        steps = min(BLOCK, self.limit.most - min(map(len, going), default=self.limit.most))
+        block = []
+        for _ in range(steps):
+            token_N = self.choose.tokens(self.replay.logits())
+            self.slots.token[: len(self.seated)] = token_N
+            block.append(token_N)
+        if block:
+            for row, tokens in zip(self.seated, torch.stack(block, dim=1).tolist(), strict=True):
+                if row is not None:
+                    self.written[row] += tokens
+            self._let_go(new=steps)
+
+    def _let_go(self, *, new: int) -> None:
+        """Free the slots of rows that have ended."""
+        over = [
+            place
+            for place, row in enumerate(self.seated)
+            if row is not None and self.limit.reached(self.lm, self.written[row], new=new)
+        ]
+        for place in over:
+            self.seated[place] = None
+        if over:
+            self.slots.seats.set(over, [0] * len(over))
+
+    def _close_ranks(self) -> None:
+        """Run fewer slots where fewer are left: on a GPU half of them, for each number has a graph of its own."""
+        live = [place for place, row in enumerate(self.seated) if row is not None]
+        size = len(self.seated)
+        while self.replay.captures and len(live) <= size // 2:
+            size //= 2
+        size = size if self.replay.captures else len(live)
+        if not live or size == len(self.seated):
+            return
+        free = [place for place in range(size) if self.seated[place] is None]
+        movers = [place for place in live if place >= size]
+        to = free[: len(movers)]
+        self.slots.move(movers, to)
+        order = list(range(size))
+        for place, there in zip(movers, to, strict=True):
+            self.seated[there], order[there] = self.seated[place], place
+        self.seated = self.seated[:size]
+        self.slots.seats.running = size
+        self.choose.keep(torch.tensor(order, device=self.lm.device))

@@ -1,0 +1,82 @@
+"""Rows in slots: the completions of a batch that grows, however many slots there are and whoever comes into one."""
+
+from dataclasses import replace
+
+import pytest
+import tiny_lms
+import torch
+
+from raybridge.models import continuous, probe
+from raybridge.models.decode import greedy
+from raybridge.models.hardening import PLAIN, Hardening
+
+ROWS = [[5, 6, 7, 8], [9], [10, 11, 12, 13, 14, 15], [16], [17, 18], [19, 20, 21], [22]]
+NAMES = [str(number) for number in range(len(ROWS))]
+SHARED = [2, 3, 4, 5]
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return probe.seen(tiny_lms.tiny("llama"))
+
+
+def prompts(lm):
+    """Soft tokens, with something injected at them, and text behind them."""
+    soft = lm.soft_piece(torch.randn(len(ROWS), 2, lm.width, generator=torch.Generator().manual_seed(0)))
+    return [replace(soft, injected={1: 0.3 * soft.embeds_BTD}), lm.text_piece(ROWS)]
+
+
+def completions(lm, **told):
+    return greedy(lm, prompts(lm), **{"max_new_tokens": 21, "shared": SHARED, "names": NAMES} | told)
+
+
+HARDENED = [PLAIN, Hardening(top_p=0.9, temperature=2.0), Hardening(ban_end=30), Hardening(repetition_penalty=4.0)]
+
+
+@pytest.mark.parametrize("hardening", HARDENED, ids=lambda one: one.label or "plain")
+@pytest.mark.parametrize("slots", [1, 2, 3, 100])
+def test_completions_are_those_of_a_batch_that_grows(lm, slots, hardening, monkeypatch):
+    monkeypatch.setattr(continuous, "MOST", slots)
+    assert lm.decodes_in_slots
+    for told in ({}, {"stop": [lm.text([7]), lm.text([40, 41])]}, {"shared": []}, {"max_new_tokens": 1}):
+        done = completions(lm, hardening=hardening, **told)
+        with monkeypatch.context() as patch:
+            patch.setattr(lm, "decodes_in_slots", False)
+            assert done == completions(lm, hardening=hardening, **told)
+
+
+def test_a_row_that_has_ended_leaves_its_slot_before_the_others_end(lm, monkeypatch):
+    """With as many slots as half the rows, the passes are far fewer than twice those of the longest row."""
+    monkeypatch.setattr(continuous, "MOST", 4)
+    monkeypatch.setattr(continuous, "BLOCK", 2)
+    whole = completions(lm)
+    ends = [lm.text([ord(one.text[3]) - tiny_lms.FIRST]) for one in whole[:3]]
+    ran = []
+    passed = continuous.Replay.logits
+    monkeypatch.setattr(continuous.Replay, "logits", lambda self: ran.append(self.slots.seats.running) or passed(self))
+    cut = completions(lm, stop=ends)
+    assert {one.tokens for one in cut} != {21}, "some end early"
+    assert max(ran) == 4
+    assert sum(ran) < 4 * 2 * 20
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt"])
+def test_rows_that_run_on_behind_their_end_ask_for_no_position_that_is_not_there(name, monkeypatch):
+    """Learnt positions are a table: a row that ends in the middle of a block is passed on to its end all the same."""
+    lm = probe.seen(tiny_lms.tiny(name))
+    room = lm.positions - len(SHARED) - 6
+    monkeypatch.setattr(continuous, "MOST", 3)
+    done = greedy(lm, [lm.text_piece(ROWS)], max_new_tokens=room, shared=SHARED)
+    assert max(one.tokens for one in done) == room
+
+
+def test_slots_are_as_many_as_find_room(lm, monkeypatch):
+    made = []
+    own = continuous.Slots
+    monkeypatch.setattr(continuous, "Slots", lambda *args, **told: made.append(told) or own(*args, **told))
+    monkeypatch.setattr(continuous, "free_bytes", lambda device: 0)
+    whole = completions(lm)
+    assert [told["count"] for told in made] == [1]
+    assert made[0]["room"] == 8 + 21 + continuous.BLOCK
+    monkeypatch.undo()
+    assert completions(lm) == whole
