@@ -1,110 +1,162 @@
-"""Greedy decoding from embeddings: raybridge.models.decode against transformers.generate, arms together against one by one, and
-a long prompt that all rows share against a copy of it in every row.
+"""Greedy decoding from embeddings: `raybridge.models.decode` against `generate` at its best batch, with and without exemplars.
 
-Same model, same prompts, one run. python bench/decode.py [--model pocket:target] [--batch 64]
+Each row is a problem: the frame, soft tokens, the question, the cue; before it stand the exemplars, or nothing. What memory
+allows: the weights that a token needs and the keys and values of what stands before it, those of a shared prompt once, read
+once a token at the rate at which the card copies.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
-import torch
-import typer
+from torch import Tensor
 
-from evaluators.pocket import Pocket
-from raybridge.models import lm as lms
-from raybridge.models.decode import greedy, stack
-from raybridge.models.lm import FrozenLM
-from raybridge.models.pieces import Piece
+from bench.card import head, here
+from bench.plain_generate import generated, rates_that_fit
+from bench.report import Report, rows_of
+from bench.shapes import Pair, pair_of
+from bench.turns import Call, Timed, Way, Work, taken_in_turns
+from raybridge.data import Problem
+from raybridge.models.decode import greedy
+from raybridge.models.frozen import FrozenLM
+from raybridge.models.kv_cache import position_bytes
 from raybridge.models.prompts import frame
+from raybridge.translators.soft_tokens import SoftTokens
 
-ARMS = 3  # bridged and two controls: the same question's place, other soft tokens
-
-
-def ours(lm: FrozenLM, rows: list[list[int]], length: int) -> int:
-    """Tokens written by raybridge."""
-    return sum(c.tokens for c in greedy(lm, [lm.text_piece(rows, side="left")], max_new_tokens=length))
+SHOTS = 8
 
 
-def theirs(lm: FrozenLM, rows: list[list[int]], length: int) -> int:
-    """Tokens written by transformers, from the same embeddings, padded on the left."""
-    piece = lm.text_piece(rows, side="left")
-    out = lm.model.generate(
-        inputs_embeds=piece.embeds_BTD,
-        attention_mask=piece.mask_BT.long(),
-        max_new_tokens=length,
-        do_sample=False,
-        pad_token_id=lm.tokenizer.pad_token_id,
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Rows at a time, ours and those that `generate` is tried at; how often each is timed."""
+
+    ours: tuple[int, ...]
+    plain: tuple[int, ...]
+    rounds: int
+    repeats: int
+
+
+SIZES = {
+    "pocket": Sizes(ours=(32,), plain=(32,), rounds=3, repeats=1),
+    "small": Sizes(ours=(36, 128, 256), plain=(36, 64, 128, 256), rounds=1, repeats=3),
+    "full": Sizes(ours=(36, 128, 256), plain=(36, 64, 128, 256), rounds=1, repeats=3),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """A batch's prompts behind one beginning: soft tokens (B, K, D), and what follows in each row."""
+
+    lm: FrozenLM
+    shared: Sequence[int]
+    soft_BKD: Tensor
+    after: Sequence[Sequence[int]]
+
+    def only(self, count: int) -> Rows:
+        """The first rows, round and round where there are fewer."""
+        row = [i % len(self.after) for i in range(count)]
+        return Rows(lm=self.lm, shared=self.shared, soft_BKD=self.soft_BKD[row], after=[self.after[i] for i in row])
+
+    def ours(self, length: int) -> list[int]:
+        """Tokens that raybridge writes in each row."""
+        pieces = [self.lm.soft_piece(self.soft_BKD), self.lm.text_piece(self.after)]
+        return [one.tokens for one in greedy(self.lm, pieces, max_new_tokens=length, shared=self.shared)]
+
+    def plain(self, length: int) -> list[int]:
+        """Tokens that transformers writes in each row."""
+        rows = [[self.shared, soft_KD, row] for soft_KD, row in zip(self.soft_BKD, self.after, strict=True)]
+        return [len(row) for row in generated(self.lm, rows, length=length)]
+
+    def work(self, written: Sequence[int]) -> Work:
+        """What it was to write so many tokens in each row, and the bytes that it reads at least."""
+        position = position_bytes(self.lm.model.config, self.lm.model.dtype.itemsize)
+        K, steps = self.soft_BKD.shape[1], max(written)
+        own = sum(count * (K + len(row)) + count * (count - 1) // 2 for count, row in zip(written, self.after, strict=True))
+        useful = steps * read_bytes(self.lm) + position * (own + steps * len(self.shared))
+        return Work(problems=len(written), tokens=sum(written), steps=steps, useful=useful)
+
+
+def read_bytes(lm: FrozenLM) -> int:
+    """Bytes of the weights that a token needs: of embeddings it needs a row, unless the head is made of them."""
+    parameters = list(lm.model.parameters())
+    table = lm.model.get_input_embeddings().weight
+    alone = table is not lm.model.get_output_embeddings().weight
+    return sum(p.nbytes for p in parameters) - (table.nbytes if alone else 0)
+
+
+def decode(scale: str, *, repeats: int | None = None, length: int = 128) -> Report:
+    """Time it. repeats: of each way; None for the scale's. length: new tokens."""
+    device = here()
+    with pair_of(scale, device) as pair:
+        return _decode(scale, pair, SIZES[scale], repeats=repeats, length=length)
+
+
+def _decode(scale: str, pair: Pair, sizes: Sizes, *, repeats: int | None, length: int) -> Report:
+    lm = pair.load(pair.trial.target)
+    settings = {"": rows_of_problems(pair, lm, ()), f" behind {SHOTS} exemplars": rows_of_problems(pair, lm, exemplars(pair))}
+    ways, notes = [], []
+    for behind, rows in settings.items():
+        tried = rates_that_fit(sizes.plain, lambda batch, rows=rows: sum(rows.only(batch).plain(length)), pair.device)
+        notes.append(_told(behind, rows, tried))
+        best = max(tried, key=lambda batch: tried[batch], default=None)
+        name = f"generate, batch {best}{behind}"
+        ways += [_way(f"raybridge, batch {n}{behind}", rows.only(n), rows.only(n).ours, length, name) for n in sizes.ours]
+        if best is not None:
+            ways.append(_way(name, rows.only(best), rows.only(best).plain, length, ""))
+    seen = taken_in_turns(ways, rounds=1 if repeats else sizes.rounds, repeats=repeats or sizes.repeats, device=pair.device)
+    facts = head(pair.device, scale, {"target": pair.told["target"], "soft tokens": str(pair.trial.translator.soft_tokens)})
+    most = facts["copied_bytes_per_second"]
+    notes += beside(seen, sizes.ours)
+    return Report(
+        bench="decode", head=facts, step="a token", share="of memory", rows=rows_of(seen, most=most, by="tokens"), notes=notes
     )
-    return sum(next((i + 1 for i, token in enumerate(row) if token in lm.end_ids), len(row)) for row in out.tolist())
 
 
-def arms(lm: FrozenLM, rows: list[list[int]]) -> list[list[Piece]]:
-    """The prompts of several arms on the same problems: the text, and soft tokens of two lengths beside it."""
-    text = lm.text_piece(rows, side="left")
-    soft = [lm.soft_piece(lm.embed(torch.full((len(rows), 4 * i), i, device=lm.device))) for i in range(1, ARMS)]
-    return [[text], *([piece, text] for piece in soft)]
+def _way(name: str, rows: Rows, write: Callable[[int], list[int]], length: int, beside: str) -> Way:
+    @contextmanager
+    def ready() -> Iterator[Call]:
+        yield lambda: partial(rows.work, write(length))
+
+    return Way(name=name, ready=ready, beside=beside)
 
 
-def one_by_one(lm: FrozenLM, prompts: list[list[Piece]], length: int) -> int:
-    """Tokens of every arm, each in a batch of its own."""
-    return sum(c.tokens for pieces in prompts for c in greedy(lm, pieces, max_new_tokens=length))
+def exemplars(pair: Pair) -> Sequence[Problem]:
+    """The benchmark's worked ones; of one that has none, problems of train."""
+    evaluator = pair.trial.evaluator
+    return (evaluator.exemplars() or evaluator.problems("train"))[:SHOTS]
 
 
-def together(lm: FrozenLM, prompts: list[list[Piece]], length: int) -> int:
-    """Tokens of every arm, all in one batch."""
-    return sum(c.tokens for c in greedy(lm, [stack(prompts)], max_new_tokens=length))
+def rows_of_problems(pair: Pair, lm: FrozenLM, shots: Sequence[Problem]) -> Rows:
+    """The prompts of as many test problems as are decoded at once, behind exemplars; soft tokens are noise."""
+    evaluator = pair.trial.evaluator
+    problems = evaluator.problems("test")[: max(SIZES["full"].ours)]
+    around = frame(lm, evaluator, exemplars=shots)
+    soft = SoftTokens(target=lm, names=tuple(p.id for p in problems), size=pair.trial.translator.soft_tokens).noise()
+    behind = around.behind([problem.question for problem in problems])
+    after = [[*row.question, *row.after] for row in behind]
+    return Rows(lm=lm, shared=around.before, soft_BKD=soft.values.to(lm.model.dtype), after=after)
 
 
-def behind(lm: FrozenLM, rows: list[list[int]], shared: list[int], length: int) -> int:
-    """Tokens written behind a prompt that is read once and kept once."""
-    return sum(c.tokens for c in greedy(lm, [lm.text_piece(rows)], max_new_tokens=length, shared=shared))
+def _told(behind: str, rows: Rows, tried: dict[int, float]) -> str:
+    """The prompts, and what `generate` came to at each batch."""
+    K = rows.soft_BKD.shape[1]
+    mean = sum(map(len, rows.after)) / len(rows.after) + K
+    rates = ", ".join(f"{rate:,.0f} tokens/s at {batch}" for batch, rate in tried.items()) or "no batch fits"
+    return f"prompts{behind}: {len(rows.shared)} tokens that all share, then {mean:.0f} in the mean; generate: {rates}"
 
 
-def rates(ways: dict[str, Callable[[], int]], repeats: int) -> dict[str, float]:
-    """Median tokens a second of each way, taken in turns after one round to warm up."""
-    seen: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats + 1):
-        for name, write in ways.items():
-            started = time.perf_counter()
-            tokens = write()
-            seen[name].append(tokens / (time.perf_counter() - started))
-    return {name: sorted(values[1:])[repeats // 2] for name, values in seen.items()}
-
-
-def main(
-    model: Annotated[str, typer.Option(help="any model name that raybridge loads")] = "pocket:target",
-    batch: int = 64,
-    length: int = 96,
-    repeats: int = 5,
-    prefix: Annotated[int, typer.Option(help="tokens of the prompt that rows share")] = 384,
-) -> None:
-    """Print the median tokens a second of each way, and the ratio of each pair."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    lm = lms.load(model, device=device)
-    around = frame(lm, Pocket())
-    rows = [around.prompt(problem.question) for problem in Pocket().problems("test")[:batch]]
-    prompts = arms(lm, rows)
-    shared = (rows[0] * prefix)[:prefix]
-    copies = [shared + row for row in rows]
-    print(f"{model}, batch {batch}, up to {length} tokens, {device}, median of {repeats}, {prefix} tokens shared")
-    for ways in (
-        {"raybridge": lambda: ours(lm, rows, length), "transformers": lambda: theirs(lm, rows, length)},
-        {
-            f"{ARMS} arms together": lambda: together(lm, prompts, length),
-            f"{ARMS} arms one by one": lambda: one_by_one(lm, prompts, length),
-        },
-        {"a shared prompt": lambda: behind(lm, rows, shared, length), "a copy each": lambda: ours(lm, copies, length)},
-        {"a shared prompt": lambda: behind(lm, rows, shared, length), "transformers": lambda: theirs(lm, copies, length)},
-    ):
-        found = rates(ways, repeats)
-        for name, rate in found.items():
-            print(f"{name:>18} {rate:10,.0f} tokens/s")
-        first, second = found.values()
-        print(f"{'ratio':>18} {first / second:10.2f}")
-
-
-if __name__ == "__main__":
-    typer.run(main)
+def beside(seen: Sequence[Timed], batches: Sequence[int]) -> list[str]:
+    """What the exemplars cost at each batch: times as long, and memory."""
+    by_name, told = {one.way.name: one for one in seen}, []
+    for batch in batches:
+        without, with_ = by_name[f"raybridge, batch {batch}"], by_name[f"raybridge, batch {batch} behind {SHOTS} exemplars"]
+        if without.step is None or with_.step is None:
+            continue
+        more = ""
+        if without.peak is not None and with_.peak is not None:
+            more = f", {(with_.peak - without.peak) / 2**30:+.2f} GiB"
+        told.append(f"{SHOTS} exemplars at batch {batch}: {with_.step / without.step:.2f} times the time{more}")
+    return told

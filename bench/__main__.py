@@ -1,0 +1,90 @@
+"""`python -m bench train|decode|evaluate|sweep [--scale pocket|small|full]`: raybridge beside plain transformers, in one run.
+
+One table each: median and spread of problems and tokens a second, the share of what the card's arithmetic or its memory allows
+(measured in the same run), peak memory, and the ratio to the plain implementation. `--json` prints the same as JSON.
+
+`pocket` is the shipped pair and takes under a minute on two cores. `small` loads the scale's models by name. `full` makes
+models of the shapes of Mistral-7B-v0.3 and Llama-3.1-8B with random weights on the GPU; it wants RAYBRIDGE_TOKENIZERS (a
+folder with `mistral03` and `llama31`, each as AutoTokenizer loads it) and RAYBRIDGE_DATA (with GSM8K):
+
+    RAYBRIDGE_TOKENIZERS=tok RAYBRIDGE_DATA=data python -m bench decode --scale full
+    RAYBRIDGE_TOKENIZERS=tok RAYBRIDGE_DATA=data python -m bench train --scale full
+    RAYBRIDGE_TOKENIZERS=tok RAYBRIDGE_DATA=data python -m bench evaluate --scale full --problems 256
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench.report import Report, printed
+from raybridge.console import DEBUG, HELP, guarded
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, context_settings=HELP)
+console = Console(width=150)
+# torch and transformers take seconds to import: the commands import them.
+
+
+class ScaleName(StrEnum):
+    """How large."""
+
+    pocket = "pocket"
+    small = "small"
+    full = "full"
+
+
+SCALE = Annotated[ScaleName, typer.Option("--scale", help="pocket, small or full")]
+REPEATS = Annotated[int | None, typer.Option(min=1, help="times that each way is timed; default: the scale's")]
+JSON = Annotated[bool, typer.Option("--json", help="print JSON")]
+OUT = Annotated[Path | None, typer.Option("--out", help="a file for the JSON, beside the table")]
+
+
+@app.command("decode")
+def decode_(
+    scale: SCALE = ScaleName.pocket,
+    repeats: REPEATS = None,
+    length: Annotated[int, typer.Option(min=2, help="new tokens")] = 128,
+    as_json: JSON = False,
+    out: OUT = None,
+    debug: DEBUG = False,
+) -> None:
+    """Greedy decoding from embeddings, with and without 8 exemplars before every row, against `generate`."""
+    with guarded(console, debug=debug):
+        from bench.decode import decode
+
+        _show(decode(scale.value, repeats=repeats, length=length), as_json=as_json, out=out)
+
+
+@app.command("train")
+def train_(
+    scale: SCALE = ScaleName.pocket,
+    repeats: REPEATS = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="steps that are timed together; default: the scale's")] = None,
+    only: Annotated[int | None, typer.Option("--soft-tokens", min=1, help="one K; default: the scale's")] = None,
+    as_json: JSON = False,
+    out: OUT = None,
+    debug: DEBUG = False,
+) -> None:
+    """Training steps on answers and repetitions, the source's states kept, against padded batches and both models."""
+    with guarded(console, debug=debug):
+        from bench.train import train
+
+        _show(train(scale.value, repeats=repeats, steps=steps, soft_tokens=only), as_json=as_json, out=out)
+
+
+def _show(report: Report, *, as_json: bool, out: Path | None) -> None:
+    """A report as it was asked for."""
+    if out is not None:
+        out.write_text(report.as_json() + "\n", encoding="utf8")
+    if as_json:
+        typer.echo(report.as_json())
+    else:
+        printed(report, console)
+
+
+if __name__ == "__main__":
+    app()
