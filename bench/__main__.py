@@ -76,6 +76,37 @@ def train_(
         _show(train(scale.value, repeats=repeats, steps=steps, soft_tokens=only), as_json=as_json, out=out)
 
 
+@app.command("evaluate")
+def evaluate_(
+    scale: SCALE = ScaleName.pocket,
+    repeats: REPEATS = None,
+    problems: Annotated[int | None, typer.Option(min=2, help="of test; default: the scale's")] = None,
+    as_json: JSON = False,
+    out: OUT = None,
+    debug: DEBUG = False,
+) -> None:
+    """One checkpoint by every arm and control, frozen arms kept, against three arms by `generate`."""
+    with guarded(console, debug=debug):
+        from bench.evaluate import evaluate
+
+        _show(evaluate(scale.value, repeats=repeats, problems=problems), as_json=as_json, out=out)
+
+
+@app.command("sweep")
+def sweep_(
+    scale: SCALE = ScaleName.pocket,
+    repeats: REPEATS = None,
+    as_json: JSON = False,
+    out: OUT = None,
+    debug: DEBUG = False,
+) -> None:
+    """A small sweep at pocket scale, and its time outside training and evaluation, against the same trials in a plain loop."""
+    with guarded(console, debug=debug):
+        from bench.sweep import sweep
+
+        _show(sweep(scale.value, repeats=repeats), as_json=as_json, out=out)
+
+
 def _show(report: Report, *, as_json: bool, out: Path | None) -> None:
     """A report as it was asked for."""
     if out is not None:

@@ -64,14 +64,9 @@ class PlainTrainer:
         torch.stack(losses).sum().backward()
         return torch.stack(losses).detach()
 
-    @torch.no_grad()
     def states(self, questions: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """States of the questions (B, T, L, S) in the layers that are read, at unit RMS, and their mask."""
-        before = len(self.read.before)
-        ids, mask = _padded([[*self.read.before, *row] for row in questions], self.source)
-        hidden = self.source.model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True).hidden_states
-        states_BTLS = torch.stack([hidden[layer][:, before:] for layer in self.trial.translator.layers], dim=2).float()
-        return F.rms_norm(states_BTLS, states_BTLS.shape[-1:]), mask[:, before:]
+        """What the source makes of questions."""
+        return states_of(self.source, self.read.before, questions, self.trial.translator.layers)
 
     def _nll(self, soft_BKD: Tensor, after: Sequence[int], rows: Sequence[Sequence[int]]) -> Tensor:
         """Summed NLL of texts behind the soft tokens and `after`."""
@@ -87,6 +82,17 @@ class PlainTrainer:
         return F.cross_entropy(
             logits_BTV[:, start - 1 : -1].flatten(0, 1).float(), labels_BA.flatten(), ignore_index=IGNORED, reduction="sum"
         )
+
+
+@torch.no_grad()
+def states_of(
+    source: FrozenLM, before: Sequence[int], questions: Sequence[Sequence[int]], layers: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """States of questions (B, T, L, S) behind some tokens, in these layers, at unit RMS; and their mask."""
+    ids, mask = _padded([[*before, *row] for row in questions], source)
+    hidden = source.model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True).hidden_states
+    states_BTLS = torch.stack([hidden[layer][:, len(before) :] for layer in layers], dim=2).float()
+    return F.rms_norm(states_BTLS, states_BTLS.shape[-1:]), mask[:, len(before) :]
 
 
 def _padded(rows: Sequence[Sequence[int]], lm: FrozenLM) -> tuple[Tensor, Tensor]:

@@ -114,7 +114,8 @@ def table_of(report: Report) -> Table:
     """Median, and in brackets least and most."""
     table = Table(title_justify="left")
     table.add_column("way")
-    for heading in ("problems/s", "tokens/s", f"ms {report.step}", report.share, "peak GiB", "ratio"):
+    shares = [report.share] if any(row.share is not None for row in report.rows) else []
+    for heading in ("problems/s", "tokens/s", f"ms {report.step}", *shares, "peak GiB", "ratio"):
         table.add_column(heading, justify="right")
     for row in report.rows:
         table.add_row(
@@ -122,7 +123,7 @@ def table_of(report: Report) -> Table:
             row.failed or _told(row.problems_per_second, Spread.told),
             _told(row.tokens_per_second, Spread.told),
             _told(row.milliseconds, _number),
-            _told(row.share, lambda share: f"{share:.1%}"),
+            *([_told(row.share, lambda share: f"{share:.1%}")] if shares else []),
             _told(row.peak_bytes, lambda size: f"{size / 2**30:.1f}"),
             _told(row.ratio, lambda ratio: f"{ratio:.2f}"),
         )

@@ -61,8 +61,8 @@ class Timed:
         return [count(work) / seconds for work, seconds in zip(self.works, self.seconds, strict=True)]
 
 
-def taken_in_turns(ways: Sequence[Way], *, rounds: int, repeats: int, device: torch.device) -> list[Timed]:
-    """Each way, warmed up in its first turn, timed `repeats` times in each of the rounds.
+def taken_in_turns(ways: Sequence[Way], *, rounds: int, repeats: int, device: torch.device, warm: bool = False) -> list[Timed]:
+    """Each way timed `repeats` times in each of the rounds. warm: whether `ready` warms it up; else one call does.
 
     A way that does not fit the device's memory is told so and left out of what follows.
     """
@@ -70,7 +70,7 @@ def taken_in_turns(ways: Sequence[Way], *, rounds: int, repeats: int, device: to
     for number in range(rounds):
         for one in found:
             if not one.failed:
-                _turn(one, repeats, device, warm=number > 0)
+                _turn(one, repeats, device, warm=warm or number > 0)
                 release(device)
     return found
 

@@ -1,0 +1,1 @@
+"""Each bench runs, on tiny models of random weights, and what it is held against does the same work."""
