@@ -15,7 +15,7 @@ check: .venv/installed
 	$(BIN)/mypy
 
 bench: .venv/installed
-	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+	for what in train decode evaluate sweep; do $(BIN)/python -m bench $$what || exit 1; done
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

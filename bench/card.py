@@ -16,7 +16,8 @@ from raybridge.evaluation.provenance import commit
 from raybridge.models.lm import precision
 
 PACKAGES = ("torch", "transformers", "ray")
-TIMES, CALLS = 5, 10  # a rate is the median of so many timings, each of so many calls
+TIMES = 5  # timings that a rate is the median of
+CALLS = {"cuda": 10, "cpu": 2}  # of a timing
 COPIED = {"cuda": 2**30, "cpu": 2**26}  # bytes of a tensor, more than any cache holds
 SIDE = {"cuda": 8192, "cpu": 1024}  # of the square matrices that are multiplied
 
@@ -62,10 +63,10 @@ def _second(call: Callable[[], object], device: torch.device) -> float:
     for _ in range(TIMES + 1):
         synchronise(device)
         started = time.perf_counter()
-        for _ in range(CALLS):
+        for _ in range(CALLS[device.type]):
             call()
         synchronise(device)
-        seen.append((time.perf_counter() - started) / CALLS)
+        seen.append((time.perf_counter() - started) / CALLS[device.type])
     return median(seen[1:])
 
 

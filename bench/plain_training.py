@@ -33,9 +33,11 @@ class PlainTrainer:
         self.read = frame(source, trial.evaluator)
         self.answer, self.repeat = frame(target, trial.evaluator), frame(target, trial.evaluator, after=REPEAT_CUE)
         torch.manual_seed(trial.seed)
-        module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms).to(target.device).train()
-        self.module = DistributedDataParallel(module) if dist.is_initialized() else module
-        self.optimizer = torch.optim.AdamW(module.parameters(), lr=trial.learning_rate, weight_decay=trial.weight_decay)
+        self.translator = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms).to(target.device)
+        self.module = DistributedDataParallel(self.translator) if dist.is_initialized() else self.translator
+        self.optimizer = torch.optim.AdamW(
+            self.translator.parameters(), lr=trial.learning_rate, weight_decay=trial.weight_decay
+        )
 
     def step(self, batch: Batch) -> list[float]:
         """One optimizer step; the NLL a token of the answers and of the repetitions."""

@@ -71,11 +71,11 @@ def rows_of(seen: Sequence[Timed], *, most: float | None, by: Literal["problems"
 
 
 def _row(one: Timed, plain: Timed | None, most: float | None, by: str) -> Row:
-    rates = {count: one.rates(lambda work, count=count: getattr(work, count)) for count in ("problems", "tokens")}
-    useful = [work.useful / second for work, second in zip(one.works, one.seconds, strict=True) if work.useful is not None]
+    rates = {count: one.rates(count) for count in ("problems", "tokens")}
+    useful = one.rates("useful")
     ratio = None
     if plain is not None and plain.seconds and one.seconds:
-        ratio = median(rates[by]) / median(plain.rates(lambda work: getattr(work, by)))
+        ratio = median(rates[by]) / median(plain.rates(by))
     return Row(
         way=one.way.name,
         problems_per_second=Spread.of(rates["problems"]),

@@ -125,7 +125,7 @@ class Steps:
             with self.target.uncompiled():
                 source = self.pair.load(self.trial.source)
                 trainer = PlainTrainer(self.trial, source, self.target, part=part)
-                spent = flops.of_translator(trainer.module, *trainer.states(self.batch(self.first).source_questions))
+                spent = flops.of_translator(trainer.translator, *trainer.states(self.batch(self.first).source_questions))
                 yield self._call(lambda at: trainer.step(self.batch(at)), source, spent, self.first)
 
         return ready

@@ -19,10 +19,10 @@ Ready = Callable[[], AbstractContextManager[Call]]
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What one call did. steps: whose time is told. useful: FLOP or bytes that it needs at least, where they are counted."""
+    """What one call did. steps: whose time is told. useful: FLOP or bytes that it needs at least. None where nobody counts."""
 
     problems: int
-    tokens: int
+    tokens: int | None
     steps: int = 1
     useful: float | None = None
 
@@ -56,9 +56,10 @@ class Timed:
         each = [seconds / work.steps for work, seconds in zip(self.works, self.seconds, strict=True)]
         return median(each) if each else None
 
-    def rates(self, count: Callable[[Work], float]) -> list[float]:
-        """What `count` counts, a second of each call."""
-        return [count(work) / seconds for work, seconds in zip(self.works, self.seconds, strict=True)]
+    def rates(self, count: str) -> list[float]:
+        """What a field of `Work` counts, a second of each call; none where it is not counted."""
+        counted = [getattr(work, count) for work in self.works]
+        return [number / seconds for number, seconds in zip(counted, self.seconds, strict=True) if number is not None]
 
 
 def taken_in_turns(ways: Sequence[Way], *, rounds: int, repeats: int, device: torch.device, warm: bool = False) -> list[Timed]:
