@@ -95,8 +95,11 @@ def decode(scale: str, *, repeats: int | None = None, length: int = 128) -> Repo
 
 
 def _decode(scale: str, pair: Pair, sizes: Sizes, *, repeats: int | None, length: int) -> Report:
-    lm = pair.load(pair.trial.target)
-    settings = {"": rows_of_problems(pair, lm, ()), f" behind {SHOTS} exemplars": rows_of_problems(pair, lm, exemplars(pair))}
+    lm, count = pair.load(pair.trial.target), max(*sizes.ours, *sizes.plain)
+    settings = {
+        "": rows_of_problems(pair, lm, (), count),
+        f" behind {SHOTS} exemplars": rows_of_problems(pair, lm, exemplars(pair), count),
+    }
     ways, notes = [], []
     for behind, rows in settings.items():
         tried = rates_that_fit(sizes.plain, lambda batch, rows=rows: sum(rows.only(batch).plain(length)), pair.device)
@@ -129,10 +132,10 @@ def exemplars(pair: Pair) -> Sequence[Problem]:
     return (evaluator.exemplars() or evaluator.problems("train"))[:SHOTS]
 
 
-def rows_of_problems(pair: Pair, lm: FrozenLM, shots: Sequence[Problem]) -> Rows:
-    """The prompts of as many test problems as are decoded at once, behind exemplars; soft tokens are noise."""
+def rows_of_problems(pair: Pair, lm: FrozenLM, shots: Sequence[Problem], count: int) -> Rows:
+    """The prompts of so many test problems, or of all there are, behind exemplars; soft tokens are noise."""
     evaluator = pair.trial.evaluator
-    problems = evaluator.problems("test")[: max(SIZES["full"].ours)]
+    problems = evaluator.problems("test")[:count]
     around = frame(lm, evaluator, exemplars=shots)
     soft = SoftTokens(target=lm, names=tuple(p.id for p in problems), size=pair.trial.translator.soft_tokens).noise()
     behind = around.behind([problem.question for problem in problems])

@@ -46,6 +46,7 @@ def _embedded(lm: FrozenLM, row: Sequence[Tensor | Sequence[int]]) -> Tensor:
 def rates_that_fit(batches: Sequence[int], tokens: Callable[[int], int], device: torch.device) -> dict[int, float]:
     """Tokens a second at each batch, in their order up to the first that does not fit. tokens: writes a batch's."""
     found: dict[int, float] = {}
+    tried(partial(tokens, batches[0]), device)  # to warm up
     for batch in batches:
         seen = tried(partial(tokens, batch), device)
         if seen is None:

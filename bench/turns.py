@@ -102,10 +102,9 @@ def timed(call: Callable[[], T], device: torch.device) -> tuple[float, T]:
 
 
 def tried(call: Callable[[], T], device: torch.device) -> tuple[float, T] | None:
-    """The seconds of a call that is warmed up, and what it gives; None where it does not find the memory that it needs."""
+    """The seconds of a call, and what it gives; None where it does not find the memory that it needs."""
     found = None
     try:
-        call()
         found = timed(call, device)
     except torch.OutOfMemoryError:
         pass

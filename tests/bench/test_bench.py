@@ -64,7 +64,7 @@ def test_plain_training_takes_the_same_step(asked, source, target, part):
     done = ours.step(0, measure=False, interrupt=False)
     assert plain.step(batch) == pytest.approx([term.value for term in done.terms], rel=1e-4)
     gradient = torch.cat([p.grad.flatten() for p in plain.translator.parameters()])
-    assert torch.allclose(gradient, torch.cat([p.grad.flatten() for p in ours.parameters]), atol=1e-5)
+    assert torch.allclose(gradient, torch.cat([p.grad.flatten() for p in ours.module.parameters()]), atol=1e-5)
 
 
 def test_plain_answers_are_ours(pair):
