@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TypeVar
@@ -104,10 +104,8 @@ def timed(call: Callable[[], T], device: torch.device) -> tuple[float, T]:
 def tried(call: Callable[[], T], device: torch.device) -> tuple[float, T] | None:
     """The seconds of a call, and what it gives; None where it does not find the memory that it needs."""
     found = None
-    try:
+    with suppress(torch.OutOfMemoryError):
         found = timed(call, device)
-    except torch.OutOfMemoryError:
-        pass
     release(device)  # behind the handler: until then the error holds the tensors of its call
     return found
 
