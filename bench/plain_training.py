@@ -61,8 +61,8 @@ class PlainTrainer:
         states_BTLS, mask_BT = self.states(questions)
         with torch.autocast(self.target.device.type, dtype=torch.bfloat16, enabled=self.target.device.type == "cuda"):
             soft_BKD = self.module(states_BTLS, mask_BT).to(self.target.model.dtype)
-        afters = (self.answer.after, self.repeat.after)
-        losses = [self._nll(soft_BKD, *one) / count for *one, count in zip(afters, texts, counts, strict=True)]
+        behind = zip((self.answer.after, self.repeat.after), texts, counts, strict=True)
+        losses = [self._nll(soft_BKD, after, rows) / count for after, rows, count in behind]
         torch.stack(losses).sum().backward()
         return torch.stack(losses).detach()
 
