@@ -46,7 +46,7 @@ axes = {"pocket": dict(soft_tokens=[8, 16])}
 
 def trial(base: Trial, *, soft_tokens: int) -> Trial:
     translator = replace(base.translator, soft_tokens=soft_tokens)
-    cut = dict(steps=20, warmup=2, batch=16, eval_every=10, dev_problems=16, test_problems=16)
+    cut = dict(steps=20, warmup=2, batch=16, eval_every=20, dev_problems=8, test_problems=8)
     losses = (AnswerNLL(), Reconstruction())
     return replace(base, name=f"cost_{soft_tokens}tok", translator=translator, losses=losses, **cut)
 '''

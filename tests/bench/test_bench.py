@@ -153,7 +153,7 @@ def test_an_evaluation_is_timed(monkeypatch, pair):
 
 @pytest.mark.cluster
 def test_a_sweep_is_timed(monkeypatch):
-    monkeypatch.setattr(sweep, "FILE", sweep.FILE.replace("[8, 16]", "[8]").replace("steps=20", "steps=4").replace("=10", "=4"))
+    monkeypatch.setattr(sweep, "FILE", sweep.FILE.replace("[8, 16]", "[8]").replace("=20", "=4"))
     report = sweep.sweep("pocket")
     ours, plain = report.rows
     assert 0 < ours.share < 1
