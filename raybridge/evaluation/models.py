@@ -47,6 +47,8 @@ class Models:
         """The model of that name, loaded once."""
         if name not in self._models:
             self._models[name] = lms.load(name, device=self.device)
+            if self.device.type == "cuda":
+                self._models[name].fuse()
         return self._models[name]
 
     def hold(self, wanted: Iterable[str]) -> None:

@@ -108,6 +108,16 @@ class Backbone:
             layer.compile(dynamic=True)
         self.compiled = True
 
+    def fuse(self) -> None:
+        """Compile the parts of its layers that see each position alone, norms and MLPs: small kernels count in decoding.
+
+        Whole layers would be compiled anew for every layer: each writes its own keys and values.
+        """
+        for layer in self.layers:
+            for part in layer.children():
+                if layers.positionwise(part):
+                    part.compile(dynamic=True)
+
     def uncompiled(self) -> AbstractContextManager[None]:
         """Passes within it run without compiled code: a cache of another length at every token would compile it anew."""
         return torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()

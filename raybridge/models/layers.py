@@ -23,6 +23,12 @@ def layers_of(body: nn.Module, depth: int) -> nn.ModuleList:
     return found
 
 
+def positionwise(part: nn.Module) -> bool:
+    """Whether a part of a layer sees each position alone, and all of them alike: no attention, no experts to choose from."""
+    inner = list(part.modules())
+    return not any(hasattr(one, "layer_idx") or isinstance(one, nn.ModuleList) for one in inner) and not hasattr(part, "gate")
+
+
 @contextmanager
 def reading(layers: nn.ModuleList, wanted: Sequence[int]) -> Iterator[dict[int, Tensor]]:
     """A pass within it leaves what enters these layers (B, T, D) in a dict. No other hidden state outlives its layer."""

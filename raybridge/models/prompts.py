@@ -154,23 +154,26 @@ def frame(lm: FrozenLM, evaluator: Evaluator, *, exemplars: Sequence[Problem] = 
 
 
 def _framed(lm: FrozenLM, before_text: str, after_text: str, *, gap: str, chat: bool) -> Frame:
-    before, after = _seams(lm, before_text, after_text, chat)
+    before, after = _seams(lm.tokenizer, lm.name, before_text, after_text, chat)
     return Frame(lm=lm, before_text=before_text, after_text=after_text, chat=chat, answer_gap=gap, before=before, after=after)
 
 
 @lru_cache(maxsize=64)
-def _seams(lm: FrozenLM, before_text: str, after_text: str, chat: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The tokens before and after a question's place, as they are where a letter stands in it."""
+def _seams(tokenizer: Any, name: str, before_text: str, after_text: str, chat: bool) -> tuple[tuple[int, ...], ...]:
+    """The tokens before and after a question's place, as they are where a letter stands in it. name: of the model.
+
+    Remembered by the tokenizer: what is remembered by a model would keep its weights in memory.
+    """
     text = f"{before_text} {LETTER}{after_text}"
-    told = lm.tokenizer(text, add_special_tokens=not chat, return_offsets_mapping=True)
+    told = tokenizer(text, add_special_tokens=not chat, return_offsets_mapping=True)
     start, end = len(before_text), len(before_text) + 1 + len(LETTER)
     before = [token for token, (_, last) in zip(told.input_ids, told.offset_mapping, strict=True) if last <= start]
     after = [token for token, (first, _) in zip(told.input_ids, told.offset_mapping, strict=True) if first >= end]
     letter = told.input_ids[len(before) : len(told.input_ids) - len(after)]
-    if [*before, *letter, *after] != told.input_ids or lm.text(letter).strip() != LETTER:
+    if [*before, *letter, *after] != told.input_ids or tokenizer.decode(letter, skip_special_tokens=True).strip() != LETTER:
         raise ValueError(
-            f"model {lm.name!r}: its tokenizer leaves no clean place between {before_text[-20:]!r} and {after_text[:20]!r}; "
-            f"a letter in it becomes {lm.tokenizer.convert_ids_to_tokens(letter)}"
+            f"model {name!r}: its tokenizer leaves no clean place between {before_text[-20:]!r} and {after_text[:20]!r}; "
+            f"a letter in it becomes {tokenizer.convert_ids_to_tokens(letter)}"
         )
     return tuple(before), tuple(after)
 

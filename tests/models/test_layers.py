@@ -98,3 +98,16 @@ def test_recomputed_passes_have_the_gradients_of_others_and_keep_less(lm, inject
         assert one[row].abs().sum() > 0
         torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-6)
     assert all(type(layer).__name__ == "LlamaDecoderLayer" for layer in lm.layers)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("llama", {"mlp", "input_layernorm", "post_attention_layernorm"}),
+        ("mixtral", {"input_layernorm", "post_attention_layernorm"}),
+        ("gpt2", {"ln_1", "ln_2", "mlp"}),
+    ],
+)
+def test_what_is_fused_sees_each_position_alone(name, parts):
+    layer = tiny_lms.tiny(name).layers[0]
+    assert {child for child, part in layer.named_children() if layers.positionwise(part)} == parts
