@@ -96,11 +96,13 @@ class Trainer:
             )
 
         with autocast(self.world.device):
-            own = in_place(self.batches, batch, self.module(states_BTLS, mask_BT))
-            others = {}
-            for name, other in self.batches.others.items():
-                soft_BKD = self.module.for_target(name, states_BTLS, mask_BT, rms=other.target.lm.embedding_rms)
-                others[name] = in_place(other, batch.others[name], soft_BKD)
+            soft_BKD = self.module(states_BTLS, mask_BT)
+            of_others = {
+                name: self.module.for_target(name, states_BTLS, mask_BT, rms=other.target.lm.embedding_rms)
+                for name, other in self.batches.others.items()
+            }
+        own = in_place(self.batches, batch, soft_BKD)
+        others = {name: in_place(other, batch.others[name], of_others[name]) for name, other in self.batches.others.items()}
         reader = self.module.read_by(own.target)
         lent = own.lent if reader is own.target else None  # what an adapted target reads depends on what is trained
         together = read_together(losses) and own.before_repeat is None
