@@ -192,7 +192,7 @@ def _said_in(evaluator: Evaluator, folder: str) -> frozenset[str]:
     found: set[str] = set()
     for split in ("dev", "test"):
         try:
-            problems = evaluator.problems(split)  # type: ignore[arg-type]
+            problems = evaluator.problems(split)
         except NoSplitError:
             continue
         found.update(text for problem in problems for text in said_by(problem))

@@ -169,8 +169,7 @@ class FrozenLM(Backbone):
             piece = Piece(embeds_BTD=self.embed(ids_BA[part, :longest]), mask_BT=mask_BA[part, :longest])
             whole = join([before.rows(part), piece])
             read = {"inputs_embeds": whole.embeds_BTD}
-            told_of = dict(packed=packed, injected=whole.injected, lent=lent)
-            (states_CTD,) = self.passed(read, whole.mask_BT, [self.depth], **told_of)
+            (states_CTD,) = self.passed(read, whole.mask_BT, [self.depth], packed=packed, injected=whole.injected, lent=lent)
             first_C1 = torch.tensor([[fronts[row] - 1] for row in part], device=self.device)
             place_CA = (first_C1 + torch.arange(longest, device=self.device)).clamp(max=states_CTD.shape[1] - 1)
             hidden.append(F.pad(taken(states_CTD, place_CA), (0, 0, 0, ids_BA.shape[1] - longest)))
