@@ -235,5 +235,5 @@ class Trial:
         """The same trial cut to a few steps and problems: it shows that everything runs, and nothing else."""
         batch, warmup, own = min(self.batch, 16), min(self.warmup, 5), self.own_answers
         own = own and replace(own, problems=min(own.problems or SMOKED, SMOKED))
-        few = dict(dev_problems=16, test_problems=16, batch=batch, own_answers=own)
-        return replace(self, steps=20, warmup=warmup, eval_every=10, **few)
+        few = replace(self, steps=20, warmup=warmup, eval_every=10, dev_problems=16, test_problems=16, batch=batch)
+        return replace(few, own_answers=own)

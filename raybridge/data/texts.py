@@ -25,10 +25,13 @@ LENGTHS = (30, 400)  # characters of a sentence that says something by itself
 
 
 class Texts(Protocol):
-    """A kind of further texts. share: of a batch."""
+    """A kind of further texts."""
 
     VERSION: ClassVar[int]
-    share: float
+
+    @property
+    def share(self) -> float:
+        """Of a batch."""
 
     def texts(self, own: Evaluator) -> Iterable[str]:
         """All of them, in an order that is always the same. own: the benchmark of the trial."""

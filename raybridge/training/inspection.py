@@ -34,6 +34,5 @@ def looked_at(trials: Sequence[Workload], *, device: str, workers: int) -> tuple
 
 def needs_of(trials: Sequence[Workload], *, workers: int, card: float | None, kept: States, results: Results) -> list[str]:
     """What trials take of a machine, a line each; see `worker.Engine.needs`."""
-    there = dict(kept=kept, results=results)
-    needed = [engine.needs(some, workers=workers, card=card, **there) for engine, some in by_engine(trials)]
+    needed = [engine.needs(some, workers=workers, card=card, kept=kept, results=results) for engine, some in by_engine(trials)]
     return [line for lines in needed for line in lines]

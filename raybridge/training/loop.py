@@ -140,8 +140,7 @@ def train(
     # To fill every new tensor takes 100 of 550 ms a step on a GPU, and nothing here reads one before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     micro_batches = on_machine(trial, world, run.root, predicted=predicted)
-    models = dict(source=source, target=target, world=world)
-    trainer = build_trainer(trial, **models, micro_batches=micro_batches, problems=problems)
+    trainer = build_trainer(trial, source=source, target=target, world=world, micro_batches=micro_batches, problems=problems)
     begun = begun_alike(world.each(partial(begin, trainer, run)))
     if target.packs and trial.steps >= COMPILED_FROM:
         target.compile()
