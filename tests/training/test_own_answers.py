@@ -13,6 +13,7 @@ from raybridge.config import packages_of, rebuild
 from raybridge.data.texts import Mixture, OtherNumbers, WorkedAnswers
 from raybridge.evaluation.answerer import Local
 from raybridge.evaluation.identity import sealed
+from raybridge.evaluation.models import Models
 from raybridge.results import Results
 from raybridge.training import own_answers, workload
 from raybridge.training.batches import Batches
@@ -112,11 +113,12 @@ def test_older_trials_keep_their_identity(trial):
     assert "learns from" not in trial.planned()
 
 
-def test_the_engine_trains_on_them_behind_exemplars_beside_further_texts(own, models, tmp_path):
+def test_the_engine_trains_on_them_behind_exemplars_beside_further_texts(own, tmp_path):
     mixture = Mixture(parts=(OtherNumbers(share=0.25, count=9), WorkedAnswers(share=0.125)))
     short = dict(steps=3, warmup=1, eval_every=3, dev_problems=2, test_problems=2, mixture=mixture, exemplars=True)
     trial = sealed(replace(own, evaluator=Shown(train=24, dev=8, test=8), contents=None, **short), device="cpu")
-    results, answerer = Results(tmp_path), Counting(models)
+    results = Results(tmp_path)
+    answerer = Counting(Models("cpu", kept=results.kept_states()))
     workload.check(trial, workers=1)
     workload.prepare([trial], answerer, device="cpu", kept=results.kept_states(), results=results)
     opened = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
