@@ -4,13 +4,12 @@ python bench/carry.py [--scale pocket] [--seconds 20] [--only anchored --only at
 
 `--seconds 0` shows what carries in closed form, before any step; `layer_0` and so on read one layer of the source alone.
 
-Half of every batch are the scale's own problems (answer and reconstruction), the other half sentences of SQuAD and worked
-answers, which are only repeated. All figures are of test problems, from the soft tokens alone.
+Half of every batch are the scale's own problems (worked answer and reconstruction), the other half sentences of SQuAD, worked
+answers and questions with other numbers, which are only repeated. All figures are of test problems, from the soft tokens alone.
 """
 
 from __future__ import annotations
 
-import random
 import re
 import time
 from collections import Counter
@@ -21,24 +20,23 @@ from typing import Annotated
 import torch
 import typer
 
-from evaluators.squad import ASK, Squad
+from evaluators.squad import Squad
 from evaluators.svamp import Svamp
 from raybridge import arms
 from raybridge.data import data_folder
+from raybridge.data.texts import Mixture, OtherNumbers, Sentences, WorkedAnswers
 from raybridge.errors import unknown
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.prompt import Prompt, prompt_of
 from raybridge.evaluation.scoring import continuation_nll
 from raybridge.evaluation.setting import Request, setting_of
 from raybridge.losses import Loss
-from raybridge.losses.bridge import Batch
 from raybridge.losses.contrastive import PromptContrast
 from raybridge.losses.flow import Flow
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
 from raybridge.models.decode import greedy
-from raybridge.models.prompts import REPEAT_CUE, Behind
+from raybridge.models.prompts import REPEAT_CUE
 from raybridge.scales import SCALES
-from raybridge.training.batches import Batches
 from raybridge.training.fitting import fit
 from raybridge.training.step import Trainer, build_trainer
 from raybridge.translators import Translator
@@ -52,9 +50,6 @@ from raybridge.trial import Trial
 from raybridge.world import World
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-DIGITS = re.compile(r"[1-9]\d*")
-SENTENCE = re.compile(r"(?<=[.?!])\s+")
-SENTENCES = 20_000
 EVERY = 20  # steps between two looks at how many the seconds will hold
 CARRIED = (AnswerNLL(), Reconstruction())
 ARMS = tuple(arms.find(name) for name in ("bridged", "shuffled", "no_context", "target"))
@@ -92,64 +87,22 @@ def candidates(base: Trial, K: int) -> list[Candidate]:
     ]
 
 
-def further_texts(trial: Trial) -> list[str]:
-    """Texts to repeat besides the questions: worked answers, SVAMP's questions, sentences of SQuAD's training paragraphs."""
-    texts = [problem.rationale for problem in trial.evaluator.problems("train")]
-    if trial.source.startswith("pocket:") or data_folder() is None:  # the pocket models know no prose
-        return texts
-    texts += [problem.question for problem in Svamp().problems("test")]
-    contexts = dict.fromkeys(problem.question.partition(ASK)[0] for problem in Squad().problems("train"))
-    sentences = [part for context in contexts for part in SENTENCE.split(context) if 30 <= len(part) <= 400]
-    return texts + sentences[:SENTENCES]
+def mixture_of(trial: Trial, share: float) -> Mixture:
+    """Half of each batch as texts to repeat: worked answers, and sentences of SQuAD's training paragraphs.
+
+    share: of these texts that are mixed from questions of train, with other numbers. The pocket models know no prose.
+    """
+    mixed = (OtherNumbers(share=0.5 * share),) if share else ()
+    if trial.source.startswith("pocket:") or data_folder() is None:
+        return Mixture(parts=(WorkedAnswers(share=0.5 * (1 - share)), *mixed))
+    further = Sentences(share=0.4 * (1 - share), evaluator=Squad())
+    return Mixture(parts=(WorkedAnswers(share=0.1 * (1 - share)), further, *mixed), held_out=(Svamp(), Squad()))
 
 
-def renumbered(text: str, draw: random.Random) -> str:
-    """The text with each of its numbers replaced by another of as many digits."""
-    return DIGITS.sub(lambda found: str(draw.randrange(10 ** (len(found[0]) - 1), 10 ** len(found[0]))), text)
-
-
-class WithTexts(Batches):
-    """Batches whose second half is texts that have no answer; a share of them is mixed from questions of train."""
-
-    def __init__(self, trial: Trial, models: Models, texts: Sequence[str], *, share: float) -> None:
-        source, target = models.load(trial.source), models.load(trial.target)
-        super().__init__(replace(trial, batch=trial.batch // 2), source, target)
-        self.texts, self.share = texts, share
-
-    def at(self, step: int, world: World) -> Batch:
-        """Half a batch of problems and as many texts, drawn by the step."""
-        problems = super().at(step, world)
-        draw = random.Random(step)
-        count = len(problems.answers)
-        new = round(self.share * count)
-        texts = draw.sample(self.texts, count - new) + [self.mixed(draw) for _ in range(new)]
-        questions, as_target, behind, repeats = zip(*self.rows(texts), strict=True)
-        return replace(
-            problems,
-            source_questions=[*problems.source_questions, *questions],
-            target_questions=[*problems.target_questions, *as_target],
-            target_texts=[*problems.target_texts, *behind],
-            answers=[*problems.answers, *([] for _ in texts)],
-            answer_pieces=[*problems.answer_pieces, *([] for _ in texts)],
-            repeats=[*problems.repeats, *repeats],
-        )
-
-    def mixed(self, draw: random.Random) -> str:
-        """Sentences of unlike questions one after another, with other numbers: a question that was never there."""
-        sentences = [draw.choice(SENTENCE.split(draw.choice(self.problems).question)) for _ in range(draw.randint(2, 4))]
-        return renumbered(" ".join(sentences), draw)
-
-    def rows(self, texts: Sequence[str]) -> list[tuple[list[int], list[int], Behind, list[int]]]:
-        """Texts as questions for the source, for the target, in the target's prompt, and as what the target repeats."""
-        as_target = self.target.questions(texts), self.target.behind(texts), self.repeat.answers(texts)
-        return list(zip(self.source.questions(texts), *as_target, strict=True))
-
-
-def train(trial: Trial, models: Models, seconds: float, *, share: float) -> Trainer:
+def train(trial: Trial, models: Models, seconds: float) -> Trainer:
     """Train for so many seconds; the length of the schedule follows the clock."""
     source, target = models.load(trial.source), models.load(trial.target)
     trainer = build_trainer(trial, source=source, target=target, world=World(device=models.device))
-    trainer = replace(trainer, batches=WithTexts(trial, models, further_texts(trial), share=share))
     fit(trainer.module, trainer.batches)
     if source.packs:
         source.compile()
@@ -245,7 +198,8 @@ def main(
         raise unknown("scale", scale, known)
     base = replace(known[scale].trial, steps=10**6, test_problems=problems)
     given = dict(batch=batch, learning_rate=rate, target=target, seed=seed)
-    base = replace(base, **{name: value for name, value in given.items() if value is not None})
+    base = replace(base, **{name: value for name, value in given.items() if value is not None}, own_answers=None)
+    base = replace(base, mixture=mixture_of(base, mixed), exemplars=False)
     chosen = candidates(base, tokens)
     if only and (wrong := set(only) - {one.name for one in chosen}):
         raise unknown("candidate", wrong.pop(), [one.name for one in chosen])
@@ -257,7 +211,7 @@ def main(
         print(one.name, flush=True)
         also = (PromptContrast(weight=contrast, margin=1.5, max_tokens=256),) if contrast else ()
         trial = replace(base, name="t", translator=one.translator, losses=(*one.losses, *also))
-        trainer = train(trial, models, seconds, share=mixed)
+        trainer = train(trial, models, seconds)
         with models.load(trial.target).uncompiled(), models.load(trial.source).uncompiled():
             report(trial, models, copy_of(trainer.module))
 

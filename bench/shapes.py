@@ -89,7 +89,8 @@ class Pair:
 def pair_of(scale: str, device: torch.device, *, source: Shape | None = None, target: Shape | None = None) -> Iterator[Pair]:
     """The models of a scale. source, target: others of random weights; at full scale those of the two real shapes."""
     base = next(one.trial for one in SCALES if one.name == scale)
-    trial = replace(base, losses=(AnswerNLL(), Reconstruction()))
+    # Plain transformers know the benchmark's problems and their worked answers alone.
+    trial = replace(base, losses=(AnswerNLL(), Reconstruction()), mixture=None, own_answers=None, exemplars=False)
     if scale == "full":
         source, target = source or mistral_7b(), target or llama_8b()
     if source is None or target is None:

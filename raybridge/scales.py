@@ -1,7 +1,8 @@
 """POCKET, SMALL, FULL: complete base trials, the resources they want, and what these become on a machine.
 
 Each base trial has the translator that carried most where translators were compared (docs/LOG.md): the pocket pair, and
-SmolLM2-135M on a GPU, which stands for `full` until somebody has compared them there. Prompt contrast is not among its
+SmolLM2-135M on a GPU, which stands for the others until somebody has compared them there. The pair of `small` can do the task
+that it is measured by; SmolLM2 to itself, which cannot, is the sweep `smollm`. Prompt contrast is not among its
 losses: it widens the difference to `shuffled`, mostly by making the wrong soft tokens worse.
 """
 
@@ -12,13 +13,16 @@ from typing import ClassVar
 
 from evaluators.gsm8k import GSM8K
 from evaluators.pocket import Pocket
+from evaluators.squad import Squad
+from evaluators.svamp import Svamp
 from raybridge.config import typed
+from raybridge.data.texts import Mixture, OtherNumbers, Questions, Sentences, WorkedAnswers
 from raybridge.errors import unknown
 from raybridge.losses.contrastive import InfoNCE
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
 from raybridge.stopping import Stopping
 from raybridge.translators.bottlenecked import Bottlenecked
-from raybridge.trial import Trial
+from raybridge.trial import OwnAnswers, Trial
 
 DRIVER_CPUS = 0.01  # of a trial's own driver, as Ray counts
 
@@ -132,19 +136,30 @@ SMALL = Scale(
     name="small",
     trial=Trial(
         name="base",
-        source="HuggingFaceTB/SmolLM2-135M-Instruct",
-        target="HuggingFaceTB/SmolLM2-135M-Instruct",
-        translator=Bottlenecked(soft_tokens=16, layers=(0, 2, 4, 12, 20, 30), width=384, depth=4, heads=6, picking="mean"),
+        source="Qwen/Qwen2.5-Coder-1.5B-Instruct",
+        target="Qwen/Qwen2.5-Coder-1.5B-Instruct",
+        translator=Bottlenecked(soft_tokens=16, layers=(0, 2, 4, 14, 28), width=768, depth=4, picking="mean"),
         losses=(AnswerNLL(), Reconstruction(), InfoNCE()),
-        evaluator=GSM8K(shots=0),
+        evaluator=GSM8K(),
         steps=1500,
-        batch=128,
+        batch=64,
         learning_rate=1e-3,
         warmup=100,
         eval_every=250,
         dev_problems=200,
-        test_problems=500,
+        test_problems=None,
         stopping=Stopping(degradation=None),
+        mixture=Mixture(
+            parts=(
+                OtherNumbers(share=0.25),
+                Sentences(share=0.125, evaluator=Squad()),
+                Questions(share=0.0625),
+                WorkedAnswers(share=0.0625),
+            ),
+            held_out=(Svamp(), Squad()),
+        ),
+        own_answers=OwnAnswers(),
+        exemplars=True,
     ),
     resources=Resources(workers=1, gpus_per_worker=1, cpus_per_worker=4, replicas=1, concurrent_trials=1, threads=4),
 )

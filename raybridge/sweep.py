@@ -139,7 +139,8 @@ def say_needs(trials: Sequence[Workload], resources: Resources, results: Results
 
     known = [trial for trial in trials if trial.name not in dark and unfinished(trial, results.find(trial.fingerprint))]
     kept = results.kept_states(resources.states_budget)
-    for line in needs_of(known, workers=resources.workers, card=card() if resources.gpus_per_worker else None, kept=kept):
+    memory = card() if resources.gpus_per_worker else None
+    for line in needs_of(known, workers=resources.workers, card=memory, kept=kept, results=results):
         say(line)
 
 

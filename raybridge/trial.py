@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, Self
 from raybridge import arms
 from raybridge.config import Json, check_seed, identity, later, resolve, typed
 from raybridge.data import Evaluator
+from raybridge.data.texts import Mixture
 from raybridge.losses import Loss
 from raybridge.results import TrialRun
 from raybridge.results.contents import Contents
@@ -19,6 +20,7 @@ from raybridge.stopping import Stopping
 from raybridge.translators import Translator
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+SMOKED = 64  # questions that the target of a smoke trial answers itself
 TOKENS_IN_NAME = re.compile(r"_(\d+)tok\b")
 
 
@@ -70,13 +72,35 @@ class Workload(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnAnswers:
+    """The target's own answers to questions of train, as it completes them from text in the frame of evaluation, greedily.
+
+    right: those alone that are right by the benchmark's first reading; otherwise all that are not cut off. problems: of how
+    many questions, drawn by seed 0; None for all. A question without such an answer is no problem of the trial.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    right: bool = True
+    problems: int | None = None
+
+    def __post_init__(self) -> None:
+        typed(self)
+        if self.problems is not None and self.problems < 1:
+            raise ValueError(f"own answers: problems must be at least 1, not {self.problems}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trial:
     """One experiment: what is trained, on what, for how long, and how it is judged.
 
-    batch: problems a step over all workers. warmup: steps. learning_rate: peak, reached after warm-up, linear to zero.
-    eval_every: steps between dev evaluations. dev_problems, test_problems: how many are drawn by seed 0, None for all.
-    The name is a label: two trials with the same fingerprint are the same trial. contents: what the models, the data and the
-    prompts are, which whoever starts it has looked at (`evaluation.identity.sealed`); a sweep file leaves it out.
+    batch: problems and further texts a step over all workers. mixture: which texts, None for none; what is left of the batch
+    are problems. own_answers: None trains on the worked answers of the benchmark. exemplars: whether those of the benchmark
+    stand before a question that is answered in training, as they do in evaluation. warmup: steps. learning_rate: peak, reached
+    after warm-up, linear to zero. eval_every: steps between dev evaluations. dev_problems, test_problems: how many are drawn by
+    seed 0, None for all. The name is a label: two trials with the same fingerprint are the same trial. contents: what the
+    models, the data and the prompts are, which whoever starts it has looked at (`evaluation.identity.sealed`); a sweep file
+    leaves it out.
     """
 
     VERSION: ClassVar[int] = 1
@@ -99,6 +123,9 @@ class Trial:
     dev_problems: int | None
     test_problems: int | None
     stopping: Stopping = Stopping()
+    mixture: Mixture | None = later(None)
+    own_answers: OwnAnswers | None = later(None)
+    exemplars: bool = later(False)
     contents: Contents | None = later(None)
 
     def __post_init__(self) -> None:
@@ -124,6 +151,7 @@ class Trial:
         names = [loss.name for loss in self.losses]
         if len(set(names)) < len(names):
             raise ValueError(f"trial {self.name}: a loss occurs twice among {', '.join(names)}")
+        assert self.problems_a_batch > 0, "a mixture leaves problems in a batch or is refused"
         claimed = TOKENS_IN_NAME.search(self.name)
         if claimed and int(claimed[1]) != self.translator.soft_tokens:
             raise ValueError(f"trial {self.name} is named {claimed[0][1:]} but has {self.translator.soft_tokens} soft tokens")
@@ -143,6 +171,16 @@ class Trial:
     def models(self) -> tuple[str, ...]:
         """The source and the target."""
         return tuple(dict.fromkeys((self.source, self.target)))
+
+    @property
+    def texts_a_batch(self) -> tuple[int, ...]:
+        """Further texts of each kind in every batch."""
+        return self.mixture.counts(self.batch) if self.mixture else ()
+
+    @property
+    def problems_a_batch(self) -> int:
+        """Problems in every batch."""
+        return self.batch - sum(self.texts_a_batch)
 
     @property
     def points(self) -> list[int]:
@@ -168,7 +206,18 @@ class Trial:
         return {
             **{"K": str(self.translator.soft_tokens), "steps": str(self.steps), "losses": losses},
             **{"models": models, "benchmark": f"{on}, {self.test_problems or 'all'} test problems"},
+            **({"learns from": learned} if (learned := self._learned_from) else {}),
         }
+
+    @property
+    def _learned_from(self) -> str:
+        """What its batches are made of, where that is not the benchmark's problems alone."""
+        kinds = zip(self.texts_a_batch, self.mixture.parts if self.mixture else (), strict=True)
+        texts = [f"{count} {type(part).__name__}" for count, part in kinds]
+        told = [f"a batch of {self.problems_a_batch} problems, {', '.join(texts)}"] if texts else []
+        if self.own_answers:
+            told.append(f"{'right' if self.own_answers.right else 'all'} own answers of the target")
+        return "; ".join([*told, *(["exemplars in the context"] if self.exemplars else [])])
 
     def imagined(self, accuracy: float) -> dict[str, Any]:
         """A result.json as the trial might leave it, every accuracy the same. What the keys mean is in docs/schema.md."""
@@ -184,5 +233,7 @@ class Trial:
 
     def smoke(self) -> Trial:
         """The same trial cut to a few steps and problems: it shows that everything runs, and nothing else."""
-        batch, warmup = min(self.batch, 16), min(self.warmup, 5)
-        return replace(self, steps=20, warmup=warmup, eval_every=10, dev_problems=16, test_problems=16, batch=batch)
+        batch, warmup, own = min(self.batch, 16), min(self.warmup, 5), self.own_answers
+        own = own and replace(own, problems=min(own.problems or SMOKED, SMOKED))
+        few = replace(self, steps=20, warmup=warmup, eval_every=10, dev_problems=16, test_problems=16, batch=batch)
+        return replace(few, own_answers=own)

@@ -37,5 +37,6 @@ def trial(base: Trial, *, benchmark: str, soft_tokens: int, seed: int) -> Trial:
         seed=seed,
         evaluator=evaluator,
         batch=batch,
+        own_answers=None,  # of a small train split too few would be right
         translator=replace(base.translator, soft_tokens=soft_tokens),
     )

@@ -19,5 +19,6 @@ def trial(base: Trial, *, rank: int, soft_tokens: int, seed: int) -> Trial:
         name=f"15_receiver_lora_r{rank}_s{seed}_{soft_tokens}tok",
         seed=seed,
         losses=(AnswerBesideText(),),
+        exemplars=False,  # a target that is trained reads them anew in every row: their keys and values are not fixed
         translator=ReceiverLoRA(soft_tokens=soft_tokens, layers=base.translator.layers, target=base.target, rank=rank),
     )

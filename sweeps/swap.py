@@ -32,4 +32,6 @@ def trial(base: Trial, *, pair: str, seed: int) -> Trial:
         source=source,
         target=target,
         translator=replace(base.translator, layers=layers),
+        own_answers=None,  # small targets have none that are right
+        exemplars=False,
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from launched import COMPRESSION, LOSSES, POCKET_ON_GPUS, bare, edited, launch, planned, said
+from launched import COMPRESSION, LOSSES, POCKET_ON_GPUS, SMOLLM, bare, edited, launch, planned, said
 
 from raybridge import HOUSE
 from raybridge.results import Results
 from raybridge.results.launch import Timing
-from raybridge.scales import POCKET, SCALES, SMALL
+from raybridge.scales import POCKET, SCALES
+
+SMOLLM_135M = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 @pytest.fixture(autouse=True)
@@ -128,8 +130,8 @@ def test_a_test_split_that_is_too_small_is_seen_in_the_plan(tmp_path, monkeypatc
     for split, count in (("train", 800), ("test", 499)):
         (tmp_path / "gsm8k" / f"{split}.jsonl").write_text(row * count, encoding="utf8")
     monkeypatch.setenv("RAYBRIDGE_DATA", str(tmp_path))
-    monkeypatch.setenv("RAYBRIDGE_MODELS", f"{SMALL.trial.target}={HOUSE / 'raybridge' / 'pocket' / 'target'}")
-    code, output = launch(COMPRESSION, "--scale", "small", "--dry-run", root=tmp_path / "r")
+    monkeypatch.setenv("RAYBRIDGE_MODELS", f"{SMOLLM_135M}={HOUSE / 'raybridge' / 'pocket' / 'target'}")
+    code, output = launch(SMOLLM, "--scale", "small", "--dry-run", root=tmp_path / "r")
     assert code == 2
     assert "test_problems asks for 500 problems, and the test split of gsm8k has 499" in said(output)
 
@@ -170,8 +172,8 @@ def test_a_broken_line_of_a_dataset_is_named_before_anything_starts(tmp_path, mo
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(good + row + "\n", encoding="utf8")
     monkeypatch.setenv("RAYBRIDGE_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("RAYBRIDGE_MODELS", f"{SMALL.trial.target}={HOUSE / 'raybridge' / 'pocket' / 'target'}")
-    code, output = launch(COMPRESSION, "--scale", "small", root=tmp_path / "r")
+    monkeypatch.setenv("RAYBRIDGE_MODELS", f"{SMOLLM_135M}={HOUSE / 'raybridge' / 'pocket' / 'target'}")
+    code, output = launch(SMOLLM, "--scale", "small", root=tmp_path / "r")
     assert code == 2
     assert sentence in said(output)
     assert ".jsonl" in said(output)

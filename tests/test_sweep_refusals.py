@@ -38,7 +38,7 @@ def machine(monkeypatch):
             [COMPRESSION, "--concurrent", "1000"],
             "--concurrent 1000: a trial takes 0 GPU(s) and 0.51 CPU(s), and there are 0 and",
         ),
-        ([COMPRESSION, "--scale", "small"], "SmolLM2-135M-Instruct"),
+        ([COMPRESSION, "--scale", "small"], "Qwen2.5-Coder-1.5B-Instruct"),
     ],
 )
 def test_what_a_person_can_mend_is_one_sentence_and_exit_2(tmp_path, words, sentence, monkeypatch):

@@ -46,7 +46,7 @@ def run_trials(
     pool = ReplicaPool(start_replicas(replicas, resources, kept, share_of_replica(trials, resources, kept)))
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="baselines") as aside:
         begins = [trial for trial in trials if not ((run := results.find(trial.fingerprint)) and run.complete)]
-        prepared = partial(prepare, begins, pool, device=resources.device, kept=kept)
+        prepared = partial(prepare, begins, pool, device=resources.device, kept=kept, results=results)
         baselines = aside.submit(run_baselines, settings, results=results, pool=pool, folder=folder, first=prepared)
         failed = _tune(trials, replicas, results=results, folder=folder, resources=resources) if trials else {}
         baselines.result()
@@ -62,10 +62,10 @@ def share_of_replica(trials: Sequence[Workload], resources: Resources, kept: Sta
     return min((share for share in shares if share is not None), default=None)
 
 
-def prepare(trials: Sequence[Workload], pool: ReplicaPool, *, device: str, kept: States) -> None:
+def prepare(trials: Sequence[Workload], pool: ReplicaPool, *, device: str, kept: States, results: Results) -> None:
     """Compute what trials share, which their workers would wait for behind the baselines."""
     for engine, some in by_engine(trials):
-        engine.prepare(some, pool, device=device, kept=kept)
+        engine.prepare(some, pool, device=device, kept=kept, results=results)
 
 
 def run_baselines(

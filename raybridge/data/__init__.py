@@ -1,4 +1,6 @@
-"""Problems: what one is (`problems`), where its row comes from (`origin`), and how an answer is read and compared (`answers`).
+"""Problems: what one is (`problems`), where its row comes from (`origin`), how an answer is read and compared (`answers`).
+
+Further texts to learn from, made of problems: `texts`.
 
 Evaluators import this package and no other, so what they need of configs is handed on here.
 """

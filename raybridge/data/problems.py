@@ -69,10 +69,14 @@ class Evaluator(Protocol):
         """The score of each reading."""
 
 
+class NoSplitError(ValueError):
+    """A benchmark does not have the split that it is asked for."""
+
+
 def check_split(split: str, valid: Sequence[str], benchmark: str, why: str = "") -> None:
     """Refuse a split that a benchmark does not have."""
     if split not in valid:
-        raise ValueError(f"{benchmark} has no split {split!r}; valid: {', '.join(valid)}" + (f" ({why})" if why else ""))
+        raise NoSplitError(f"{benchmark} has no split {split!r}; valid: {', '.join(valid)}" + (f" ({why})" if why else ""))
 
 
 def check_unique(problems: Sequence[Problem]) -> list[Problem]:

@@ -12,6 +12,7 @@ import torch
 from raybridge import arms
 from raybridge.config import resolve
 from raybridge.data import SPLITS, Evaluator, Split, data_folder
+from raybridge.data.texts import Mixture
 from raybridge.evaluation.setting import Setting
 from raybridge.models.identity import ModelIdentity, digest, model_identity
 from raybridge.models.lm import FrozenLM, precision
@@ -32,6 +33,8 @@ def sealed(trial: Trial, *, device: str) -> Trial:
         splits=SPLITS,
         device=device,
     )
+    if trial.mixture:
+        contents = replace(contents, texts=texts_digest(trial.mixture, trial.evaluator, str(data_folder())))
     return replace(trial, contents=contents)
 
 
@@ -48,6 +51,7 @@ def check_same(trial: Trial, now: Contents, *, at: str, split: Split, own: bool,
         now,
         device=was.device,
         precision=was.precision,
+        texts=was.texts,
         target=was.target if at else now.target,
         benchmark=replace(now.benchmark, target_prompt=was.benchmark.target_prompt, **others) if own else was.benchmark,
     )
@@ -119,6 +123,12 @@ def problems_digest(evaluator: Evaluator, split: Split, folder: str) -> str:
 def exemplars_digest(evaluator: Evaluator, folder: str) -> str:
     """Of what the worked exemplars say."""
     return digest([[shot.question, shot.gold, shot.rationale] for shot in evaluator.exemplars()])
+
+
+@cache
+def texts_digest(mixture: Mixture, own: Evaluator, folder: str) -> str:
+    """Of the texts of a mixture, kind by kind in their order. folder: where data are."""
+    return digest([list(pool.texts) for pool in mixture.pools(own)])
 
 
 def prompt_digest(model: ModelIdentity, evaluator: Evaluator) -> str:

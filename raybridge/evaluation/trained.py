@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -83,6 +83,8 @@ def of_trial(
     at = "" if target in (None, trial.target) else str(target)
     if at:
         translator, weights = turned_to(at, translator, weights, own=trial.target)
+    if judge is not trial.evaluator:
+        check_unlearned(trial, judge, problems, where=run.path.name)
     contents = None
     if trial.contents is not None:
         read = contents_of(
@@ -110,6 +112,16 @@ def of_trial(
         contents=contents,
     )
     return setting, Trained(run=run, step=trained.step, weights=weights)
+
+
+def check_unlearned(trial: Trial, judge: Evaluator, problems: Sequence[Problem], *, where: str) -> None:
+    """Refuse to judge a translator by problems of another benchmark that it was trained on. where: what to call it."""
+    seen = trial.mixture.texts_in(trial.evaluator, problems) if trial.mixture else 0
+    if seen:
+        raise ValueError(
+            f"{where} was trained on texts of {seen} of these {len(problems)} problems of {judge.name}: name the benchmark in "
+            "`held_out` of its mixture, and train it again"
+        )
 
 
 def of_models(

@@ -30,5 +30,5 @@ class AnswerBesideText(Loss):
 
     def total(self, bridge: Bridge) -> Tensor:
         """Summed NLL."""
-        pieces = bridge.text_prompt(*bridge.module.place(bridge.target, bridge.question, bridge.soft_BKD))
+        pieces = bridge.behind_text(*bridge.module.place(bridge.target, bridge.question, bridge.soft_BKD))
         return bridge.read(pieces, cut(bridge.batch.answers, SHARED_TOKENS)).nll.sum()

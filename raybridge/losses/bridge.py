@@ -15,6 +15,7 @@ from torch import Tensor
 
 from raybridge.losses.everyone import Everyone
 from raybridge.models.frozen import FrozenLM
+from raybridge.models.lent import Lent
 from raybridge.models.pieces import Piece
 from raybridge.models.prompts import Behind
 from raybridge.translators import TranslatorModule
@@ -30,14 +31,14 @@ class Batch:
     source_questions: Sequence[Sequence[int]]
     target_questions: Sequence[Sequence[int]]
     target_texts: Sequence[Behind]  # the questions as text in the target's prompt, and what follows each
-    answers: Sequence[Sequence[int]]
+    answers: Sequence[Sequence[int]]  # empty of a text that has none
     answer_pieces: Sequence[Sequence[str]]  # the answers' tokens as the tokenizer writes them
     repeats: Sequence[Sequence[int]]  # the question as an answer to the repeat cue, with its end token
     offset: int  # place of the first one in the global batch
     others: Mapping[str, Batch] = field(default_factory=dict)  # the same problems in the tokens of other targets
 
     def only(self, rows: Sequence[int]) -> Batch:
-        """Some consecutive rows of it."""
+        """Some rows of it, in their order."""
         return Batch(
             source_questions=[self.source_questions[row] for row in rows],
             target_questions=[self.target_questions[row] for row in rows],
@@ -76,8 +77,10 @@ class Bridge:
 
     What the target makes of them is computed when the first loss asks for it and kept for the others. together: whether this
     step's losses ask for answers and for repetitions; one pass then reads both: starting a pass takes as long as it computes.
-    gathered: what is known of all workers' problems, where a loss compares. share, start: how many problems the worker has, and
-    which of them is the first of these; None where these are all.
+    before_repeat: what stands before a question that is repeated, where exemplars stand before one that is answered. lent: the
+    keys and values of `before`, where all prompts of answers share them. gathered: what is known of all workers' problems,
+    where a loss compares. share, start: how many problems the worker has, and which of them is the first of these; None where
+    these are all.
     """
 
     module: TranslatorModule
@@ -93,6 +96,8 @@ class Bridge:
     seed: int
     step: int
     together: bool = False
+    before_repeat: tuple[int, ...] | None = None
+    lent: Lent | None = None
     others: Mapping[str, Bridge] = field(default_factory=dict)  # the same latents before other targets
     gathered: Everyone | None = None
     share: int | None = None
@@ -115,28 +120,36 @@ class Bridge:
         assert self.gathered is not None, "a loss that looks at everyone says that it compares"
         return self.gathered
 
-    def prompt(self, *place: Piece, after: Sequence[int]) -> list[Piece]:
-        """The target's prompt with these pieces in the question's place."""
-        B = len(self.soft_BKD)
-        return [self.target.text_piece([self.before] * B), *place, self.target.text_piece([after] * B)]
+    def behind(self, *place: Piece) -> list[Piece]:
+        """The prompt of an answer behind `before`, with these pieces in the question's place."""
+        return [*place, self.target.text_piece([self.after] * len(self.soft_BKD))]
 
-    def text_prompt(self, *place: Piece) -> list[Piece]:
-        """The target's prompt with these pieces in the question's place, which end as the question does as text."""
-        before = self.target.text_piece([self.before] * len(self.soft_BKD))
-        return [before, *place, self.target.text_piece([text.after for text in self.batch.target_texts])]
+    def behind_text(self, *place: Piece) -> list[Piece]:
+        """The same where these pieces end as the question does as text."""
+        return [*place, self.target.text_piece([text.after for text in self.batch.target_texts])]
 
-    def read(self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]]) -> Continuation:
-        """The target reads rows of tokens after the pieces."""
-        hidden_BAD, ids_BA, mask_BA = self.target.continuation_states(pieces, rows)
+    def read(self, behind: Sequence[Piece], rows: Sequence[Sequence[int]]) -> Continuation:
+        """The target reads rows of tokens after `before` and these pieces."""
+        before = [] if self.lent else [self.target.text_piece([self.before] * len(rows))]
+        return self._read([*before, *behind], rows, lent=self.lent)
+
+    def read_answers(self, rows: Sequence[Sequence[int]]) -> Continuation:
+        """The target reads rows of tokens as answers to the soft tokens."""
+        return self.read(self.behind(self.soft), rows)
+
+    def read_repeats(self, rows: Sequence[Sequence[int]]) -> Continuation:
+        """The target reads rows of tokens as repetitions of the soft tokens' questions, which have no exemplars."""
+        before = self.before if self.before_repeat is None else self.before_repeat
+        first, last = (self.target.text_piece([ids] * len(rows)) for ids in (before, self.after_repeat))
+        return self._read([first, self.soft, last], rows)
+
+    def _read(self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]], *, lent: Lent | None = None) -> Continuation:
+        hidden_BAD, ids_BA, mask_BA = self.target.continuation_states(pieces, rows, lent=lent)
         return Continuation(target=self.target, hidden_BAD=hidden_BAD, ids_BA=ids_BA, mask_BA=mask_BA)
 
-    def read_after_soft(self, after: Sequence[int], rows: Sequence[Sequence[int]]) -> Continuation:
-        """The target reads rows of tokens after the soft tokens and `after`."""
-        return self.read(self.prompt(self.soft, after=after), rows)
-
     def only(self, rows: Sequence[int]) -> Bridge:
-        """The bridge of some consecutive ones of its problems."""
-        part = slice(rows[0], rows[-1] + 1)
+        """The bridge of some of its problems, in their order; consecutive ones where a loss compares them to others."""
+        part = slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] + 1 == len(rows) else list(rows)
         return replace(
             self,
             start=self.start + rows[0],
@@ -163,17 +176,18 @@ class Bridge:
         """The answers (first SHARED_TOKENS of each) after the soft tokens."""
         if self.together:
             return self._both[0]
-        return self.read_after_soft(self.after, cut(self.batch.answers, SHARED_TOKENS))
+        return self.read_answers(cut(self.batch.answers, SHARED_TOKENS))
 
     @cached_property
     def repeated(self) -> Continuation:
         """The questions (first SHARED_TOKENS of each) as the target repeats them after the soft tokens."""
         if self.together:
             return self._both[1]
-        return self.read_after_soft(self.after_repeat, cut(self.batch.repeats, SHARED_TOKENS))
+        return self.read_repeats(cut(self.batch.repeats, SHARED_TOKENS))
 
     @cached_property
     def _both(self) -> tuple[Continuation, Continuation]:
+        assert self.before_repeat is None, "answers and repetitions stand behind the same tokens where one pass reads both"
         B = len(self.soft_BKD)
         answers, repeats = (cut(rows, SHARED_TOKENS) for rows in (self.batch.answers, self.batch.repeats))
         pieces = [
@@ -181,14 +195,14 @@ class Bridge:
             self.target.soft_piece(torch.cat([self.soft_BKD, self.soft_BKD])),
             self.target.text_piece([self.after] * B + [self.after_repeat] * B, side="left"),
         ]
-        both = self.read(pieces, [*answers, *repeats])
+        both = self._read(pieces, [*answers, *repeats])
         return both.only(slice(B), longest=max(map(len, answers))), both.only(slice(B, None), longest=max(map(len, repeats)))
 
     @cached_property
     def teacher(self) -> Continuation:
         """The answers (first SHARED_TOKENS of each) after the question as text. No gradient."""
         with torch.no_grad():
-            return self.read(self.text_prompt(self.question), cut(self.batch.answers, SHARED_TOKENS))
+            return self.read(self.behind_text(self.question), cut(self.batch.answers, SHARED_TOKENS))
 
 
 def cut(rows: Sequence[Sequence[int]], length: int) -> list[Sequence[int]]:

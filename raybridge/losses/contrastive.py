@@ -101,7 +101,7 @@ class PromptContrast(Loss):
         soft_NKD = bridge.everyone.soft_NKD
         own_B = torch.arange(bridge.place.start, bridge.place.stop, device=soft_NKD.device)
         other = bridge.target.soft_piece(soft_NKD[(own_B + 1) % len(soft_NKD)])
-        other_B = bridge.read(bridge.prompt(other, after=bridge.after), rows).nll.sum(1)
+        other_B = bridge.read(bridge.behind(other), rows).nll.sum(1)
         lengths_B = torch.tensor([len(row) for row in rows], device=soft_NKD.device)
         gap_B = (other_B - answer_nll(bridge, self.max_tokens).sum(1)) / lengths_B.clamp(min=1)
         return (F.softplus(self.margin - gap_B) * lengths_B.bool()).sum()

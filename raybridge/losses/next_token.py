@@ -20,7 +20,7 @@ def answer_nll(bridge: Bridge, max_tokens: int) -> Tensor:
     """NLL (B, A) of the first `max_tokens` of each answer given the soft tokens; from the shared pass where it reaches."""
     if max_tokens <= SHARED_TOKENS:
         return bridge.student.nll[:, :max_tokens]
-    return bridge.read_after_soft(bridge.after, cut(bridge.batch.answers, max_tokens)).nll
+    return bridge.read_answers(cut(bridge.batch.answers, max_tokens)).nll
 
 
 def _check(name: str, weight: float, max_tokens: int) -> None:
@@ -73,7 +73,7 @@ class Reconstruction(Loss):
         """Summed NLL."""
         if self.max_tokens <= SHARED_TOKENS:
             return bridge.repeated.nll[:, : self.max_tokens].sum()
-        return bridge.read_after_soft(bridge.after_repeat, cut(bridge.batch.repeats, self.max_tokens)).nll.sum()
+        return bridge.read_repeats(cut(bridge.batch.repeats, self.max_tokens)).nll.sum()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class FirstTokens(Loss):
 
     def count(self, batch: Batch) -> float:
         """The weights of the tokens, added up."""
-        return sum(min(len(row), self.tokens) - 1 + self.first_weight for row in batch.answers)
+        return sum(min(len(row), self.tokens) - 1 + self.first_weight for row in batch.answers if row)
 
     def total(self, bridge: Bridge) -> Tensor:
         """Weighted sum of NLL."""
@@ -132,7 +132,7 @@ class Format(Loss):
 
     def places(self, batch: Batch) -> list[list[int]]:
         """Positions, within the shared pass, of the tokens that hold each answer's last mark."""
-        return [[i for i in mark_places(row, self.mark) if i < SHARED_TOKENS] for row in batch.answer_pieces]
+        return [[i for i in mark_places(row, self.mark) if i < SHARED_TOKENS] if row else [] for row in batch.answer_pieces]
 
 
 def mark_places(pieces: Sequence[str], mark: str) -> list[int]:
@@ -175,7 +175,7 @@ class FadingText(Loss):
             return answer_nll(bridge, SHARED_TOKENS).sum()
         questions = [text.question for text in bridge.batch.target_texts]
         text = bridge.target.text_piece(self.kept(questions, bridge.step))
-        pieces = bridge.text_prompt(bridge.soft, text)
+        pieces = bridge.behind_text(bridge.soft, text)
         return bridge.read(pieces, cut(bridge.batch.answers, SHARED_TOKENS)).nll.sum()
 
 

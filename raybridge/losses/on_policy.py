@@ -28,12 +28,12 @@ RIGHT = 0.1  # weight of a problem that is decoded right: where all are, a term 
 def decoded(bridge: Bridge, tokens: int) -> list[list[int]]:
     """What the target writes greedily after the soft tokens, each row with its end token where it comes in time."""
     target = bridge.target
-    pieces = bridge.prompt(target.soft_piece(bridge.soft_BKD.detach()), after=bridge.after)
+    behind = bridge.behind(target.soft_piece(bridge.soft_BKD.detach()))
     rows: list[list[int]] = [[] for _ in bridge.soft_BKD]
     ended = [False] * len(rows)
     for _ in range(tokens):
-        hidden_BAD, _, _ = target.continuation_states(pieces, [[*row, 0] for row in rows])  # the last id is never read
-        for i, token in enumerate(target.logits(hidden_BAD[:, -1]).argmax(-1).tolist()):
+        read = bridge.read(behind, [[*row, 0] for row in rows])  # the last id is never read
+        for i, token in enumerate(target.logits(read.hidden_BAD[:, -1]).argmax(-1).tolist()):
             rows[i].append(token)
             ended[i] |= token in target.end_ids
         if all(ended):
@@ -51,8 +51,8 @@ def answered(text: str) -> str:
 def right(bridge: Bridge, tokens: int) -> list[bool]:
     """Whether what the target writes after the soft tokens, so many tokens at most, gives the answer of the worked one."""
     target = bridge.target
-    _, *pieces = bridge.prompt(target.soft_piece(bridge.soft_BKD.detach()), after=bridge.after)
-    written = greedy(target, pieces, max_new_tokens=tokens, shared=bridge.before)
+    behind = bridge.behind(target.soft_piece(bridge.soft_BKD.detach()))
+    written = greedy(target, behind, max_new_tokens=tokens, shared=bridge.before)
     worked = [answered(target.text(row)) for row in bridge.batch.answers]
     return [answered(one.text) == wanted for one, wanted in zip(written, worked, strict=True)]
 
@@ -83,8 +83,8 @@ class DecodeAware(Loss):
         return (warmup // self.every + 1) * self.every - 1
 
     def mine(self, batch: Batch) -> list[int]:
-        """Rows of this worker's share that are decoded."""
-        return [row for row in range(len(batch.answers)) if batch.offset + row < self.problems]
+        """Rows of this worker's share that are decoded: among the first of the global batch those that have an answer."""
+        return [row for row, answer in enumerate(batch.answers) if answer and batch.offset + row < self.problems]
 
     def count(self, batch: Batch) -> int:
         """Problems that are decoded."""
@@ -99,16 +99,16 @@ class DecodeAware(Loss):
         return self._towards_text(few) if self.supervision == "text" else self._towards_answers(few)
 
     def _towards_answers(self, few: Bridge) -> Tensor:
-        taught = few.read_after_soft(few.after, cut(few.batch.answers, SHARED_TOKENS))
+        taught = few.read_answers(cut(few.batch.answers, SHARED_TOKENS))
         mean_B = taught.nll.sum(1) / taught.mask_BA.sum(1)
         share_B = mean_B.new_tensor([RIGHT if one else 1.0 for one in right(few, self.tokens)])
         return (share_B * mean_B).sum()
 
     def _towards_text(self, few: Bridge) -> Tensor:
         written = decoded(few, self.tokens)
-        student = few.read_after_soft(few.after, written)
+        student = few.read_answers(written)
         with torch.no_grad():
-            teacher = few.read(few.text_prompt(few.question), written)
+            teacher = few.read(few.behind_text(few.question), written)
         mask_BA = student.mask_BA
         kl_N = states_kl(few.target, teacher.hidden_BAD[mask_BA], student.hidden_BAD[mask_BA], temperature=1.0)
         share_BA = mask_BA / mask_BA.sum(1, keepdim=True)

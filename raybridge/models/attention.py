@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, Cache
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from raybridge.models.lent import behind, lent_to, seeing
 from raybridge.models.partial import attended, bias_of
 
 NAME = "raybridge_grouped"  # of the attention, among those that transformers knows
@@ -86,17 +87,23 @@ def attention(
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     prefix: Cache | None = None,
+    lent: bool = False,
     **_: object,
 ) -> tuple[Tensor, None]:
     """The attention of a transformers layer: query (B, H, Q, E), key and value (B, G, T, E) to (B, Q, H, E).
 
-    prefix: the keys and values of a prompt that all rows share and every position sees.
+    prefix: the keys and values of a prompt that all rows share and every position sees. lent: whether every position sees as
+    well what the layer was lent (`models.lent`), through which a gradient goes back.
     """
     assert softcap is None, "see `takes_heads_grouped`"
     assert s_aux is None, "see `takes_heads_grouped`"
     assert position_bias is None, "a bias by position belongs to encoders"
     told = getattr(module, "is_causal", True) if is_causal is None else is_causal
     causal = told and attention_mask is None and query.shape[2] > 1
+    if lent:
+        keys_1GPE, values_1GPE = lent_to(module)
+        attention_mask = seeing(attention_mask, query.shape[2], keys_1GPE.shape[2], query.device)
+        key, value, causal = behind(keys_1GPE, key), behind(values_1GPE, value), False
     if prefix is None:
         out_BHQE = grouped(query, key, value, attention_mask, causal=causal, scale=scaling)
     else:

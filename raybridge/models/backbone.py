@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from raybridge.models import attention, layers, packing
 from raybridge.models.head import body_of
 from raybridge.models.injection import injecting
+from raybridge.models.lent import Lent
 from raybridge.models.packing import Packing, UnpackableError, can_pack, within_window
 from raybridge.models.pieces import pad, positions
 from raybridge.models.shape import attends_only, positions_of
@@ -142,22 +143,30 @@ class Backbone:
 
     def passed(
         self,
-        given: dict[str, Tensor],
+        given: dict[str, Any],
         mask_BT: Tensor,
         wanted: Sequence[int],
         *,
         packed: bool,
         injected: Mapping[int, Tensor] | None = None,
+        lent: Lent | None = None,
     ) -> list[Tensor]:
-        """Hidden states (B, T, D) of one pass over ids or embeddings; behind a row's end they say nothing."""
-        self.check_length(mask_BT.shape[1])
+        """Hidden states (B, T, D) of one pass over ids or embeddings; behind a row's end they say nothing.
+
+        lent: what stands before every row, read before.
+        """
+        first = 0 if lent is None else len(lent)
+        self.check_length(first + mask_BT.shape[1])
         rows = Packing.of(mask_BT) if packed else None
-        if rows is not None and not within_window(self.model, rows.longest):
+        if rows is not None and not within_window(self.model, first + rows.longest):
             rows = None
+        if lent is not None:
+            lent.to(self.layers)
+            given = given | {"lent": True, "position_ids": torch.arange(mask_BT.shape[1], device=self.device)[None] + first}
         if rows is not None:
-            given = {name: rows.pack(values) for name, values in given.items()}
+            read = {name: rows.pack(given[name]) for name in ("input_ids", "inputs_embeds") if name in given}
             injected = {layer: rows.pack(addend) for layer, addend in (injected or {}).items()}
-            given |= {"position_ids": rows.pack(positions(mask_BT)), **rows.arguments}
+            given = given | read | {"position_ids": rows.pack(positions(mask_BT)) + first, **rows.arguments}
         with (
             self.injecting(injected or {}),
             layers.reading(self.layers, [layer for layer in wanted if layer != self.depth]) as states,

@@ -19,6 +19,7 @@ from torch import Tensor
 from raybridge.models.backbone import Backbone
 from raybridge.models.embedding import Embedding
 from raybridge.models.head import Head, in_chunks
+from raybridge.models.lent import Lent
 from raybridge.models.parts import by_length, that_fit
 from raybridge.models.pieces import Piece, join, pad, taken
 
@@ -146,8 +147,14 @@ class FrozenLM(Backbone):
         states_BTLS, mask_BT = self.states(before, rows, layers)
         return unit_rms(states_BTLS), mask_BT
 
-    def continuation_states(self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Last hidden states (B, A, D) that predict the tokens of `rows` after the pieces, the ids (B, A) and their mask."""
+    def continuation_states(
+        self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]], *, lent: Lent | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Last hidden states (B, A, D) that predict the tokens of `rows` after the pieces, the ids (B, A) and their mask.
+
+        lent: what stands before the pieces in every row, read before; see `models.lent`.
+        """
+        packed = self.packs and (lent is None or lent.packs)
         ids_BA, mask_BA = self._padded(rows)
         before = join(pieces)
         told = [number for number, row in enumerate(rows) if row]
@@ -161,9 +168,8 @@ class FrozenLM(Backbone):
             longest = max(len(rows[row]) for row in part)
             piece = Piece(embeds_BTD=self.embed(ids_BA[part, :longest]), mask_BT=mask_BA[part, :longest])
             whole = join([before.rows(part), piece])
-            (states_CTD,) = self.passed(
-                {"inputs_embeds": whole.embeds_BTD}, whole.mask_BT, [self.depth], packed=self.packs, injected=whole.injected
-            )
+            read = {"inputs_embeds": whole.embeds_BTD}
+            (states_CTD,) = self.passed(read, whole.mask_BT, [self.depth], packed=packed, injected=whole.injected, lent=lent)
             first_C1 = torch.tensor([[fronts[row] - 1] for row in part], device=self.device)
             place_CA = (first_C1 + torch.arange(longest, device=self.device)).clamp(max=states_CTD.shape[1] - 1)
             hidden.append(F.pad(taken(states_CTD, place_CA), (0, 0, 0, ids_BA.shape[1] - longest)))

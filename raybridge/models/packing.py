@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from raybridge.models import packed_lent
+from raybridge.models.lent import lent_to
 from raybridge.models.shape import attends_only, head_sizes, window_of
 
 NAME = "raybridge_packed"  # of the attention, among those that transformers knows
@@ -101,14 +103,22 @@ def attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
+    lent: bool = False,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """The attention of a transformers layer over packed rows: query (1, H, N, E), key and value (1, G, N, E)."""
+    """The attention of a transformers layer over packed rows: query (1, H, N, E), key and value (1, G, N, E).
+
+    lent: whether every sequence attends to what the layer was lent as well (`models.lent`).
+    """
     if softcap is not None or s_aux is not None or value.shape[-1] != query.shape[-1]:
         raise UnpackableError  # bounded scores (Gemma 2), sinks (gpt-oss), values of another size than keys (DeepSeek)
     assert attention_mask is None, "a packed row has no pads to mask"
     assert sliding_window is None or max_length_q <= sliding_window, "see `within_window`"
     q_NHE, k_NGE, v_NGE = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
+    if lent:
+        keys_PGE, values_PGE = (x.squeeze(0).transpose(0, 1) for x in lent_to(module))
+        given = (q_NHE, k_NGE, v_NGE, keys_PGE, values_PGE, cu_seq_lens_q, max_length_q, scaling)
+        return packed_lent.attend(*given)[0].unsqueeze(0), None
     return attend(q_NHE, k_NGE, v_NGE, cu_seq_lens_q, max_length_q, scaling).unsqueeze(0), None
 
 

@@ -5,8 +5,9 @@ Shapes: B rows, T prompt positions, D width.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from inspect import signature
 
@@ -15,11 +16,16 @@ from torch import Tensor
 from torch.nn import Module
 from transformers import DynamicCache
 
+from raybridge.models import lent
 from raybridge.models.attention import takes_heads_grouped
+from raybridge.models.backbone import PACKING_SLACK
 from raybridge.models.frozen import POSITIONS, FrozenLM
 from raybridge.models.kv_cache import growing_cache, joined, repeated
+from raybridge.models.packing import within_window
 from raybridge.models.parts import that_fit
-from raybridge.models.pieces import Piece, positions, taken
+from raybridge.models.pieces import Piece, pad, positions, taken
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +129,40 @@ def read_on(
     with lm.grouped():
         states_BTD: Tensor = lm.body(inputs_embeds=embeds_BTD, use_cache=True, **told).last_hidden_state
     return states_BTD
+
+
+@torch.no_grad()
+def lend(lm: FrozenLM, tokens: Sequence[int], *, longest: int) -> lent.Lent | None:
+    """The tokens read once, for passes with a gradient whose rows have so many tokens behind them at most.
+
+    None where the model cannot attend to one copy for all rows: they are then read with every row. Packed passes are seen to
+    attend to them as padded ones do, on this model and device, before they are relied on.
+    """
+    if not (lm.shares_prompts and within_window(lm.model, len(tokens) + longest)):
+        log.warning("model %r cannot attend to one copy of %d shared tokens: every row reads them again", lm.name, len(tokens))
+        return None
+    prefix = Prefix.read(lm, tokens, once=True)
+    assert prefix is not None, "there are tokens to lend"
+    found = lent.read(prefix.cache, tokens)
+    return replace(found, packs=True) if lm.packs and _packs(lm, found) else found
+
+
+def _packs(lm: FrozenLM, found: lent.Lent) -> bool:
+    """Whether packed rows attend to what is lent as padded ones do."""
+    ids, mask = pad([found.tokens[:5], found.tokens[-32:]], pad_id=0, side="right", device=lm.device)
+    with lm.uncompiled():
+        padded, packed = (
+            lm.passed({"input_ids": ids}, mask, [lm.depth], packed=how, lent=found)[0][mask].float() for how in (False, True)
+        )
+    error = ((packed - padded).norm() / padded.norm()).item()
+    if error > PACKING_SLACK:
+        log.warning(
+            "model %r: packed passes behind shared tokens give other states than padded ones (relative error %.2f), so these "
+            "are padded",
+            lm.name,
+            error,
+        )
+    return error <= PACKING_SLACK
 
 
 def can_share(lm: FrozenLM) -> bool:

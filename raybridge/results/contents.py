@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from raybridge.config import identified, kind_in
+from raybridge.config import identified, kind_in, later
 from raybridge.data import SPLITS
 
 MEMBERS = ("source", "target")
@@ -60,7 +60,7 @@ class Contents:
     """All of it. others: the targets beside the trial's own. device: what computes, as torch calls its kind.
 
     answering: version of what is common to all arms (`evaluation.setting.Setting.VERSION`). arms: those of a translator whose
-    version is above 1, such as "shuffled 2"; a new arm changes nothing of what is kept.
+    version is above 1, such as "shuffled 2"; a new arm changes nothing of what is kept. texts: of those of a mixture; or empty.
     """
 
     VERSION: ClassVar[int] = 1
@@ -73,6 +73,7 @@ class Contents:
     precision: str
     answering: int
     arms: tuple[str, ...] = ()
+    texts: str = later("")
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
@@ -95,6 +96,8 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for split in SPLITS:
         if was[split] != is_[split]:
             yield f"{split} problems are others"
+    if before.get("texts") != now.get("texts"):
+        yield "further texts are others"
     if [before[part] for part in ("device", "precision")] != [now[part] for part in ("device", "precision")]:
         yield f"computed on {now['device']} in {now['precision']}"
     if before["answering"] != now["answering"]:

@@ -6,47 +6,83 @@ Shapes: B problems of this worker, T source positions, L source layers, S source
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import cast
 
-import torch
 from torch import Tensor
 
 from raybridge.data import Problem
 from raybridge.evaluation.kept_source import Source
-from raybridge.losses.bridge import Batch
+from raybridge.evaluation.prompt import exemplars_of
+from raybridge.losses.bridge import SHARED_TOKENS, Batch
 from raybridge.models.frozen import FrozenLM
-from raybridge.models.prompts import REPEAT_CUE, Behind, frame
+from raybridge.models.lent import Lent
+from raybridge.models.prefill import lend
+from raybridge.models.prompts import REPEAT_CUE, Behind, Frame, frame
+from raybridge.training.mixing import Asked, Mixing
 from raybridge.trial import Trial
 from raybridge.world import World
 
+CHECKED = 8  # questions whose tokens behind exemplars are compared with those without
+LONGEST = 2048  # tokens of a question that a loss may put as text where soft tokens stand
+Row = tuple[list[int], list[int], Behind, list[int], list[str], list[int]]  # of a question, in the order of `Batch`
+
 
 class Batches:
-    """The token batches of a trial: which problems a step sees depends on the seed and the step alone."""
+    """The token batches of a trial: what a step sees depends on the seed and the step alone.
 
-    def __init__(self, trial: Trial, source: Source, target: FrozenLM, others: Mapping[str, FrozenLM] | None = None) -> None:
-        self.problems = trial.evaluator.problems("train")
-        if len(self.problems) < trial.batch:
+    problems: that are trained on, with their answers; None for the train split as it is.
+    """
+
+    def __init__(
+        self,
+        trial: Trial,
+        source: Source,
+        target: FrozenLM,
+        others: Mapping[str, FrozenLM] | None = None,
+        problems: Sequence[Problem] | None = None,
+    ) -> None:
+        assert problems is not None or trial.own_answers is None, "who trains on own answers says what they are"
+        self.problems = list(trial.evaluator.problems("train") if problems is None else problems)
+        if len(self.problems) < trial.problems_a_batch:
+            answered = " that have an answer of the target's own" if trial.own_answers else ""
             raise ValueError(
-                f"trial {trial.name}: batch {trial.batch} is larger than the {len(self.problems)} problems of train"
+                f"trial {trial.name}: batch {trial.batch} has {trial.problems_a_batch} problems, more than the "
+                f"{len(self.problems)} problems of train{answered}"
             )
         self.trial = trial
+        self.mixing = Mixing(trial, self.problems)
         self.source = frame(cast(FrozenLM, source), trial.evaluator)  # of a source a prompt needs the tokenizer alone
         self.target = frame(target, trial.evaluator)
         self.repeat = frame(target, trial.evaluator, after=REPEAT_CUE)
-        self.others = {name: Batches(trial, source, other) for name, other in (others or {}).items()}
-        self._rows: dict[str, tuple[list[int], list[int], Behind, list[int], list[str], list[int]]] = {}
+        shots = exemplars_of(trial.evaluator) if trial.exemplars else ()
+        self.asked = frame(target, trial.evaluator, exemplars=shots) if shots else self.target
+        if shots:
+            check_seams(self.target, self.asked, self.problems[:CHECKED])
+        self.others = {name: Batches(trial, source, other, problems=self.problems) for name, other in (others or {}).items()}
+        self._rows: dict[str, Row] = {}
+
+    @cached_property
+    def lent(self) -> Lent | None:
+        """The keys and values of what stands before every answer, where exemplars do and the target can share them."""
+        if self.asked is self.target:
+            return None
+        longest = max(self.trial.translator.soft_tokens, LONGEST) + len(self.asked.after) + SHARED_TOKENS
+        return lend(self.target.lm, self.asked.before, longest=longest)
 
     def at(self, step: int, world: World) -> Batch:
         """This worker's share of the batch of a step (from 0)."""
-        epoch, number = divmod(step, len(self.problems) // self.trial.batch)
-        order = of_epoch(self.trial, len(self.problems), epoch)
-        mine = world.share(order[number * self.trial.batch : (number + 1) * self.trial.batch].tolist())
-        return self.tokens([self.problems[i] for i in mine], offset=world.rank * len(mine))
+        mine = world.share(self.mixing.at(step))
+        return self.tokens(mine, offset=world.rank * len(mine))
 
-    def tokens(self, problems: Sequence[Problem], *, offset: int = 0) -> Batch:
-        """Problems as token rows; each problem is tokenized once. offset: place of the first in the global batch."""
-        self._tokenize([problem for problem in problems if problem.id not in self._rows])
-        questions, as_target, texts, answers, answer_pieces, repeats = zip(*(self._rows[p.id] for p in problems), strict=True)
+    def tokens(self, asked: Sequence[Asked], *, offset: int = 0) -> Batch:
+        """Problems and texts as token rows; each problem is tokenized once. offset: place of the first in the global batch."""
+        new = [one for one in asked if isinstance(one, str) or one.id not in self._rows]
+        made = dict(zip(map(_name, new), self._tokenized(new), strict=True))
+        self._rows |= {one.id: made[one.id] for one in new if not isinstance(one, str)}
+        questions, as_target, texts, answers, answer_pieces, repeats = zip(
+            *(made.get(name) or self._rows[name] for name in map(_name, asked)), strict=True
+        )
         return Batch(
             source_questions=questions,
             target_questions=as_target,
@@ -55,38 +91,45 @@ class Batches:
             answer_pieces=answer_pieces,
             repeats=repeats,
             offset=offset,
-            others={name: other.tokens(problems, offset=offset) for name, other in self.others.items()},
+            others={name: other.tokens(asked, offset=offset) for name, other in self.others.items()},
         )
 
     def states(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The source's states (B, T, L, S) of a batch's questions, in the layers that the translator reads, and their mask."""
         return self.source.lm.hidden_states(self.source.before, batch.source_questions, self.trial.translator.layers)
 
-    def _tokenize(self, problems: Sequence[Problem]) -> None:
-        questions, rationales = ([getattr(problem, name) for problem in problems] for name in ("question", "rationale"))
+    def _tokenized(self, asked: Sequence[Asked]) -> list[Row]:
+        """Their tokens. Where exemplars stand before a question its tokens are the same (`check_seams`)."""
+        questions = [one if isinstance(one, str) else one.question for one in asked]
+        answers = iter(self.target.answers([one.rationale for one in asked if not isinstance(one, str)]))
         rows = zip(
             self.source.questions(questions),
             self.target.questions(questions),
             self.target.behind(questions),
-            self.target.answers(rationales),
             self.repeat.answers(questions),
             strict=True,
         )
-        for problem, (question, as_target, text, answer, repeat) in zip(problems, rows, strict=True):
+        made: list[Row] = []
+        for one, (question, as_target, text, repeat) in zip(asked, rows, strict=True):
+            answer = [] if isinstance(one, str) else next(answers)
             pieces = self.target.lm.tokenizer.convert_ids_to_tokens(answer)
-            self._rows[problem.id] = (question, as_target, text, answer, pieces, repeat)
+            made.append((question, as_target, text, answer, pieces, repeat))
+        return made
 
 
-def of_epoch(trial: Trial, count: int, epoch: int) -> Tensor:
-    """The order in which an epoch (from 0) goes through so many problems: the seed's, each problem once."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(trial.seed * 1_000_003 + epoch))
+def _name(asked: Asked) -> str:
+    """What tells one from all others: of a text what it says, which is no problem's id."""
+    return f"text: {asked}" if isinstance(asked, str) else asked.id
 
 
-def seen(trial: Trial, count: int) -> list[int]:
-    """Which of so many problems a trial's steps see, in their order."""
-    if trial.steps >= count // trial.batch:
-        return list(range(count))
-    return sorted(of_epoch(trial, count, 0)[: trial.steps * trial.batch].tolist())
+def check_seams(alone: Frame, behind_exemplars: Frame, problems: Sequence[Problem]) -> None:
+    """Refuse a tokenizer that splits a question otherwise where exemplars stand before it."""
+    questions = [problem.question for problem in problems]
+    same = alone.behind(questions) == behind_exemplars.behind(questions)
+    if not same or (alone.after, alone.answer_gap) != (behind_exemplars.after, behind_exemplars.answer_gap):
+        raise ValueError(
+            f"model {alone.lm.name!r}: its tokenizer splits a question otherwise behind exemplars; train without (exemplars)"
+        )
 
 
 def tokens_of(batch: Batch) -> int:

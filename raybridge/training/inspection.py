@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from raybridge.data import UnreachableError
 from raybridge.models import names
+from raybridge.results import Results
 from raybridge.results.states import States
 from raybridge.training.worker import by_engine, engine_of
 from raybridge.trial import Workload
@@ -31,7 +32,7 @@ def looked_at(trials: Sequence[Workload], *, device: str, workers: int) -> tuple
     return found, dark
 
 
-def needs_of(trials: Sequence[Workload], *, workers: int, card: float | None, kept: States) -> list[str]:
+def needs_of(trials: Sequence[Workload], *, workers: int, card: float | None, kept: States, results: Results) -> list[str]:
     """What trials take of a machine, a line each; see `worker.Engine.needs`."""
-    needed = [engine.needs(some, workers=workers, card=card, kept=kept) for engine, some in by_engine(trials)]
+    needed = [engine.needs(some, workers=workers, card=card, kept=kept, results=results) for engine, some in by_engine(trials)]
     return [line for lines in needed for line in lines]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from raybridge.arms import find
-from raybridge.data import Split
+from raybridge.data import Problem, Split
 from raybridge.evaluation.answering import summarise
 from raybridge.evaluation.evaluations import Evaluations
 from raybridge.evaluation.kept_source import Source
@@ -129,8 +129,9 @@ def train(
     report: Callable[[dict[str, Any]], None],
     interrupted: Callable[[], bool],
     predicted: Cut | None = None,
+    problems: Sequence[Problem] | None = None,
 ) -> Ended:
-    """Train, evaluate and finish a trial, from its last checkpoint if it has one.
+    """Train, evaluate and finish a trial, from its last checkpoint if it has one. problems: see `Batches`.
 
     Rank 0 writes everything; `report` is called on every rank at the same steps, `interrupted` on rank 0 only. predicted: in
     what cut a share should fit the memory.
@@ -139,7 +140,7 @@ def train(
     # To fill every new tensor takes 100 of 550 ms a step on a GPU, and nothing here reads one before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     micro_batches = on_machine(trial, world, run.root, predicted=predicted)
-    trainer = build_trainer(trial, source=source, target=target, world=world, micro_batches=micro_batches)
+    trainer = build_trainer(trial, source=source, target=target, world=world, micro_batches=micro_batches, problems=problems)
     begun = begun_alike(world.each(partial(begin, trainer, run)))
     if target.packs and trial.steps >= COMPILED_FROM:
         target.compile()

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from raybridge.data import Evaluator, data_folder, draw
+from raybridge.data.texts import Mixture
 from raybridge.evaluation.models import CACHED_STATES
 from raybridge.evaluation.prompt import AT_ONCE
 from raybridge.evaluation.setting import BLOCK
@@ -36,7 +37,7 @@ from raybridge.models.memory import (
     weight_bytes,
 )
 from raybridge.models.names import config_of
-from raybridge.models.prompts import REPEAT_CUE, frame
+from raybridge.models.prompts import REPEAT_CUE, Frame, frame
 from raybridge.training.micro_batches import Cut
 from raybridge.translators import Translator
 from raybridge.trial import Trial
@@ -56,7 +57,8 @@ class Lengths:
 
     frames: around the question's place, where it is to be answered and where it is to be repeated. answer, repetition: of a
     problem, as far as losses read them; spread: the standard deviation of both together. question: the longest. exemplars:
-    that all text prompts share. new: the most that an answer is decoded to.
+    that all text prompts share. new: the most that an answer is decoded to. behind: in the first frame behind the question's
+    place. text: of a further text of the mixture as a repetition.
     """
 
     frames: tuple[int, int]
@@ -66,11 +68,13 @@ class Lengths:
     question: int
     exemplars: int
     new: int
+    behind: int = 0
+    text: float = 0.0
 
 
 @cache
-def lengths_of(evaluator: Evaluator, target: str, folder: str) -> Lengths:
-    """Of a benchmark before a target, measured on a sample of train. folder: where data are."""
+def lengths_of(evaluator: Evaluator, target: str, folder: str, mixture: Mixture | None = None) -> Lengths:
+    """Of a benchmark before a target, measured on a sample of train and of further texts. folder: where data are."""
     lm = cast(FrozenLM, model_identity(target))  # a prompt is made of its tokenizer alone
     problems = evaluator.problems("train")
     problems = draw(problems, min(SAMPLE, len(problems)), seed=0)
@@ -86,7 +90,17 @@ def lengths_of(evaluator: Evaluator, target: str, folder: str) -> Lengths:
         question=max(map(len, around.questions(questions))),
         exemplars=len(frame(lm, evaluator, exemplars=evaluator.exemplars()).before) - len(around.before),
         new=evaluator.max_new_tokens,
+        behind=len(around.after),
+        text=_text_length(evaluator, mixture, repeat) if mixture else 0.0,
     )
+
+
+def _text_length(evaluator: Evaluator, mixture: Mixture, repeat: Frame) -> float:
+    """Tokens of a further text, about: of each kind a sample, by its share."""
+    pools, shares = mixture.pools(evaluator), [part.share for part in mixture.parts]
+    rows = [cut(repeat.answers(pool.texts[:: -(-len(pool.texts) // SAMPLE)]), SHARED_TOKENS) for pool in pools]
+    means = [mean(map(len, some)) for some in rows]
+    return sum(share * one for share, one in zip(shares, means, strict=True)) / sum(shares)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +109,8 @@ class Footprint:
 
     source, target, others: configs of the models, the others being further targets. share: problems a step of one worker.
     reads: what its losses read. states_on_disk: whether a worker trains from the source's states instead of from the source.
+    answered: share of a batch that has an answer; the rest are texts. own_answers: whether answers are the target's own, whose
+    length is not known before: as long as it may decode. shots: whether exemplars stand before an answer in training.
     cards: over which a model is spread. bits: of a weight.
     """
 
@@ -106,6 +122,9 @@ class Footprint:
     share: int
     reads: frozenset[Read]
     states_on_disk: bool
+    answered: float = 1.0
+    own_answers: bool = False
+    shots: bool = False
     cards: int = 1
     bits: int = 16
 
@@ -115,8 +134,10 @@ class Footprint:
         weights, written = self._translator
         texts = self._texts(cut.problems)
         kept = activation_bytes(self.target, self._positions(cut.problems), recomputed=cut.recomputed) / self.cards
+        lent = sum(cache_bytes(one, self.lengths.exemplars) for one in (self.target, *self.others)) if self.shots else 0
+        shared = {"exemplars": lent / self.cards} if lent else {}
         return _with_slack(
-            {"models": self._models(held), "translator": COPIES * SINGLE * weights},
+            {"models": self._models(held), "translator": COPIES * SINGLE * weights, **shared},
             {"soft tokens": self.share * written, "activations": kept, "logits": logit_bytes(self.target, texts)},
         )
 
@@ -141,13 +162,17 @@ class Footprint:
 
     def _texts(self, problems: int) -> list[float]:
         """Tokens of the answers and of the repetitions that a pass reads."""
-        each = {"answers": self.lengths.answer, "repeats": self.lengths.repetition}
+        lengths, texts = self.lengths, 1 - self.answered
+        answer = min(lengths.new, SHARED_TOKENS) if self.own_answers else lengths.answer
+        each = {"answers": self.answered * answer, "repeats": self.answered * lengths.repetition + texts * lengths.text}
         return [problems * each[read] for read in each if read in self.reads]
 
     def _positions(self, problems: int) -> float:
-        """Positions of the target's passes over the longest micro-batch."""
-        frames = dict(zip(("answers", "repeats"), self.lengths.frames, strict=True))
-        around = sum(frames[read] + self.translator.soft_tokens for read in self.reads)
+        """Positions of the target's passes over the longest micro-batch. What stands before all answers alike is lent."""
+        answer, repeat = self.lengths.frames
+        frames = {"answers": self.lengths.behind if self.shots else answer, "repeats": repeat}
+        rows = {"answers": self.answered, "repeats": 1.0}
+        around = sum(rows[read] * (frames[read] + self.translator.soft_tokens) for read in self.reads)
         longer = SPREAD * self.lengths.spread * problems**0.5 if self.reads else 0.0
         return problems * around + sum(self._texts(problems)) + longer
 
@@ -218,10 +243,13 @@ def footprint_of(trial: Trial, *, workers: int, states_on_disk: bool) -> Footpri
         target=config_of(trial.target),
         others=tuple(config_of(name) for name in trial.translator.other_targets),
         translator=trial.translator,
-        lengths=lengths_of(trial.evaluator, trial.target, str(data_folder())),
+        lengths=lengths_of(trial.evaluator, trial.target, str(data_folder()), trial.mixture),
         share=-(-trial.batch // workers),
         reads=frozenset(read for loss in trial.losses for read in loss.reads),
-        states_on_disk=states_on_disk,
+        states_on_disk=states_on_disk and trial.mixture is None,  # texts are read anew
+        answered=trial.problems_a_batch / trial.batch,
+        own_answers=trial.own_answers is not None,
+        shots=trial.exemplars,
     )
 
 

@@ -105,7 +105,8 @@ class MicroBatches:
 def on_machine(trial: Trial, world: World, results: Path, *, predicted: Cut | None = None) -> MicroBatches:
     """A trial's on this machine, from what is kept of it in a folder of results, or else from what is predicted."""
     share, asked = trial.batch // world.size, trial.resolved()
-    facts = {part: asked[part] for part in ("source", "target", "translator", "losses", "evaluator")}
+    parts = ("source", "target", "translator", "losses", "evaluator", "mixture", "own_answers", "exemplars")
+    facts = {part: asked[part] for part in parts if part in asked}
     machine = Machine(root=results, facts=_device_facts(world.device) | facts | {"share": share})
     return MicroBatches(share=share, device=world.device, machine=machine, predicted=predicted)
 

@@ -17,8 +17,8 @@ from raybridge.evaluation.setting import problems_of
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.prompts import frame
 from raybridge.results.states import States
-from raybridge.training.batches import seen
 from raybridge.training.fitting import PROBLEMS as FITTED_FROM
+from raybridge.training.mixing import seen
 from raybridge.trial import Trial
 
 PART = 256  # questions that are read, and kept, together
@@ -56,8 +56,16 @@ def read_ahead(trial: Trial, source: KeptSource, answerer: Answerer) -> bool:
 
 
 def asked_of_train(trial: Trial) -> list[Problem]:
-    """The problems of train that a trial's steps see, and those that a translator is fitted from."""
+    """The problems of train that a trial's steps see, and those that a translator is fitted from.
+
+    None of a trial with further texts: few of them are seen twice, and the source that reads them in every batch reads the
+    questions beside them. All where the target's own answers say which are problems.
+    """
+    if trial.mixture:
+        return []
     problems = trial.evaluator.problems("train")
+    if trial.own_answers:
+        return problems
     return [problems[i] for i in sorted({*seen(trial, len(problems)), *range(min(FITTED_FROM, len(problems)))})]
 
 

@@ -51,9 +51,7 @@ def check_start(trainer: Trainer) -> None:
     asked = frame(batches.target.lm, setting.evaluator, exemplars=exemplars_of(setting.evaluator))
     check_same(batches.target, asked.anchored(setting.hardening.anchor))
     bridge = trainer.bridge(batches.tokens(batches.problems[:2]), 0, ())
-    before, *pieces = bridge.prompt(bridge.soft, after=bridge.after)
-    assert before.lengths == [len(bridge.before)] * len(pieces[0].lengths)
-    check_first_token(bridge.target, bridge.before, pieces)
+    check_first_token(bridge.target, bridge.before, bridge.behind(bridge.soft))
 
 
 def check_same(trained: Frame, asked: Frame) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from raybridge.data import Problem
 from raybridge.evaluation.kept_source import Source
 from raybridge.evaluation.models import autocast
 from raybridge.losses import Loss, active, read_together
@@ -83,9 +84,11 @@ class Trainer:
                 mask_BT=mask_BT,
                 soft_BKD=soft_BKD,
                 target=batches.target.lm,
-                before=batches.target.before,
-                after=batches.target.after,
+                before=batches.asked.before,
+                after=batches.asked.after,
                 after_repeat=batches.repeat.after,
+                before_repeat=None if batches.asked is batches.target else batches.repeat.before,
+                lent=batches.lent,
                 batch=batch,
                 world=self.world,
                 seed=self.trial.seed,
@@ -93,13 +96,17 @@ class Trainer:
             )
 
         with autocast(self.world.device):
-            own = in_place(self.batches, batch, self.module(states_BTLS, mask_BT))
-            others = {}
-            for name, other in self.batches.others.items():
-                soft_BKD = self.module.for_target(name, states_BTLS, mask_BT, rms=other.target.lm.embedding_rms)
-                others[name] = in_place(other, batch.others[name], soft_BKD)
+            soft_BKD = self.module(states_BTLS, mask_BT)
+            of_others = {
+                name: self.module.for_target(name, states_BTLS, mask_BT, rms=other.target.lm.embedding_rms)
+                for name, other in self.batches.others.items()
+            }
+        own = in_place(self.batches, batch, soft_BKD)
+        others = {name: in_place(other, batch.others[name], of_others[name]) for name, other in self.batches.others.items()}
         reader = self.module.read_by(own.target)
-        return replace(own, target=reader, together=read_together(losses), others=others)
+        lent = own.lent if reader is own.target else None  # what an adapted target reads depends on what is trained
+        together = read_together(losses) and own.before_repeat is None
+        return replace(own, target=reader, lent=lent, together=together, others=others)
 
     def step(self, step: int, *, measure: bool, interrupt: bool) -> Step:
         """One optimizer step (from 0). `measure` asks for each term's own gradient norm."""
@@ -223,14 +230,23 @@ def check_moves(terms: Sequence[Term], step: int, *, warmup: int) -> None:
 
 
 def build_trainer(
-    trial: Trial, *, source: Source, target: FrozenLM, world: World, micro_batches: MicroBatches | None = None
+    trial: Trial,
+    *,
+    source: Source,
+    target: FrozenLM,
+    world: World,
+    micro_batches: MicroBatches | None = None,
+    problems: Sequence[Problem] | None = None,
 ) -> Trainer:
-    """The trainer at step 0: the same weights on every worker. micro_batches: None reads a share at once, if it fits."""
+    """The trainer at step 0: the same weights on every worker. micro_batches: None reads a share at once, if it fits.
+
+    problems: see `Batches`.
+    """
     if trial.batch % world.size:
         raise ValueError(f"trial {trial.name}: batch {trial.batch} cannot be shared evenly by {world.size} workers")
     check_other_targets(trial.translator, trial.losses, where=f"trial {trial.name}")
     others = {name: lm.load(name, device=world.device) for name in trial.translator.other_targets}
-    batches = Batches(trial, source, target, others)
+    batches = Batches(trial, source, target, others, problems)
     torch.manual_seed(trial.seed)
     module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms).to(world.device).train()
     groups = module.parameter_groups(learning_rate=trial.learning_rate, weight_decay=trial.weight_decay)

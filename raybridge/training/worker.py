@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, cast
 from raybridge.config import lacking
 from raybridge.evaluation.answerer import Answerer
 from raybridge.evaluation.setting import Setting
-from raybridge.results import TrialRun
+from raybridge.results import Results, TrialRun
 from raybridge.results.states import States
 from raybridge.trial import Workload
 from raybridge.world import World
@@ -51,13 +51,15 @@ class Engine(Protocol):
         UnreachableError where something of it is not here, and another machine may have it.
         """
 
-    def needs(self, experiments: Sequence[Any], *, workers: int, card: float | None, kept: States) -> Sequence[str]:
+    def needs(
+        self, experiments: Sequence[Any], *, workers: int, card: float | None, kept: States, results: Results
+    ) -> Sequence[str]:
         """What they can show and what they take, in lines for their plan. ValueError for one that cannot fit, with what would.
 
-        card: GiB of each GPU; None where no GPU computes. kept: where states of sources are.
+        card: GiB of each GPU; None where no GPU computes. kept: where states of sources are. results: where all else is.
         """
 
-    def prepare(self, experiments: Sequence[Any], answerer: Answerer, *, device: str, kept: States) -> None:
+    def prepare(self, experiments: Sequence[Any], answerer: Answerer, *, device: str, kept: States, results: Results) -> None:
         """Compute, while workers start, what these share; a worker that needs it waits for it, or computes it itself."""
 
     def replica_share(self, experiments: Sequence[Any], *, workers: int, card: float, kept: States) -> float | None:

@@ -23,7 +23,7 @@ from raybridge.models.capacity import GIB, hold_to
 from raybridge.models.frozen import FrozenLM
 from raybridge.results import Results
 from raybridge.results.states import States
-from raybridge.training import allotment
+from raybridge.training import allotment, own_answers
 from raybridge.training.allotment import Allotment, allotted
 from raybridge.training.gaps import fill
 from raybridge.training.loop import train
@@ -57,7 +57,7 @@ def _check(trial: Trial, workers: int) -> None:
     check_problems(
         trial.evaluator,
         {
-            "train": ("batch", trial.batch),
+            "train": ("batch", trial.problems_a_batch),
             "dev": ("dev_problems", trial.dev_problems or 2),  # the shuffled control needs another problem
             "test": ("test_problems", trial.test_problems or 2),
         },
@@ -76,18 +76,38 @@ def _check(trial: Trial, workers: int) -> None:
         )
 
 
-def needs(trials: Sequence[Trial], *, workers: int, card: float | None, kept: States) -> list[str]:
-    """What their test problems can show, disk for what their sources make of questions, and memory of each GPU."""
+def needs(
+    trials: Sequence[Trial], *, workers: int, card: float | None, kept: States, results: Results | None = None
+) -> list[str]:
+    """What their test problems can show, what they learn from, disk for states of sources, and memory of each GPU."""
     shown = [could_show(n) for n in sorted({len(problems_of(trial, "test")) for trial in trials})]
+    learned = list(dict.fromkeys(line for trial in trials for line in learned_from(trial, results)))
     disk, on_disk = states_told(trials, kept, device="cpu" if card is None else "cuda")
+    told = [*shown, *learned, *disk]
     if card is None:
-        return [*shown, *disk]
-    return [*shown, *disk, *(fits(trial, workers=workers, card=card, states_on_disk=on_disk) for trial in trials)]
+        return told
+    return [*told, *(fits(one, workers=workers, card=card, states_on_disk=on_disk) for one in trials)]
 
 
-def prepare(trials: Sequence[Trial], answerer: Answerer, *, device: str, kept: States) -> None:
-    """Have their sources read what training will see."""
+def learned_from(trial: Trial, results: Results | None) -> list[str]:
+    """The further texts of a trial and the own answers of its target, with their numbers. results: where answers are kept."""
+    lines = []
+    if trial.mixture:
+        pools = trial.mixture.pools(trial.evaluator)
+        texts = ", ".join(f"{len(one.texts):,} {one.name}" for one in pools)
+        held_out = ", ".join(dict.fromkeys(one.name for one in (trial.evaluator, *trial.mixture.held_out)))
+        left_out = sum(one.left_out for one in pools)
+        lines.append(f"further texts: {texts}; {left_out:,} more are left out, for dev and test of {held_out} have them")
+    if trial.own_answers and results is not None:
+        lines.append(f"own answers of {trial.target} on {trial.evaluator.name}: {own_answers.kept(trial, results)}")
+    return lines
+
+
+def prepare(trials: Sequence[Trial], answerer: Answerer, *, device: str, kept: States, results: Results | None = None) -> None:
+    """Have their sources read what training will see, and their targets answer it themselves."""
     for trial in trials:
+        if trial.own_answers and results is not None:
+            own_answers.answered(trial, results, answerer)
         read_ahead(trial, not_loaded(trial, kept, device), answerer)
 
 
@@ -111,11 +131,15 @@ def run(trial: Trial, worker: Worker) -> Ended:
     """Train the translator between its source's states and its target; or compute again what a complete trial has lost."""
     device, answerer = worker.world.device, worker.answerer()
     target = lm.load(trial.target, device=device)
-    kept = Results(worker.run.root).kept_states(worker.states_budget)
+    results = Results(worker.run.root)
+    kept = results.kept_states(worker.states_budget)
     source = KeptSource(trial.source, device=device, kept=kept, load=cache(partial(_loaded, trial, target)))
-    evaluations = Evaluations(trial, answerer)
+    evaluations, problems = Evaluations(trial, answerer), None
+    if trial.own_answers:
+        worker.world.only_first(lambda: own_answers.answered(trial, results, answerer).there)
+        problems = own_answers.kept(trial, results).problems  # every worker reads what is on disk now
     if worker.run.complete:
-        trainer = partial(build_trainer, trial, source=source, target=target, world=worker.world)
+        trainer = partial(build_trainer, trial, source=source, target=target, world=worker.world, problems=problems)
         worker.world.only_first(lambda: fill(trial.gaps(worker.run), trial, worker.run, evaluations, trainer))
         return "complete"
     on_disk = worker.world.only_first(partial(read_ahead, trial, source, answerer))
@@ -130,6 +154,7 @@ def run(trial: Trial, worker: Worker) -> Ended:
         report=worker.report,
         interrupted=worker.interrupted,
         predicted=share.cut if share else None,
+        problems=problems,
     )
 
 

@@ -38,8 +38,8 @@ def read_one_late(monkeypatch) -> None:
     """Have the states that predict a continuation be those of one token later: a fault that checks must see."""
     states = FrozenLM.continuation_states
 
-    def one_late(self, pieces, rows):
-        hidden, ids, mask = states(self, pieces, [[*row, row[-1]] for row in rows])
+    def one_late(self, pieces, rows, **how):
+        hidden, ids, mask = states(self, pieces, [[*row, row[-1]] for row in rows], **how)
         return hidden[:, 1:], ids[:, 1:], mask[:, 1:]
 
     monkeypatch.setattr(FrozenLM, "continuation_states", one_late)

@@ -14,6 +14,7 @@ from raybridge.training.inspection import looked_at
 from raybridge.trial import Workload
 
 COMPRESSION = HOUSE / "sweeps" / "compression.py"
+SMOLLM = COMPRESSION.with_name("smollm.py")
 
 LOSSES = COMPRESSION.with_name("loss_ablation.py")
 
@@ -30,6 +31,7 @@ axes = {"small": dict(soft_tokens=[4])}
 def trial(base: Trial, *, soft_tokens: int) -> Trial:
     translator = replace(base.translator, soft_tokens=soft_tokens, layers=(0, 2))
     pocket = dict(source="pocket:source", target="pocket:target", evaluator=Pocket(test=500), batch=120)
+    pocket |= dict(mixture=None, own_answers=None, exemplars=False)
     return replace(base, name="a", translator=translator, **pocket)
 '''
 

@@ -83,7 +83,7 @@ def test_decode_aware_teaches_along_what_the_bridge_really_decodes(batches, targ
     problems, soft = batches.problems[:3], soft_of(target, 3)
     bridge = bridge_of(batches, target, problems, soft)
     written = decoded(bridge, 7)
-    completions = greedy(target, bridge.prompt(target.soft_piece(soft.detach()), after=bridge.after), max_new_tokens=7)
+    completions = greedy(target, bridge.behind(target.soft_piece(soft.detach())), max_new_tokens=7, shared=bridge.before)
     assert [target.text(row) for row in written] == [completion.text for completion in completions]
     free = replace(bridge, batch=replace(bridge.batch, answers=written))
     naive = 0.0

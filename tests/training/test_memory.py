@@ -218,3 +218,14 @@ def test_the_documented_tables_are_what_is_predicted():
     for soft_tokens, batch in ((64, 8), (64, 16), (64, 32), (512, 8)):
         assert f"| {soft_tokens} | {batch} | {peak(soft_tokens, batch):.1f} |" in documented
     assert told({"models": 1.0, "logits": 0.01}) == "1.0 GiB (models 1.0)"
+
+
+def test_exemplars_that_are_lent_take_their_keys_and_values_and_texts_no_answers():
+    lengths = replace(GSM8K, behind=5, text=58.1)
+    plain, shown = (replace(footprint(64, 8), lengths=lengths, shots=shots).worker(Cut(problems=8)) for shots in (False, True))
+    assert shown["exemplars"] == pytest.approx(kv_bytes(LLAMA_8B, GSM8K.exemplars) / GIB)
+    assert shown["activations"] < plain["activations"]  # what stood before every answer is among what is lent
+    half = replace(footprint(64, 8), lengths=lengths, answered=0.5).worker(Cut(problems=8))
+    assert half["activations"] < plain["activations"]
+    own = replace(footprint(64, 8), lengths=lengths, own_answers=True).worker(Cut(problems=8))
+    assert own["logits"] > plain["logits"]  # as long as it may decode

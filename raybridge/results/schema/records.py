@@ -13,7 +13,7 @@ TRIAL = (
     Column(name="config", means="the resolved config, nested; classes are told by module, name and version"),
     Column(
         name="contents",
-        means="digests of models, tokenizers, prompts and problems, and the device; without it, of an earlier identity",
+        means="digests of models, tokenizers, prompts, problems and texts, and the device; without it, of an earlier identity",
         only=TRANSLATOR,
     ),
 )
@@ -137,7 +137,8 @@ MACHINE = (
     Column(name="translator", means="see source"),
     Column(name="losses", means="see source"),
     Column(name="evaluator", means="see source"),
-    Column(name="share", means="problems of a batch that one worker has"),
+    *(Column(name=name, means="see source", only="trials that have it") for name in ("mixture", "own_answers", "exemplars")),
+    Column(name="share", means="problems and texts of a batch that one worker has"),
     Column(name="problems", means="of them, how many one pass of the target takes at most"),
     Column(name="recomputed", means="whether the target's layers are computed again in the backward pass"),
 )

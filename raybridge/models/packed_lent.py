@@ -1,0 +1,151 @@
+"""Packed attention of each sequence to a prompt that all share and to its own positions, with its gradient.
+
+Two calls of flash attention, one for each part of the positions, joined by their log-sum-exps. The backward of a part is that
+of the whole softmax where it is given the whole's output and log-sum-exp: it computes the probabilities of its positions again,
+exp(score - total), and the term that all of them have, output times gradient. So the gradient of the queries is the sum of both
+parts', and exact. The shared keys and values need none.
+
+Shapes: N positions of all sequences, H query heads, G KV heads, P shared positions, E head size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def forward(
+    q_NHE: Tensor,
+    k_MGE: Tensor,
+    v_MGE: Tensor,
+    bounds: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
+    *,
+    causal: bool,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """Attention (N, H, E) of sequences to others, and the log-sum-exp (H, N) of the scores. bounds, longest: of both."""
+    found = torch.ops.aten._flash_attention_forward(q_NHE, k_MGE, v_MGE, *bounds, *longest, 0.0, causal, False, scale=scale)
+    out_NHE, total_HN = found[:2]
+    assert total_HN.shape == (q_NHE.shape[1], q_NHE.shape[0]), f"log-sum-exps of shape {tuple(total_HN.shape)}"
+    return out_NHE, total_HN
+
+
+def backward(
+    grad_NHE: Tensor,
+    q_NHE: Tensor,
+    k_MGE: Tensor,
+    v_MGE: Tensor,
+    out_NHE: Tensor,
+    total_HN: Tensor,
+    bounds: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
+    *,
+    causal: bool,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of queries, keys and values, from output and log-sum-exp of all that the queries attended to."""
+    seed, offset = (torch.empty(size, dtype=torch.uint64, device=q_NHE.device) for size in ((2,), ()))  # of no dropout
+    given = (grad_NHE, q_NHE, k_MGE, v_MGE, out_NHE, total_HN, *bounds, *longest, 0.0, causal, seed, offset)
+    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._flash_attention_backward(*given, scale=scale)
+    return found
+
+
+def _ends(bounds: Tensor, lent: int) -> tuple[Tensor, Tensor]:
+    """The bounds of all positions as one sequence, and of the shared ones."""
+    return torch.stack([bounds[0], bounds[-1]]), torch.arange(0, lent + 1, lent, dtype=torch.int32, device=bounds.device)
+
+
+@torch.library.custom_op("raybridge::attend_lent", mutates_args=())
+def attend(
+    q_NHE: Tensor,
+    k_NGE: Tensor,
+    v_NGE: Tensor,
+    keys_PGE: Tensor,
+    values_PGE: Tensor,
+    bounds: Tensor,
+    longest: int,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """Attention (N, H, E), causal within each sequence and to all shared positions, and its log-sum-exps (H, N).
+
+    One operation to compiled code, which does not look into it.
+    """
+    own_NHE, own_HN = forward(q_NHE, k_NGE, v_NGE, (bounds, bounds), (longest, longest), causal=True, scale=scale)
+    size = q_NHE.shape[0], keys_PGE.shape[0]
+    lent_NHE, lent_HN = forward(q_NHE, keys_PGE, values_PGE, _ends(bounds, size[1]), size, causal=False, scale=scale)
+    weight_NH1 = torch.sigmoid(own_HN - lent_HN).T.unsqueeze(-1)
+    out_NHE = torch.lerp(lent_NHE.float(), own_NHE.float(), weight_NH1).to(q_NHE.dtype)
+    return out_NHE, torch.logaddexp(own_HN, lent_HN)
+
+
+@attend.register_fake
+def _(
+    q_NHE: Tensor,
+    k_NGE: Tensor,
+    v_NGE: Tensor,
+    keys_PGE: Tensor,
+    values_PGE: Tensor,
+    bounds: Tensor,
+    longest: int,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    return q_NHE.new_empty(q_NHE.shape), q_NHE.new_empty((q_NHE.shape[1], q_NHE.shape[0]), dtype=torch.float32)
+
+
+@torch.library.custom_op("raybridge::attend_lent_back", mutates_args=())
+def attend_back(
+    grad_NHE: Tensor,
+    q_NHE: Tensor,
+    k_NGE: Tensor,
+    v_NGE: Tensor,
+    keys_PGE: Tensor,
+    values_PGE: Tensor,
+    out_NHE: Tensor,
+    total_HN: Tensor,
+    bounds: Tensor,
+    longest: int,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of queries, own keys and own values."""
+    whole = (out_NHE, total_HN)
+    own_NHE, k_grad, v_grad = backward(
+        grad_NHE, q_NHE, k_NGE, v_NGE, *whole, (bounds, bounds), (longest, longest), causal=True, scale=scale
+    )
+    size = q_NHE.shape[0], keys_PGE.shape[0]
+    ends = _ends(bounds, size[1])
+    lent_NHE, _, _ = backward(grad_NHE, q_NHE, keys_PGE, values_PGE, *whole, ends, size, causal=False, scale=scale)
+    return own_NHE + lent_NHE, k_grad, v_grad
+
+
+@attend_back.register_fake
+def _(
+    grad_NHE: Tensor,
+    q_NHE: Tensor,
+    k_NGE: Tensor,
+    v_NGE: Tensor,
+    keys_PGE: Tensor,
+    values_PGE: Tensor,
+    out_NHE: Tensor,
+    total_HN: Tensor,
+    bounds: Tensor,
+    longest: int,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return q_NHE.new_empty(q_NHE.shape), k_NGE.new_empty(k_NGE.shape), v_NGE.new_empty(v_NGE.shape)
+
+
+def _kept(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.longest, ctx.scale = inputs
+    ctx.save_for_backward(*tensors, *output)
+
+
+def _back(ctx: Any, grad_NHE: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    q, k, v, keys, values, bounds, out, total = ctx.saved_tensors
+    own = attend_back(grad_NHE.contiguous(), q, k, v, keys, values, out, total, bounds, ctx.longest, ctx.scale)
+    return *own, None, None, None, None, None
+
+
+attend.register_autograd(_back, setup_context=_kept)

@@ -1,0 +1,93 @@
+"""The target's own answers to questions of train: computed once by whoever evaluates, kept as a frozen arm, and trained on.
+
+They are the rows of the arm `target` on the train split, in the frame of every evaluation: a greedy completion a problem.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import cast
+
+import pandas as pd
+
+from raybridge.arms import find
+from raybridge.data import Problem, draw
+from raybridge.evaluation.answerer import Answerer
+from raybridge.evaluation.keeping import Keeper
+from raybridge.evaluation.setting import Setting, setting_of
+from raybridge.results import Results
+from raybridge.trial import Trial
+
+ARM = find("target")
+AT_ONCE = 512  # problems a request: there are thousands, and decoding more rows at once costs little
+NOBODY = cast(Answerer, None)  # what is on disk is read without anybody who answers
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own:
+    """What a target answered. asked: questions; there: of which are answered; right, cut_off: answers of these.
+
+    problems: those that are trained on, with the answer in the worked one's place.
+    """
+
+    asked: int
+    there: int
+    right: int
+    cut_off: int
+    problems: list[Problem]
+
+    def __str__(self) -> str:
+        if not self.there:
+            return f"none yet: {self.asked:,} questions are answered before training"
+        lacking = f", {self.asked - self.there:,} are to come before training" if self.there < self.asked else ""
+        return (
+            f"{self.there:,} of {self.asked:,} questions{lacking}: {self.right:,} right, {self.cut_off:,} cut off, "
+            f"{len(self.problems):,} trained on"
+        )
+
+
+def asked_of_target(trial: Trial) -> Setting:
+    """The questions of train that a trial's target answers itself. Of the trial only what its answers depend on."""
+    assert trial.own_answers is not None
+    setting = setting_of(trial, "train")
+    problems, count = list(setting.problems), trial.own_answers.problems
+    some = problems if count is None or count >= len(problems) else draw(problems, count, seed=0)
+    return replace(setting, problems=tuple(some), translator=None, soft_tokens=0, seed=0, trial="")
+
+
+def answered(trial: Trial, results: Results, answerer: Answerer) -> Own:
+    """Its own answers, from disk or else from whoever evaluates, who keeps them."""
+    setting = asked_of_target(trial)
+    keeper = Keeper(setting=setting, results=results, answerer=answerer, batch=AT_ONCE)
+    own = own_in(trial, setting, keeper.rows([ARM]))
+    log.info("own answers of %s: %s", trial.target, own)
+    return own
+
+
+def kept(trial: Trial, results: Results) -> Own:
+    """Those of its own answers that are on disk."""
+    setting = asked_of_target(trial)
+    there = Keeper(setting=setting, results=results, answerer=NOBODY).kept(ARM)
+    return own_in(trial, setting, there)
+
+
+def own_in(trial: Trial, setting: Setting, rows: pd.DataFrame) -> Own:
+    """What a trial trains on of the sample rows of its target."""
+    assert trial.own_answers is not None
+    if not len(rows):
+        return Own(asked=len(setting.problems), there=0, right=0, cut_off=0, problems=[])
+    right = rows[f"score_{trial.evaluator.readings[0]}"] >= 1
+    cut_off = rows["truncated"].astype(bool)
+    wanted = ~cut_off & (right | (not trial.own_answers.right)) & rows["completion"].str.strip().ne("")
+    by_id = dict(zip(rows["problem"][wanted], rows["completion"][wanted].str.strip(), strict=True))
+    train = trial.evaluator.problems("train")
+    return Own(
+        asked=len(setting.problems),
+        there=len(rows),
+        right=int(right.sum()),
+        cut_off=int(cut_off.sum()),
+        problems=[replace(problem, rationale=by_id[problem.id]) for problem in train if problem.id in by_id],
+    )
