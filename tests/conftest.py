@@ -41,7 +41,7 @@ def target() -> lm.FrozenLM:
     return lm.load("pocket:target", device="cpu")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def trial() -> Trial:
     """Twelve steps, three evaluations of eight problems."""
     return replace(

@@ -14,7 +14,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 
 from raybridge.data import Problem, Split
 
@@ -33,10 +33,16 @@ class Template:
     steps: tuple[str, ...]
     most: dict[str, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def letters(self) -> list[str]:
         """The numbers that are drawn."""
         return sorted(set(re.findall(r"\{([abcd])\}", self.question)))
+
+    @cached_property
+    def sums(self) -> list[tuple[str, str, str]]:
+        """What each step works out: a number, what is done, another number."""
+        matches = [re.search(r"\[(\w+)([-+*/])(\w+)\]", step) for step in self.steps]
+        return [(match[1], match[2], match[3]) for match in matches if match]
 
 
 SMALL = {"b": 9, "c": 9, "d": 9}
@@ -95,18 +101,47 @@ TEMPLATES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A generated problem before it has an id."""
+    """A generated problem before it has an id, put into words when they are asked for: most drafts are of another split."""
 
-    question: str
-    rationale: str
-    gold: int
-    computation: tuple[int, ...]  # template and numbers: what the splits are drawn by
+    number: int  # of its template
+    values: dict[str, int]  # letters and results
+    words: dict[str, str]
+
+    @property
+    def template(self) -> Template:
+        """What it is made from."""
+        return TEMPLATES[self.number]
+
+    @property
+    def computation(self) -> tuple[int, ...]:
+        """Template and numbers: what the splits are drawn by."""
+        return (self.number, *(self.values[letter] for letter in self.template.letters))
 
     @property
     def split(self) -> Split:
         """Where this computation belongs: one in twenty to dev, one to test."""
         digest = hashlib.sha256(repr(self.computation).encode()).digest()[0] % 20
         return "dev" if digest == 0 else "test" if digest == 1 else "train"
+
+    @property
+    def gold(self) -> int:
+        """The result of the last step."""
+        return self.values[f"r{len(self.template.steps)}"]
+
+    @property
+    def question(self) -> str:
+        """What is asked."""
+        return self.template.question.format(**self.words, **self.values)
+
+    @property
+    def rationale(self) -> str:
+        """The worked steps and the answer."""
+        lines = []
+        for number, (step, (x, sign, y)) in enumerate(zip(self.template.steps, self.template.sums, strict=True), start=1):
+            sum_ = f"{self.values[x]}{sign}{self.values[y]}"
+            worked = f"{sum_}=<<{sum_}={self.values[f'r{number}']}>>{self.values[f'r{number}']}"
+            lines.append(step.replace(f"[{x}{sign}{y}]", worked).format(**self.words))
+        return "\n".join([*lines, f"#### {self.gold}"])
 
 
 def draft(rng: random.Random) -> Draft:
@@ -117,31 +152,19 @@ def draft(rng: random.Random) -> Draft:
         values = {letter: rng.randint(2, template.most.get(letter, 20)) for letter in template.letters}
         words = dict(zip(("name", "other"), rng.sample(NAMES, 2), strict=True))
         words |= {"thing": rng.choice(THINGS), "holder": rng.choice(HOLDERS)}
-        lines = _work(template, values, words)
-        if lines is not None:
-            break
-    return Draft(
-        question=template.question.format(**words, **values),
-        rationale="\n".join([*lines, f"#### {values[f'r{len(lines)}']}"]),
-        gold=values[f"r{len(lines)}"],
-        computation=(number, *(values[letter] for letter in template.letters)),
-    )
+        if _worked_out(template, values):
+            return Draft(number=number, values=values, words=words)
 
 
-def _work(template: Template, values: dict[str, int], words: dict[str, str]) -> list[str] | None:
-    """The worked steps, their results added to `values`; None where one is no whole number in range."""
-    lines = []
-    for number, step in enumerate(template.steps, start=1):
-        match = re.search(r"\[(\w+)([-+*/])(\w+)\]", step)
-        assert match, step
-        x, y = values[match[1]], values[match[3]]
-        result = {"+": x + y, "-": x - y, "*": x * y, "/": x // y if x % y == 0 else 0}[match[2]]
+def _worked_out(template: Template, values: dict[str, int]) -> bool:
+    """Add the results of the steps to `values`; False where one is no whole number in range."""
+    for number, (one, sign, other) in enumerate(template.sums, start=1):
+        x, y = values[one], values[other]
+        result = {"+": x + y, "-": x - y, "*": x * y, "/": x // y if x % y == 0 else 0}[sign]
         if not 1 <= result <= LARGEST:
-            return None
+            return False
         values[f"r{number}"] = result
-        sum_ = f"{x}{match[2]}{y}"
-        lines.append(step.replace(match[0], f"{sum_}=<<{sum_}={result}>>{result}").format(**words))
-    return lines
+    return True
 
 
 def drafts(split: Split, *, seed: int) -> Iterator[Draft]:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-import pytest
 import torch
 from safetensors.torch import save
 
-from evaluators.pocket import Pocket
 from raybridge.arms import find
 from raybridge.config import resolve
 from raybridge.evaluation.answerer import Local
@@ -82,14 +78,6 @@ def finished(root: Path, trial: Trial) -> TrialRun:
     told = {arm: part.set_index("reading")[names].to_dict("index") for arm, part in test.groupby("arm")}
     run.finish({**ended, **scored, "shuffled_dev_at_peak": 0.0, "test": told})
     return run
-
-
-@contextmanager
-def short_answers() -> Iterator[None]:
-    """Answers of 20 tokens: what they say is of no matter here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pocket, "max_new_tokens", 20)
-        yield
 
 
 def once(base: Path) -> tuple[TrialRun, Path]:

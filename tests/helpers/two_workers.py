@@ -12,13 +12,17 @@ import torch
 
 from raybridge.world import World
 
+# Imported once, by a server that has no threads and that the workers are forks of: it takes them as long as all else.
+IMPORTED = ["raybridge.training.loop", "raybridge.evaluation.answerer", "transformers.models.llama.modeling_llama"]
+
 
 def on_two_workers(work: Callable[..., Any], *given: Any, seconds: float = 200) -> list[Any]:
     """What a function of a world and these arguments returns on rank 0 and on rank 1; its first error ends both."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
     queue = context.Queue()
     workers = [context.Process(target=_worker, args=(rank, port, work, given, queue)) for rank in range(2)]
     for worker in workers:

@@ -107,6 +107,14 @@ def test_answers_have_the_nll_and_completions_the_tokens_of_one_row(lm):
         place: [nll_of(logits_of(lm, prompt, ids), ids) for prompt, ids in zip(rows, ANSWERS, strict=True)]
         for place, rows in prompts.items()
     }
+    told: dict[tuple[int, ...], list[int]] = {}  # a row writes the same in every batch: transformers is asked once
+
+    def likeliest(prompt: list[int] | Tensor, written: list[int]) -> list[int]:
+        key = (id(prompt), *written)
+        if key not in told:
+            told[key] = logits_of(lm, prompt, written).argmax(-1).tolist()
+        return told[key]
+
     for size, count in BATCHES.items():
         for part in batches(count, size):
             text = lm.text_piece(QUESTIONS[part], side="left")
@@ -121,7 +129,7 @@ def test_answers_have_the_nll_and_completions_the_tokens_of_one_row(lm):
             for prompt, one in zip(prompts["text"][part] + prompts["soft"][part], done, strict=True):
                 written = tiny_lms.tokens(one.text) + [1] * one.ended
                 assert len(written) == one.tokens == NEW or one.ended
-                assert logits_of(lm, prompt, written).argmax(-1).tolist() == written
+                assert likeliest(prompt, written) == written
 
 
 @pytest.mark.parametrize(("name", "reason"), tiny_lms.SOURCE_ALONE.items())

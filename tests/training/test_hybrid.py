@@ -18,6 +18,11 @@ from raybridge.translators.residual import Residual
 ARMS = {"bridged": 0.0, "shuffled": 1.0, "bridged_with_text": 1.0, "shuffled_with_text": 0.0}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    """No: a trial is selected by what it learns and answers."""
+
+
 @pytest.fixture
 def hybrid(trial):
     return replace(

@@ -10,6 +10,7 @@ import local_runs
 import pandas as pd
 import pytest
 import torch
+from quick import FITTED_FROM
 from two_workers import on_two_workers
 
 from raybridge.evaluation.answerer import Local
@@ -22,13 +23,34 @@ from raybridge.models import lm
 from raybridge.models.prompts import frame
 from raybridge.results import Results, TrialRun
 from raybridge.stopping import Stopping
-from raybridge.training import checkpoint
+from raybridge.training import checkpoint, loop
 from raybridge.training.conditioning import LOOKED_AT
 from raybridge.training.fitting import fit
 from raybridge.training.loop import train
 from raybridge.training.step import build_trainer, check_finite, learning_rate_share
 from raybridge.translators.weights import read_weights
 from raybridge.world import World
+
+
+@pytest.fixture(autouse=True, scope="module")
+def logged_often():
+    """A trial of six steps has two lines of metrics: of its first step, and of its fourth, behind its first point."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "LOG_EVERY", 4)
+        yield
+
+
+@pytest.fixture(scope="module")
+def short_trial(trial):
+    """Half as long, on half as many problems."""
+    return replace(trial, steps=6, warmup=2, batch=4, eval_every=2, dev_problems=4, test_problems=4)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(short_trial, tmp_path_factory, models):
+    """How it ended when nothing happened to it, and what it left: nobody writes there."""
+    torch.set_num_threads(1)  # as in every test; this runs before
+    return run_trial(short_trial, tmp_path_factory.mktemp("undisturbed"), models)
 
 
 def run_trial(trial, root, models, **how):
@@ -42,16 +64,16 @@ def numbers(run) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     return run.metrics().drop(columns=timed), evals, result
 
 
-def test_a_trial_ends_with_everything_on_disk(trial, tmp_path, models):
-    outcome, run = run_trial(trial, tmp_path, models)
+def test_a_trial_ends_with_everything_on_disk(short_trial, undisturbed):
+    outcome, run = undisturbed
     assert outcome == "complete"
     metrics, evals, result = numbers(run)
-    assert metrics["step"].tolist() == [1, 10]
+    assert metrics["step"].tolist() == [1, 4]
     assert set(evals["arm"]) == {"bridged", "shuffled", "bridged_with_text", "shuffled_with_text"}
-    assert evals.query("split == 'dev' and arm == 'bridged'")["step"].unique().tolist() == trial.points == [4, 8, 12]
-    assert result["steps"] == 12
+    assert evals.query("split == 'dev' and arm == 'bridged'")["step"].unique().tolist() == short_trial.points == [2, 4, 6]
+    assert result["steps"] == 6
     assert result["stopped"] == "finished"
-    assert run.checkpoints() == sorted({result["best_step"], 12})
+    assert run.checkpoints() == sorted({result["best_step"], 6})
     for step in run.checkpoints():
         assert not (run.checkpoint_path(step) / checkpoint.OPTIMIZER).exists()  # nothing goes on from a finished trial
     assert result["test"].keys() == {"bridged", "shuffled", "bridged_with_text", "shuffled_with_text"}
@@ -59,8 +81,8 @@ def test_a_trial_ends_with_everything_on_disk(trial, tmp_path, models):
         assert metrics[f"gradient/{term}"].dropna().gt(0).all()
 
 
-def test_what_the_best_soft_tokens_look_like_is_written_with_the_result(trial, tmp_path, models):
-    _, run = run_trial(trial, tmp_path, models)
+def test_what_the_best_soft_tokens_look_like_is_written_with_the_result(short_trial, undisturbed, models):
+    trial, (_, run) = short_trial, undisturbed
     rows = pd.read_parquet(run.path / "samples" / "pocket" / "conditioning.parquet")
     assert set(rows["n"]) == {min(LOOKED_AT, trial.dev_problems)}
     nearest = rows[rows["kind"] == "nearest"]
@@ -80,9 +102,9 @@ def test_what_the_best_soft_tokens_look_like_is_written_with_the_result(trial, t
     assert nearest["value"].tolist() == pytest.approx(cosines.tolist(), abs=1e-5)
 
 
-def test_interrupted_anywhere_and_resumed_equals_undisturbed(trial, tmp_path, models):
-    _, undisturbed = run_trial(trial, tmp_path / "a", models)
-    for stop_after in (1, 4, 6, 12):
+def test_interrupted_anywhere_and_resumed_equals_undisturbed(short_trial, undisturbed, tmp_path, models):
+    trial, (_, straight) = short_trial, undisturbed
+    for stop_after in (1, 2, 3, 6):
         calls = iter(range(1, 100))
         root = tmp_path / f"b{stop_after}"
         outcome, run = run_trial(trial, root, models, interrupted=lambda calls=calls, n=stop_after: next(calls) >= n)
@@ -91,9 +113,9 @@ def test_interrupted_anywhere_and_resumed_equals_undisturbed(trial, tmp_path, mo
         assert run.checkpoints()[-1] == stop_after
         outcome, run = run_trial(trial, root, models)
         assert outcome == "complete"
-        for one, other in zip(numbers(undisturbed)[:2], numbers(run)[:2], strict=True):
+        for one, other in zip(numbers(straight)[:2], numbers(run)[:2], strict=True):
             pd.testing.assert_frame_equal(one, other, check_exact=True)
-        assert numbers(undisturbed)[2] == numbers(run)[2]
+        assert numbers(straight)[2] == numbers(run)[2]
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(trial, tmp_path, models, monkeypatch):
@@ -137,8 +159,8 @@ class Fragile:
         return self.inner.collect(**asked)
 
 
-def test_killed_while_waiting_for_any_evaluation_and_resumed_equals_undisturbed(trial, tmp_path, models):
-    _, undisturbed = run_trial(trial, tmp_path / "a", models)
+def test_killed_while_waiting_for_any_evaluation_and_resumed_equals_undisturbed(short_trial, undisturbed, tmp_path, models):
+    trial, (_, straight) = short_trial, undisturbed
     for dies_at in (1, 2, 3, 4):
         run = Results(tmp_path / f"k{dies_at}").open_trial(
             name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={}
@@ -155,19 +177,19 @@ def test_killed_while_waiting_for_any_evaluation_and_resumed_equals_undisturbed(
                 interrupted=lambda: False,
             )
         _, run = run_trial(trial, tmp_path / f"k{dies_at}", models)
-        assert numbers(undisturbed)[2] == numbers(run)[2]
-        pd.testing.assert_frame_equal(numbers(undisturbed)[1], numbers(run)[1], check_exact=True)
+        assert numbers(straight)[2] == numbers(run)[2]
+        pd.testing.assert_frame_equal(numbers(straight)[1], numbers(run)[1], check_exact=True)
 
 
-def test_a_decision_reads_exactly_the_evaluations_before_its_point(trial, tmp_path, models):
-    """Patience 1, weights that never change, so step 4 stays the best: step 8 knows only step 4, step 12 knows 8 and stops."""
-    longer = replace(trial, steps=20, learning_rate=1e-20, stopping=Stopping(patience=1, degradation=None))
+def test_a_decision_reads_exactly_the_evaluations_before_its_point(short_trial, tmp_path, models):
+    """Patience 1, weights that never change, so step 2 stays the best: step 4 knows only step 2, step 6 knows 4 and stops."""
+    longer = replace(short_trial, steps=10, learning_rate=1e-20, stopping=Stopping(patience=1, degradation=None))
     _, run = run_trial(longer, tmp_path, models)
     result = run.result()
     assert result["stopped"] == "patience"
-    assert result["steps"] == 12
-    assert result["best_step"] == 4
-    assert run.evals().query("split == 'dev'")["step"].unique().tolist() == [4, 8, 12]
+    assert result["steps"] == 6
+    assert result["best_step"] == 2
+    assert run.evals().query("split == 'dev'")["step"].unique().tolist() == [2, 4, 6]
 
 
 def test_the_trap_everything_trained_in_eval_mode(trial, source, target):
@@ -182,7 +204,7 @@ def test_a_measured_step_and_a_plain_one_are_the_same_step(trial, source, target
     weights = []
     for measure in (True, False):
         trainer = build_trainer(trial, source=source, target=target, world=World())
-        fit(trainer.module, trainer.batches)
+        fit(trainer.module, trainer.batches, problems=FITTED_FROM)
         for step in range(5):
             trainer.step(step, measure=measure, interrupt=False)
         weights.append(torch.cat([p.detach().flatten() for p in trainer.parameters]))
@@ -245,7 +267,7 @@ def trained(world: World, trial) -> tuple[list[list[float]], bool]:
     """What six steps came to, and whether the last one was told of rank 0's interruption."""
     source, target = (lm.load(name, device="cpu") for name in (trial.source, trial.target))
     trainer = build_trainer(trial, source=source, target=target, world=world)
-    fit(trainer.module, trainer.batches)
+    fit(trainer.module, trainer.batches, problems=FITTED_FROM)
     rows = []
     for step in range(6):
         done = trainer.step(step, measure=step % 2 == 0, interrupt=world.rank == 0 and step == 5)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
+from quick import FITTED_FROM
 from two_workers import on_two_workers
 
 from raybridge import HOUSE
@@ -47,7 +48,7 @@ def trained(trial, world: World, source, target, cut: Cut) -> list[dict[str, flo
     """The value and gradient norm of every term, step by step."""
     trainer = build_trainer(trial, source=source, target=target, world=world)
     trainer.micro_batches.cut = cut
-    fit(trainer.module, trainer.batches)
+    fit(trainer.module, trainer.batches, problems=FITTED_FROM)
     rows = []
     for step in range(STEPS):
         done = trainer.step(step, measure=True, interrupt=False)

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from local_runs import run_trial
+from quick import quick_start, short_answers
 
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
 from raybridge.losses.other_target import OtherTarget
@@ -121,7 +122,8 @@ def test_a_trial_trains_from_bytes(trial, target):
 
 def test_a_trial_that_reads_bytes_for_two_targets_is_trained_judged_and_looked_into(trial, tmp_path, models):
     reads_bytes = replace(trial, source="bytes", translator=replace(TWO, layers=(0,)), losses=(AnswerNLL(), OTHER))
-    outcome, run = run_trial(reads_bytes, Results(tmp_path), models)
+    with quick_start(), short_answers():
+        outcome, run = run_trial(reads_bytes, Results(tmp_path), models)
     assert outcome == "complete"
     assert set(run.evals()["arm"]) == {"bridged", "shuffled", "bridged_with_text", "shuffled_with_text"}
     assert {"attention", "nearest"} <= set(pd.read_parquet(run.path / "samples/pocket/conditioning.parquet")["kind"])

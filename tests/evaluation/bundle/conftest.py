@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from bundled import once, short_answers
+from bundled import once
+from quick import short_answers
 
 
 @pytest.fixture(scope="module")
