@@ -42,9 +42,12 @@ def load(
     benchmark whose frame stands around a question, a file of evaluators/; None for the trial's own. target: another target of
     an interlingua. ValueError says what is not there, and where models are others than it was trained with.
     """
-    kept = kept_of(named, results=results)
+    return bridge_of(kept_of(named, results=results), Models(device or device_here(), cached_states=0), on=on, target=target)
+
+
+def bridge_of(kept: Kept, models: Models, *, on: str | None = None, target: str | None = None) -> TrainedBridge:
+    """The same of what was found. models: where its models are loaded. The names of these are checked, and what they are."""
     check_models(kept.trial, where=kept.name)
-    models = Models(device or device_here(), cached_states=0)
     return TrainedBridge(kept, models, evaluator=None if on is None else load_evaluator(on), target=target)
 
 
