@@ -25,8 +25,8 @@ console = Console(width=None if sys.stdout.isatty() else 160)  # a log file has 
 def main(
     trial: Annotated[str, typer.Argument(help="a trial, a bundle, or a saved bridge, as `raybridge.load` takes it")],
     engine: Annotated[str, typer.Option("--engine", help="URL of the running vLLM, such as http://localhost:8000")],
-    model: Annotated[str | None, typer.Option(help="the target as the engine calls it; default: the only one it serves")] = None,
-    on: Annotated[str | None, typer.Option("--on", help="whose frame stands around a question; default: the trial's own")] = None,
+    model: Annotated[str | None, typer.Option(help="the target as the engine calls it; default: its only one")] = None,
+    on: Annotated[str | None, typer.Option("--on", help="whose frame is around a question; default: the trial's own")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: a GPU if there is one")] = None,
     gpus: Annotated[float | None, typer.Option(min=0.0, help="of a replica, as Ray counts; default: 1 on cuda")] = None,
     replicas: Annotated[int, typer.Option(min=1, help="how many run source and translator")] = 1,

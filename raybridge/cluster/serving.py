@@ -1,7 +1,7 @@
 """A bridge before an engine as a deployment of Ray Serve: replicas that run source and translator, behind one HTTP address.
 
-    POST /  {"questions": ["..."], "shots": true}
-    ->      {"answers": [{"text": "...", "finish": "stop", "positions": 46, "payload": 502732}]}
+POST /  {"questions": ["..."], "shots": true}
+->      {"answers": [{"text": "...", "finish": "stop", "positions": 46, "payload": 502732}]}
 """
 
 from __future__ import annotations

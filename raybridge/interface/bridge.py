@@ -24,7 +24,8 @@ from raybridge.evaluation.prompt import parts_of as parts_that_fit
 from raybridge.evaluation.setting import BATCH, Request, Setting
 from raybridge.interface.kept import Kept
 from raybridge.interface.saved import push, save_pretrained
-from raybridge.models.pieces import join
+from raybridge.models.frozen import FrozenLM
+from raybridge.models.pieces import Piece, join
 from raybridge.translators.interlingua import turned_to
 from raybridge.translators.soft_tokens import SoftTokens
 
@@ -39,9 +40,7 @@ class TrainedBridge:
     frame stands around the question; None for the trial's own. target: another target of an interlingua.
     """
 
-    def __init__(
-        self, kept: Kept, models: Models, *, evaluator: Evaluator | None = None, target: str | None = None
-    ) -> None:
+    def __init__(self, kept: Kept, models: Models, *, evaluator: Evaluator | None = None, target: str | None = None) -> None:
         self.kept, self.models = kept, models
         trial, at = kept.trial, "" if target in (None, kept.trial.target) else str(target)
         translator, self._weights = trial.translator, dict(kept.weights)
@@ -63,7 +62,7 @@ class TrainedBridge:
         )
 
     def __repr__(self) -> str:
-        return f"<raybridge {self.kept.name} at step {self.kept.step}: {self.source} to {self.target}, K={self.K}>"
+        return f"<raybridge {self.kept.name} at step {self.kept.step}: {self.source} to {self.target}, K={self.size}>"
 
     @property
     def source(self) -> str:
@@ -81,14 +80,19 @@ class TrainedBridge:
         return self._setting.evaluator
 
     @property
-    def K(self) -> int:
-        """Soft tokens a question."""
+    def size(self) -> int:
+        """K, the soft tokens of a question."""
         return self._setting.soft_tokens
 
     @property
     def end_ids(self) -> list[int]:
         """Tokens of the target that end an answer."""
         return sorted(self.models.load(self.target).end_ids)
+
+    @property
+    def reader(self) -> FrozenLM:
+        """The target as it reads: with what the translator changes inside it, where it does."""
+        return self.models.module(self._setting, self._weights).read_by(self.models.load(self.target))
 
     def soft_tokens(self, questions: Sequence[str]) -> Tensor:
         """Soft tokens (B, K, D) in the target's embedding space, one set a question. ValueError for an empty question."""
@@ -128,6 +132,13 @@ class TrainedBridge:
             for row, length, embeds_TD in zip(rows, whole.lengths, whole.embeds_BTD, strict=True):
                 found[row] = embeds_TD[:length].clone()
         return found
+
+    @torch.no_grad()
+    def placed(self, questions: Sequence[str], rows: Sequence[Sequence[int]] | None) -> list[Piece]:
+        """What stands in the questions' place before the `reader`. rows: their tokens, where they are shown beside it."""
+        soft_BKD, lm = self.soft_tokens(questions), self.reader
+        text = None if rows is None else lm.text_piece(rows)
+        return self.models.module(self._setting, self._weights).place(lm, text, soft_BKD)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, model.safetensors, result.json and a model card into a folder. No model's weights are in it."""

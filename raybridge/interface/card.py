@@ -10,6 +10,7 @@ from raybridge.arms import Arm
 from raybridge.evaluation.bundle.notes import standing
 from raybridge.interface.kept import Kept
 
+UNKNOWN = "No result was kept with it: nothing is known of what it carries."
 HUB_ID = "/"  # a name on the hub has one
 USE = """```python
 import raybridge
@@ -36,7 +37,11 @@ def card_of(kept: Kept) -> str:
         "",
         "## What it scored",
         "",
-        *(_scores(test, arm, trial.evaluator.name) if test else ["No result was kept with it: nothing is known of what it carries."]),
+        *(
+            _scores(test, arm, trial.evaluator.name)
+            if test
+            else ["No result was kept with it: nothing is known of what it carries."]
+        ),
         "",
         "## Use",
         "",
@@ -61,10 +66,11 @@ def _index(kept: Kept) -> list[str]:
 def _scores(test: Mapping[str, Any], arm: Arm, benchmark: str) -> list[str]:
     """The table of the test split, the bridge first, then the control that it must beat, then the others."""
     readings = list(dict.fromkeys(reading for scored in test.values() for reading in scored))
-    order = [one for one in (arm.name, arm.against) if one in test] + [one for one in test if one not in (arm.name, arm.against)]
+    first = [one for one in (arm.name, arm.against) if one in test]
+    order = [*first, *(one for one in test if one not in first)]
     lines = [
-        f"Test split of {benchmark}, read once. An accuracy has its 95% Wilson interval; NLL is of the worked answers, in nats a",
-        "token. Controls should fail: a figure says something only beside them.",
+        f"Test split of {benchmark}, read once. An accuracy has its 95% Wilson interval; NLL is of the worked answers, in nats",
+        "a token. Controls should fail: a figure says something only beside them.",
         "",
         "| arm | reading | accuracy | problems | NLL |",
         "| --- | --- | --- | --- | --- |",
@@ -91,4 +97,5 @@ def _said(test: Mapping[str, Any], arm: Arm, reading: str) -> list[str]:
         return [f"**Its control `{arm.against}` was not measured: nothing is known of what it carries.**"]
     if mine["low"] > other["high"]:
         return [f"By the {reading} reading its interval lies above that of `{arm.against}`."]
-    return [f"**By the {reading} reading its interval does not lie above that of `{arm.against}`: by accuracy no transfer is shown.**"]
+    short = f"**By the {reading} reading its interval does not lie above that of `{arm.against}`:"
+    return [f"{short} by accuracy no transfer is shown.**"]

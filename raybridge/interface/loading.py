@@ -65,9 +65,7 @@ def kept_of(named: str | Path, *, results: str | Path = "ray_results") -> Kept:
             raise
         return read_saved(_fetched(str(named), unknown))
     trained = best_of(run)
-    return Kept(
-        name=run.path.name, trial=trial_of(run), step=trained.step, weights=trained.weights, result=run.result() or {}
-    )
+    return Kept(name=run.path.name, trial=trial_of(run), step=trained.step, weights=trained.weights, result=run.result() or {})
 
 
 def _of_bundle(bundle: Bundle) -> Kept:

@@ -13,8 +13,8 @@ from safetensors.torch import save
 from raybridge.config import rebuild, resolve
 from raybridge.errors import reason_of
 from raybridge.evaluation.bundle.again import fitting
-from raybridge.interface.kept import Kept
 from raybridge.interface.card import card_of
+from raybridge.interface.kept import Kept
 from raybridge.models import names
 from raybridge.results.bundle import check_json
 from raybridge.results.files import read_json, write_bytes

@@ -28,14 +28,12 @@ class Served:
     def limits(self) -> Limits:
         """When an answer ends: as the benchmark says, and at the target's end tokens."""
         evaluator = self.bridge.evaluator
-        return Limits(
-            max_new_tokens=evaluator.max_new_tokens, stop=tuple(evaluator.stop), end_ids=tuple(self.bridge.end_ids)
-        )
+        return Limits(max_new_tokens=evaluator.max_new_tokens, stop=tuple(evaluator.stop), end_ids=tuple(self.bridge.end_ids))
 
     def payload(self, *, shots: bool = True) -> str:
-        """What a question's prompt takes on the wire, in a sentence. ValueError where an engine cannot answer for the bridge."""
+        """What a question takes on the wire, in a sentence. ValueError where an engine cannot answer for the bridge."""
         (prompt,) = self.bridge.embedded(["How many?"], shots=shots)
-        K, (T, D), size = self.bridge.K, prompt.shape, prompt.dtype.itemsize
+        K, (T, D), size = self.bridge.size, prompt.shape, prompt.dtype.itemsize
         soft, whole = (values_bytes(count, D, value_bytes=size) / 1024 for count in (K, T))
         return (
             f"a question travels as {T} embeddings of width {D} ({whole:,.0f} KiB in base64), {K} of them soft tokens "
