@@ -26,8 +26,11 @@ from raybridge.interface.loading import load
 from raybridge.interface.placed import Text, completed, scored
 from raybridge.models.prompts import FIXED, Frame, frame
 
-NEW_TOKENS = 256  # of an answer, where a task does not say: the harness's own default
+NEW_TOKENS = 256  # of an answer, where neither the task nor a benchmark says: the harness's own default
 KNOWN = {"until", "max_gen_toks", "max_new_tokens", "do_sample", "temperature", "top_p", "top_k"}
+
+
+Limits = tuple[int, tuple[str, ...]]
 
 
 @register_model("raybridge")
@@ -65,7 +68,7 @@ class RaybridgeLM(LM):
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Greedy answers. ValueError for a task that samples, or asks for what is not known here."""
         answers = [""] * len(requests)
-        for rows, (max_new_tokens, until) in _alike([_limits(request.args[1]) for request in requests], self.batch):
+        for rows, (max_new_tokens, until) in _alike([self._limits(request) for request in requests], self.batch):
             stop = (*until, *(self.evaluator.stop if self.evaluator else ()))
             texts = [self._text(requests[row]) for row in rows]
             done = completed(self.bridge, texts, max_new_tokens=max_new_tokens, stop=stop)
@@ -113,6 +116,20 @@ class RaybridgeLM(LM):
         """The target's template, where one is asked for."""
         return self.bridge.reader.tokenizer.chat_template if chat_template else ""
 
+    def _limits(self, request: Instance) -> Limits:
+        """(new tokens at most, texts before which an answer ends) of a request, by its task's generation_kwargs."""
+        told = request.args[1]
+        if odd := sorted(told.keys() - KNOWN):
+            raise ValueError(f"generation_kwargs: {odd[0]} is not known here; valid: {', '.join(sorted(KNOWN))}")
+        if told.get("do_sample") or (told.get("temperature") or 0.0) > 0.0:
+            raise ValueError(
+                "generation_kwargs: this task samples, and a bridge is decoded greedily; --gen_kwargs do_sample=false"
+            )
+        until = told.get("until") or ()
+        stop = (until,) if isinstance(until, str) else tuple(until)
+        most = self.evaluator.max_new_tokens if self.evaluator else NEW_TOKENS
+        return int(told.get("max_gen_toks", told.get("max_new_tokens", most))), stop
+
     def _text(self, request: Instance) -> Text:
         """A request's text and the question in it."""
         if self.field not in request.doc:
@@ -128,20 +145,6 @@ class RaybridgeLM(LM):
 
     def _frame(self, evaluator: Evaluator) -> Frame:
         return frame(self.bridge.reader, evaluator, exemplars=exemplars_of(evaluator))
-
-
-Limits = tuple[int, tuple[str, ...]]
-
-
-def _limits(told: dict[str, Any]) -> Limits:
-    """(new tokens at most, texts before which an answer ends) of a task's generation_kwargs."""
-    if odd := sorted(told.keys() - KNOWN):
-        raise ValueError(f"generation_kwargs: {odd[0]} is not known here; valid: {', '.join(sorted(KNOWN))}")
-    if told.get("do_sample") or (told.get("temperature") or 0.0) > 0.0:
-        raise ValueError("generation_kwargs: this task samples, and a bridge is decoded greedily; --gen_kwargs do_sample=false")
-    until = told.get("until") or ()
-    most = told.get("max_gen_toks", told.get("max_new_tokens", NEW_TOKENS))
-    return int(most), (until,) if isinstance(until, str) else tuple(until)
 
 
 def _alike(limits: Sequence[Limits], size: int) -> Iterator[tuple[list[int], Limits]]:

@@ -19,6 +19,7 @@ from raybridge.models.decode import greedy
 from raybridge.models.pieces import Piece
 from raybridge.models.prompts import frame
 from raybridge.results import Results
+from raybridge.translators.bottlenecked import evenly
 from raybridge.translators.injection import Injection
 from raybridge.translators.residual import Residual
 
@@ -104,7 +105,7 @@ def test_another_benchmarks_frame_stands_around_the_question(run, monkeypatch, t
 @pytest.fixture(scope="module")
 def onto(tmp_path_factory, run):
     """By the name of an option, a bridge whose translator adds onto the question's text."""
-    inner, root = replace(trial_of(run).translator, picking="even"), tmp_path_factory.mktemp("onto")
+    inner, root = evenly(trial_of(run).translator), tmp_path_factory.mktemp("onto")
     residual = finished(root, translator=Residual(translator=inner), name="residual_8tok")
     injected = finished(root, translator=Injection(translator=inner, target_layers=(1,)), name="injected_8tok")
     return {kind: raybridge.load(one.path, device="cpu") for kind, one in (("residual", residual), ("injected", injected))}

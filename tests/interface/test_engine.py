@@ -93,7 +93,7 @@ def test_an_engine_that_refuses_is_quoted(server):
 def test_where_nothing_answers_the_command_that_starts_an_engine_is_said():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        with pytest.raises(RuntimeError, match="no engine answers at .*vllm serve TARGET --enable-prompt-embeds"):
+        with pytest.raises(RuntimeError, match=r"no engine answers at .*vllm serve TARGET --enable-prompt-embeds"):
             engine_at(f"http://127.0.0.1:{free.getsockname()[1]}")
 
 
