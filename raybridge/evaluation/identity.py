@@ -61,9 +61,17 @@ def check_models(trial: Trial, *, where: str) -> None:
     if was is None:
         return
     read, written = model_identity(trial.source), model_identity(trial.target)
-    prompts = {"source_prompt": prompt_digest(read, trial.evaluator), "target_prompt": prompt_digest(written, trial.evaluator)}
-    models = {"source": contents_of_model(read), "target": contents_of_model(written)}
-    if told := differences(was, replace(was, benchmark=replace(was.benchmark, **prompts), **models)):
+    now = replace(
+        was,
+        source=contents_of_model(read),
+        target=contents_of_model(written),
+        benchmark=replace(
+            was.benchmark,
+            source_prompt=prompt_digest(read, trial.evaluator),
+            target_prompt=prompt_digest(written, trial.evaluator),
+        ),
+    )
+    if told := differences(was, now):
         raise ValueError(f"{where} was trained with what is not here: {told}")
 
 

@@ -98,7 +98,9 @@ class TrainedBridge:
         """Soft tokens (B, K, D) in the target's embedding space, one set a question. ValueError for an empty question."""
         found = []
         for request in self._requests(questions):
-            soft = taken(request, self.arm, self._written(request))
+            written = self._written(request)
+            assert written is not None, f"{self.arm.name} needs no translator"
+            soft = taken(request, self.arm, written)
             assert soft is not None, f"{self.arm.name} takes no soft tokens"
             found.append(soft.values)
         return torch.cat(found)

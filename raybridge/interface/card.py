@@ -66,7 +66,7 @@ def _index(kept: Kept) -> list[str]:
 def _scores(test: Mapping[str, Any], arm: Arm, benchmark: str) -> list[str]:
     """The table of the test split, the bridge first, then the control that it must beat, then the others."""
     readings = list(dict.fromkeys(reading for scored in test.values() for reading in scored))
-    first = [one for one in (arm.name, arm.against) if one in test]
+    first = [one for one in (arm.name, arm.against) if one is not None and one in test]
     order = [*first, *(one for one in test if one not in first)]
     lines = [
         f"Test split of {benchmark}, read once. An accuracy has its 95% Wilson interval; NLL is of the worked answers, in nats",
@@ -92,7 +92,7 @@ def _row(scored: Mapping[str, Any]) -> str:
 
 def _said(test: Mapping[str, Any], arm: Arm, reading: str) -> list[str]:
     """Whether it carries anything, as far as two intervals can tell; the paired test stands in the trial's results."""
-    mine, other = (test.get(name, {}).get(reading) for name in (arm.name, arm.against))
+    mine, other = (test.get(str(name), {}).get(reading) for name in (arm.name, arm.against))
     if mine is None or other is None:
         return [f"**Its control `{arm.against}` was not measured: nothing is known of what it carries.**"]
     if mine["low"] > other["high"]:

@@ -22,6 +22,7 @@ from lm_eval.api.registry import register_model
 from raybridge.data import Evaluator
 from raybridge.evaluation.benchmarks import load_evaluator
 from raybridge.evaluation.prompt import exemplars_of
+from raybridge.evaluation.setting import BATCH
 from raybridge.interface.loading import load
 from raybridge.interface.placed import Text, completed, scored
 from raybridge.models.prompts import FIXED, Frame, frame
@@ -49,7 +50,7 @@ class RaybridgeLM(LM):
         frame: str = "task",
         results: str = "ray_results",
         device: str | None = None,
-        batch_size: int | str | None = 128,
+        batch_size: int | str | None = BATCH,
         **others: Any,
     ) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class RaybridgeLM(LM):
             raise ValueError(f"--model_args: unknown {odd[0]!r}; valid: trial, question, frame, results, device, batch_size")
         self.bridge = load(trial, results=results, device=device)
         self.field = question
-        self.batch = int(batch_size) if str(batch_size).isdigit() else 128
+        self.batch = int(str(batch_size)) if str(batch_size).isdigit() else BATCH  # "auto" is what fits: decoding sees to that
         self.evaluator: Evaluator | None = None if frame == "task" else self._judge(frame)
         self._chat = False
 
