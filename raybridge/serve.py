@@ -59,7 +59,12 @@ def main(
         with serving(asked, host=host, port=port) as (url, payload):
             _say(f'{url} answers {{"questions": ["..."]}} through {asked.engine.url} ({asked.engine.model})')
             _say(payload)
-            threading.Event().wait()
+            until_stopped()
+
+
+def until_stopped() -> None:
+    """Wait for Ctrl-C."""
+    threading.Event().wait()
 
 
 def _say(text: str) -> None:

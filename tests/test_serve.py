@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,11 +56,11 @@ def test_it_serves_what_was_asked_until_it_is_stopped(run, server, monkeypatch):
         yield "http://here/", "what a question takes"
         started.append("ended")
 
-    def stopped(self: threading.Event, timeout: float | None = None) -> bool:
+    def stopped() -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(serving, "serving", serving_)
-    monkeypatch.setattr(serve.threading, "Event", lambda: type("Stopped", (), {"wait": stopped})())
+    monkeypatch.setattr(serve, "until_stopped", stopped)
     monkeypatch.chdir(run.root)
     code, said = called(run.path.relative_to(run.root), "--engine", server.url, "--device", "cpu", "--port", 9000)
     assert code == 0

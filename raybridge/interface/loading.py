@@ -17,11 +17,10 @@ from raybridge.evaluation.models import Models
 from raybridge.evaluation.trained import best_of, trial_of
 from raybridge.interface.bridge import TrainedBridge
 from raybridge.interface.kept import Kept
-from raybridge.interface.saved import CARD, CONFIG, RESULT, WEIGHTS, is_saved, read_saved
+from raybridge.interface.saved import CARD, CONFIG, WEIGHTS, is_saved, read_saved
 from raybridge.results import Results
-from raybridge.results.bundle import RESULT as BUNDLED_RESULT
+from raybridge.results.bundle import RESULT, Bundle, is_bundle
 from raybridge.results.bundle import WEIGHTS as BUNDLED_WEIGHTS
-from raybridge.results.bundle import Bundle, is_bundle
 from raybridge.results.find import find_trial
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -78,7 +77,7 @@ def _of_bundle(bundle: Bundle) -> Kept:
         trial=trial,
         step=bundle.facts["step"],
         weights=fitting(bundle.place(BUNDLED_WEIGHTS), trial),
-        result=bundle.record(BUNDLED_RESULT) if bundle.has(BUNDLED_RESULT) else {},
+        result=bundle.record(RESULT) if bundle.has(RESULT) else {},
     )
 
 

@@ -16,11 +16,11 @@ from raybridge.evaluation.bundle.again import fitting
 from raybridge.interface.card import card_of
 from raybridge.interface.kept import Kept
 from raybridge.models import names
-from raybridge.results.bundle import check_json
+from raybridge.results.bundle import RESULT, check_json
 from raybridge.results.files import read_json, write_bytes
 from raybridge.trial import Trial
 
-CONFIG, WEIGHTS, RESULT, CARD = "config.json", "model.safetensors", "result.json", "README.md"
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 MODEL_TYPE = "raybridge_translator"
 LAYOUT = 1  # of these files; raised when they are laid out otherwise
 
