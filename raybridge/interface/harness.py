@@ -1,6 +1,6 @@
 """A bridge as a model of lm-evaluation-harness, so that others' tasks and metrics run on it.
 
-    python -m raybridge.interface.harness --model raybridge --model_args trial=TRIAL --tasks gsm8k
+    python -m raybridge.interface.harness --model raybridge --model_args trial=TRIAL --tasks gsm8k --batch_size auto
 
 is `lm_eval` with this model registered; in Python, importing this module registers it. The harness is an optional dependency
 (`raybridge[lm-eval]`).
