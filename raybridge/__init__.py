@@ -1,7 +1,9 @@
 """raybridge: train, sweep and honestly evaluate translators between frozen language models.
 
-It hands out HOUSE, and `evaluators` can be imported wherever raybridge has been.
+It hands out `load` and HOUSE, and `evaluators` can be imported wherever raybridge has been.
 """
+
+from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
@@ -10,6 +12,10 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from pkgutil import extend_path
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raybridge.interface.bridge import TrainedBridge
 
 # Where the folders that users write in stand (evaluators/, plots/, sweeps/): the root of a clone. A wheel carries them inside
 # the package (see setup.py), because their names are too common for a user's site-packages.
@@ -44,3 +50,17 @@ if early := sys.modules.get("evaluators"):  # imported before raybridge, as by a
     early.__spec__ = EVALUATORS.find_spec("evaluators")
     assert early.__spec__ is not None
     early.__path__ = early.__spec__.submodule_search_locations or []
+
+
+def load(
+    named: str | Path,
+    *,
+    results: str | Path = "ray_results",
+    device: str | None = None,
+    on: str | None = None,
+    target: str | None = None,
+) -> TrainedBridge:
+    """A trained translator with its frozen models, ready to be asked; `raybridge.interface.loading.load` says of what."""
+    from raybridge.interface.loading import load as found  # torch takes seconds, and most commands need no bridge
+
+    return found(named, results=results, device=device, on=on, target=target)

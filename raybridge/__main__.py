@@ -1,4 +1,4 @@
-"""The commands under one name: `raybridge sweep|evaluate|plots ...`, or `python -m raybridge ...`."""
+"""The commands under one name: `raybridge sweep|evaluate|plots|serve ...`, or `python -m raybridge ...`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ COMMANDS = {
     "sweep": "run a file of sweeps/: plan, train, evaluate, stop, resume",
     "evaluate": "any trained translator on any benchmark with every arm; compare, summarize, export, verify, import-runs",
     "plots": "every figure and table that the results support",
+    "serve": "a trained translator before a running vLLM: questions in, answers out",
 }
-MODULES = {"sweep": "raybridge.sweep", "evaluate": "raybridge.evaluate", "plots": "raybridge.plots.__main__"}
+MODULES = {name: f"raybridge.{name}" for name in COMMANDS} | {"plots": "raybridge.plots.__main__"}
 HELP = "\n".join(
     [
         "Usage: raybridge COMMAND ... (raybridge COMMAND --help says more)",

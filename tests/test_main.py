@@ -44,7 +44,7 @@ def test_version_is_the_packages(called):
 def test_a_mistyped_command_is_refused_with_its_nearest(called):
     code, out, err = called("sweeep", "sweeps/compression.py")
     assert (code, out) == (2, "")
-    assert err == "error unknown command 'sweeep'; valid: sweep, evaluate, plots; did you mean 'sweep'?\n"
+    assert err == "error unknown command 'sweeep'; valid: sweep, evaluate, plots, serve; did you mean 'sweep'?\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

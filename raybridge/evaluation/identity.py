@@ -59,6 +59,26 @@ def check_same(trial: Trial, now: Contents, *, at: str, split: Split, own: bool,
         raise ValueError(f"{where} was trained with what is no longer here: {told}; run its sweep again")
 
 
+def check_models(trial: Trial, *, where: str) -> None:
+    """Refuse a trained translator where models or prompts are others than it was trained with. where: what to call it."""
+    was = trial.contents
+    if was is None:
+        return
+    read, written = model_identity(trial.source), model_identity(trial.target)
+    now = replace(
+        was,
+        source=contents_of_model(read),
+        target=contents_of_model(written),
+        benchmark=replace(
+            was.benchmark,
+            source_prompt=prompt_digest(read, trial.evaluator),
+            target_prompt=prompt_digest(written, trial.evaluator),
+        ),
+    )
+    if told := differences(was, now):
+        raise ValueError(f"{where} was trained with what is not here: {told}")
+
+
 def differences(was: Contents, now: Contents) -> str:
     """What is another in contents than it was, in a sentence's words; empty for nothing."""
     before, after = resolve(was), resolve(now)

@@ -153,6 +153,11 @@ def frame(lm: FrozenLM, evaluator: Evaluator, *, exemplars: Sequence[Problem] = 
     return _framed(lm, before, behind + cue, gap=" " if cue else "", chat=True)
 
 
+def around(lm: FrozenLM, before_text: str, after_text: str, *, chat: bool = False) -> Frame:
+    """The frame of a text from elsewhere in which a question stands, behind a space or nothing. chat: a template made it."""
+    return _framed(lm, before_text.removesuffix(" "), after_text, gap="", chat=chat)
+
+
 def _framed(lm: FrozenLM, before_text: str, after_text: str, *, gap: str, chat: bool) -> Frame:
     before, after = _seams(lm.tokenizer, lm.name, before_text, after_text, chat)
     return Frame(lm=lm, before_text=before_text, after_text=after_text, chat=chat, answer_gap=gap, before=before, after=after)

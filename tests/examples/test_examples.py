@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from shutil import copy
 import example_arm
 import pytest
 import torch
+from small_bridge import finished
 
 from raybridge import HOUSE, arms, translators
 from raybridge.arms.arm import Texts
@@ -69,3 +71,40 @@ def test_figure_is_an_object_that_is_drawn_from_results(results, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "<!-- 2_stable_8tok -->" in (tmp_path / "training_curves.svg").read_text()
+
+
+@pytest.fixture
+def asked(tmp_path, results, monkeypatch):
+    """What the notebook is told: a trial that answers, and results that are drawn."""
+    monkeypatch.setenv("TRIAL", str(finished(tmp_path / "ray_results").path))
+    monkeypatch.setenv("RESULTS", str(results.root))
+    monkeypatch.setenv("PYTHONPATH", str(HOUSE))
+
+
+def test_notebook_has_no_outputs_and_its_cells_run(asked, monkeypatch):
+    """Without a kernel, cell after cell."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    told: dict[str, object] = {}
+    for cell in json.loads((EXAMPLES / "answer.ipynb").read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"]
+            exec("".join(cell["source"]), told)
+    assert told["figure"].axes
+    assert len(told["questions"]) == 4
+    del sys.modules["figure"]
+
+
+@pytest.mark.filterwarnings("default")  # of the kernel's own dependencies
+def test_notebook_runs_in_a_kernel_and_shows_its_figure(asked):
+    nbclient = pytest.importorskip("nbclient", reason="the optional extra notebook")
+    pytest.importorskip("ipykernel", reason="the optional extra notebook")
+    import nbformat
+
+    notebook = nbformat.read(EXAMPLES / "answer.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert "small_8tok" in cells[0].outputs[-1].data["text/plain"]
+    assert cells[1].outputs[-1].data["text/plain"] == "torch.Size([4, 8, 160])"
+    assert cells[2].outputs[-1].data["text/html"].count("<tr") == 5
+    assert "shuffled" in cells[3].outputs[-1].data["text/html"]
+    assert "image/png" in cells[4].outputs[-1].data

@@ -33,11 +33,18 @@ def licences(*, models: Sequence[str], benchmarks: Sequence[str]) -> str:
         [
             "# Licences",
             "",
-            "- raybridge, the code that computed all of this, stands under the Apache License 2.0.",
-            f"- Completions are outputs of {' and '.join(models)}. They stand under what the licences of these models say of",
-            "  outputs, and so may the translator's weights, which were trained through them. No model's weights are here.",
+            *standing(models),
             f"- Text of benchmarks ({', '.join(benchmarks)}) is not included: rows hold the ids of problems. Two exceptions",
             "  stand under the benchmarks' licences: worked exemplars in `frames/`, and what a model repeats of a question.",
             "",
         ]
     )
+
+
+def standing(models: Sequence[str]) -> list[str]:
+    """Under which licences code, completions and weights stand that come of these models, as lines of Markdown."""
+    return [
+        "- raybridge, the code that computed all of this, stands under the Apache License 2.0.",
+        f"- Completions are outputs of {' and '.join(models)}. They stand under what the licences of these models say of",
+        "  outputs, and so may the translator's weights, which were trained through them. No model's weights are here.",
+    ]
