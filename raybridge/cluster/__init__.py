@@ -16,7 +16,6 @@ SWITCHES = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a replica with num_gpus=0 keeps its view of the GPUs
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: checkpoint, then end
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_worker_niceness": "0",  # Ray's is 15: beside other work the workers would hardly come to run
     "RAY_worker_maximum_startup_concurrency": "8",  # a trial is several processes; they need not start one after another
 }
 for _name, _value in SWITCHES.items():

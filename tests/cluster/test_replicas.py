@@ -124,8 +124,6 @@ def test_every_row_comes_once_and_in_order_though_a_replica_is_killed(pool):
     models = Models("cpu")
     alone = [row for request in requests for row in answer(request, models)]
     ray.get([replica.answer.remote(requests[0], None) for replica in pool.replicas])  # both are at work
-    told = [replica.__ray_call__.remote(lambda self: os.nice(0)) for replica in pool.replicas]
-    assert ray.get(told) == [os.nice(0)] * 2, "beside other work they would hardly come to run"
     victims = [process for process in psutil.Process().children(recursive=True) if process.name().startswith("ray::Replica")]
     assert len(victims) == 2
     killer = threading.Timer(0.3, os.kill, (victims[0].pid, signal.SIGKILL))
