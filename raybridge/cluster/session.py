@@ -33,6 +33,8 @@ NOT_SENT = [".*", "ray_results"]  # of the house, to the machines of an existing
 TOLD = ("RAYBRIDGE_DATA", "RAYBRIDGE_MODELS", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
 SECRET = "HF_TOKEN"
+# Two processes share a card to the last GiB: pieces of memory that are too small to be used must be few.
+ALLOCATOR = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
 EVERY = 5.0  # seconds between two looks at whether the cluster is still there
 PATIENCE = 40.0  # seconds that it may be away: a head that is started again takes some; Ray gives up after 60
 
@@ -80,7 +82,8 @@ def travelling() -> dict[str, str]:
     """The part of this process's environment that its workers need, who stand elsewhere. Nothing secret: Ray logs it."""
     there = {name: os.environ[name] for name in TOLD if name in os.environ}
     folders = {name: str(Path(os.environ[name]).expanduser().absolute()) for name in FOLDERS if os.environ.get(name)}
-    return {HERE: str(Path(os.environ.get(HERE, ".")).absolute()), **there, **folders, **commit_to_tell()}
+    allocator = {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
+    return {HERE: str(Path(os.environ.get(HERE, ".")).absolute()), **there, **folders, **allocator, **commit_to_tell()}
 
 
 def telling(secret: str) -> Callable[[], None]:
