@@ -37,9 +37,15 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Where its passes begin and end: of several devices the first."""
         device: torch.device = self.model.device
         return device
+
+    @cached_property
+    def shares(self) -> dict[torch.device, float]:
+        """The share of its layers that lies on each device, its own first."""
+        places = [next(layer.parameters()).device for layer in self.layers]
+        return {place: places.count(place) / self.depth for place in dict.fromkeys((self.device, *places))}
 
     @property
     def depth(self) -> int:
@@ -100,8 +106,11 @@ class Backbone:
         return ((packed - padded).norm() / padded.norm()).item()
 
     def compile(self) -> None:
-        """Compile its layers: half a minute at the first passes, less for each after. For training, not for decoding."""
-        if self.compiled:
+        """Compile its layers: half a minute at the first passes, less for each after. For training, not for decoding.
+
+        Not where several devices hold them: what crosses over is no part of compiled code.
+        """
+        if self.compiled or len(self.shares) > 1:
             return
         # A backward pass may run once for each term: it must not give its buffers away.
         torch._functorch.config.donated_buffer = False
@@ -173,4 +182,5 @@ class Backbone:
             attention.attending(self.model, packing.NAME) if rows else self.grouped(),
         ):
             states[self.depth] = self.body(**given, use_cache=False).last_hidden_state
-        return [rows.unpack(states[layer]) if rows else states[layer] for layer in wanted]
+        home = [states[layer].to(self.device) for layer in wanted]
+        return [rows.unpack(one) for one in home] if rows else home

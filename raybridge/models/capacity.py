@@ -37,16 +37,22 @@ def allotted_bytes(device: torch.device) -> int:
 
 def free_bytes(device: torch.device) -> int:
     """What a process can still take on a device, with what it holds there and does not use."""
-    if device.type == "cpu":
+    if device.type != "cuda":
         return ON_CPU
     free, _ = torch.cuda.mem_get_info(device)
     reserved = torch.cuda.memory_reserved(device)
     return min(free, allotted_bytes(device) - reserved) + reserved - torch.cuda.memory_allocated(device)
 
 
-def rows_at_a_time(config: Any, lengths: Sequence[int], *, new: int, free: int, value_bytes: int) -> list[list[int]]:
-    """Row numbers in parts whose prompts of these lengths, with their new tokens, find room in the bytes that are free."""
-    room = SHARE * free - POSITIONS * pass_bytes(config, value_bytes)
+def rows_at_a_time(
+    config: Any, lengths: Sequence[int], *, new: int, free: Sequence[tuple[int, float]], value_bytes: int
+) -> list[list[int]]:
+    """Row numbers in parts whose prompts of these lengths, with their new tokens, find room on every device.
+
+    free: of each device the bytes that are free, and the share of the layers whose keys and values it holds.
+    """
+    one_pass = POSITIONS * pass_bytes(config, value_bytes)
+    room = min((SHARE * bytes_ - one_pass) / share for bytes_, share in free if share)
     return that_fit(lengths, new=new, bytes_a_position=position_bytes(config, value_bytes), free=max(room, 0))
 
 

@@ -86,7 +86,7 @@ def _parts(lm: FrozenLM, prompt: Piece, prefix: Prefix | None, *, new: int) -> l
         lm.model.config,
         [copied + length for length in prompt.lengths],
         new=new,
-        free=free_bytes(lm.device),
+        free=[(free_bytes(device), share) for device, share in lm.shares.items()],
         value_bytes=lm.model.dtype.itemsize,
     )
     if lm.attends_only:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from raybridge.errors import reason_of
 from raybridge.models import gguf
+from raybridge.models.bits import WHOLE, loading
 
 FILES = {
     "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.*", "spiece.model", "tokenizer_config.json"),
@@ -20,8 +21,13 @@ FILES = {
 }
 
 
-def read(name: str, where: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Tokenizer and model from a directory, a GGUF file or the hub. ValueError says what cannot be read, or is missing."""
+def read(
+    name: str, where: str, *, dtype: torch.dtype, bits: int = WHOLE, parts: Mapping[str, torch.device] | None = None
+) -> tuple[Any, Any]:
+    """Tokenizer and model from a directory, a GGUF file or the hub. ValueError says what cannot be read, or is missing.
+
+    bits: that a weight is packed into on the way. parts: the device that each part is read to; None for the CPU.
+    """
     place, options = gguf.place_and_options(where)
     if options:
         gguf.check_is_one(name, where)
@@ -42,6 +48,8 @@ def read(name: str, where: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
                 ignore_mismatched_sizes=True,  # told below
                 **options,
                 **gguf.unpacked(options),
+                **loading(bits, dtype),
+                **({"device_map": dict(parts)} if parts else {}),
             ),
         )
     missing = sorted([*seen["missing_keys"], *(key for key, *_ in seen["mismatched_keys"])])

@@ -13,7 +13,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from transformers.utils import cached_file
 
 from raybridge.data import UnreachableError
 from raybridge.errors import reason_of
-from raybridge.models import byte_lm, gguf, names
+from raybridge.models import bits, byte_lm, gguf, names
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 LARGE = 2**24  # bytes, from which on a digest is kept
@@ -98,7 +98,11 @@ def revision_of(name: str) -> str | None:
 
 
 def model_identity(name: str) -> ModelIdentity:
-    """What the model of that name is now; refuses what is not there."""
+    """What the model of that name is now; refuses what is not there. In fewer bits it has other weights."""
+    bare, packed = bits.parted(name)
+    if packed != bits.WHOLE:
+        whole = model_identity(bare)
+        return replace(whole, name=name, weights=digest([whole.weights, bits.RECIPES[packed]]))
     if name == byte_lm.NAME:
         code = file_digest(Path(byte_lm.__file__))
         return ModelIdentity(name=name, weights=code, vocabulary=code, tokenizer=byte_lm.tokenizer())

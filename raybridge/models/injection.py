@@ -26,6 +26,6 @@ def _adding(addend_BTD: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], tup
     def hook(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden_BTD = args[0].float()
         rms_BT1 = (hidden_BTD.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()
-        return (hidden_BTD + rms_BT1 * addend_BTD).to(args[0].dtype), *args[1:]
+        return (hidden_BTD + rms_BT1 * addend_BTD.to(hidden_BTD.device)).to(args[0].dtype), *args[1:]
 
     return hook

@@ -72,11 +72,12 @@ class GrowingLayer(DynamicLayer):
 def _right(states: Sequence[Tensor], parts: Sequence[Sequence[int]], gap_B: Tensor, length: int) -> Tensor:
     """Room (B, H, T, E) with the states of all rows at the right end of the first `length` positions."""
     _, H, _, E = states[0].shape
+    gap_B = gap_B.to(states[0].device)  # of several devices, each holds the cache of its own layers
     room = states[0].new_zeros(len(gap_B), H, length + SPARE, E)
     for rows, part in zip(parts, states, strict=True):
-        column = torch.arange(length - part.shape[2], length, device=gap_B.device)
-        place_BT = (column - gap_B[rows].unsqueeze(1)).clamp(min=0)
-        room[rows, :, column[0] : length] = part.gather(2, place_BT[:, None, :, None].expand(-1, H, -1, E))
+        start, row_B = length - part.shape[2], torch.tensor(rows).to(gap_B.device)
+        place_BT = (torch.arange(start, length, device=gap_B.device) - gap_B[row_B].unsqueeze(1)).clamp(min=0)
+        room[row_B, :, start:length] = part.gather(2, place_BT[:, None, :, None].expand(-1, H, -1, E))
     return room
 
 

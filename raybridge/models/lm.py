@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 
-from raybridge.models import byte_lm, files, names, probe
+from raybridge.models import bits, byte_lm, files, gguf, names, placement, probe
 from raybridge.models.frozen import FrozenLM, in_chunks
+from raybridge.models.memory import module_bytes
 
 __all__ = ["FrozenLM", "in_chunks", "load", "precision"]
 
@@ -15,10 +19,18 @@ def precision(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
-def load(name: str, *, device: torch.device | str, dtype: torch.dtype | None = None) -> FrozenLM:
+def load(
+    name: str,
+    *,
+    device: torch.device | str,
+    beside: Sequence[torch.device | str] = (),
+    dtype: torch.dtype | None = None,
+) -> FrozenLM:
     """Load a model by hub id, directory, GGUF file or `pocket:` name; fp32 on CPU and bf16 on GPUs unless told.
 
-    `bytes` is a source that reads UTF-8 (see `byte_lm`). ValueError where its files or what it does are not understood.
+    beside: further devices, over which its layers lie as well. `name:8bit` and `name:4bit` are the model with packed weights
+    (see `bits`), `bytes` is a source that reads UTF-8 (see `byte_lm`). ValueError where its files or what it does are not
+    understood.
     """
     device = torch.device(device)
     if name == byte_lm.NAME:
@@ -26,5 +38,17 @@ def load(name: str, *, device: torch.device | str, dtype: torch.dtype | None = N
     names.check(name)
     # cuDNN plans each new shape of attention anew, milliseconds a call, and batches of text have a new shape at every step.
     torch.backends.cuda.enable_cudnn_sdp(False)
-    tokenizer, model = files.read(name, names.place(name), dtype=dtype or precision(device))
-    return probe.seen(FrozenLM(name, model.to(device), tokenizer))
+    where, (_, packed), dtype = names.place(name), bits.parted(name), dtype or precision(device)
+    parts = {"": device}
+    if beside:
+        devices = [device, *map(torch.device, beside)]
+        parts = placement.device_map(names.config_of(name), devices, partial(module_bytes, bits=packed))
+    straight = (beside or packed != bits.WHOLE) and not gguf.is_named(where)  # a large one has no room on its way
+    tokenizer, model = files.read(name, where, dtype=dtype, bits=packed, parts=parts if straight else None)
+    if packed == 8:
+        bits.by_weight_alone(model)
+    if beside:
+        placement.put(model, parts)
+    elif not straight:
+        model.to(device)
+    return probe.seen(FrozenLM(name, model, tokenizer))

@@ -28,8 +28,9 @@ class Update(nn.Module):
         self.up = nn.Parameter(torch.zeros(width_out, rank))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D) to (..., E), in fp32 and given back in the input's precision."""
-        return (self.scale * F.linear(F.linear(x.float(), self.down), self.up)).to(x.dtype)
+        """(..., D) to (..., E), in fp32 and given back in the input's precision, where the input is."""
+        down, up = self.down.to(x.device), self.up.to(x.device)
+        return (self.scale * F.linear(F.linear(x.float(), down), up)).to(x.dtype)
 
 
 class Updated(nn.Module):

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import PreTrainedConfig
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from raybridge.models.bits import SIZES, WHOLE
 from raybridge.models.frozen import CHUNK
+from raybridge.models.head import body_of
 from raybridge.models.kv_cache import kv_bytes
+from raybridge.models.layers import layers_of
 from raybridge.models.shape import attends_only, head_sizes, without_weights
 
 HALF, SINGLE = 2, 4  # bytes of a number
@@ -18,24 +22,33 @@ class UnpredictableError(Exception):
     """What a model takes is not predicted here; whether it can be used is another matter."""
 
 
-def weight_bytes(config: PreTrainedConfig, *, bits: int = 16) -> int:
-    """The weights, those that two parts share counted once. bits: of a packed weight; embeddings and head are never packed."""
-    shape = config.to_json_string(use_diff=False)
-    if shape not in _counted:
-        _counted[shape] = _parameters(config)
-    ends, layers = _counted[shape]
-    return ends * HALF + layers * bits // 8
+def weight_bytes(config: PreTrainedConfig, *, bits: int = WHOLE) -> int:
+    """The weights, those that two parts share counted once. bits: that those of the layers' linear maps are packed into."""
+    ends, layers = shape_bytes(config, bits=bits)
+    return ends + sum(layers)
 
 
-_counted: dict[str, tuple[int, int]] = {}  # a config has no hash
+def shape_bytes(config: PreTrainedConfig, *, bits: int = WHOLE) -> tuple[int, tuple[int, ...]]:
+    """The weights of a model's ends, embeddings and head above all, and of each of its layers."""
+    key = config.to_json_string(use_diff=False), bits
+    if key not in _counted:
+        model = without_weights(config)
+        layers = layers_of(body_of(model), config.get_text_config().num_hidden_layers)
+        sizes = tuple(module_bytes(layer, bits=bits) for layer in layers)
+        _counted[key] = module_bytes(model, bits=bits) - sum(sizes), sizes
+    return _counted[key]
 
 
-def _parameters(config: PreTrainedConfig) -> tuple[int, int]:
-    """Weights of embeddings and head, and of all layers."""
-    model = without_weights(config)
-    both = {id(p): p for end in (model.get_input_embeddings(), model.get_output_embeddings()) for p in end.parameters()}
-    ends = sum(p.numel() for p in both.values())
-    return ends, sum(p.numel() for p in model.parameters()) - ends
+_counted: dict[tuple[str, int], tuple[int, tuple[int, ...]]] = {}  # a config has no hash
+
+
+def module_bytes(module: Any, *, bits: int) -> int:
+    """The weights of a part of a model. bits: that linear maps are packed into, all but those that give the model's output."""
+    head = module.get_output_embeddings() if isinstance(module, PreTrainedModel) else None
+    maps = [one for one in module.modules() if isinstance(one, nn.Linear) and one is not head]
+    packed = {id(one.weight): one.weight.numel() for one in maps} if bits != WHOLE else {}
+    whole = sum(p.numel() for p in module.parameters() if id(p) not in packed)
+    return whole * HALF + round(sum(packed.values()) * SIZES[bits] / 8) if packed else whole * HALF
 
 
 def layer_bytes(config: Any) -> int:
@@ -55,13 +68,13 @@ def layer_bytes(config: Any) -> int:
     return 2 * SINGLE * text.hidden_size + HALF * (2 * (heads + grouped) * max(sizes) + 3 * experts * inner)
 
 
-def activation_bytes(config: Any, positions: float, *, recomputed: bool) -> float:
+def activation_bytes(config: Any, positions: float, *, recomputed: bool, layers: int | None = None) -> float:
     """What a pass over so many positions keeps for its backward pass, and the gradients of one layer on the way back.
 
-    recomputed: a layer keeps its input alone, and is computed again when its turn comes.
+    recomputed: a layer keeps its input alone, and is computed again when its turn comes. layers: so many of them; None for all.
     """
     text = config.get_text_config()
-    layer, depth = layer_bytes(text), text.num_hidden_layers
+    layer, depth = layer_bytes(text), text.num_hidden_layers if layers is None else layers
     kept = depth * HALF * text.hidden_size + layer if recomputed else depth * layer
     return positions * (kept + layer + SINGLE * text.hidden_size)
 

@@ -1,4 +1,7 @@
-"""What the name of a model leads to: a directory, a GGUF file, a hub id or a model that ships with the package."""
+"""What the name of a model leads to: a directory, a GGUF file, a hub id or a model that ships with the package.
+
+Behind it may stand in how many bits its weights are held (`bits`); its files are the same.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from transformers import AutoConfig, PreTrainedConfig
 import raybridge
 from raybridge.data import UnreachableError, from_here
 from raybridge.errors import reason_of, unknown
-from raybridge.models import byte_lm, files, gguf
+from raybridge.models import bits, byte_lm, files, gguf
 from raybridge.models.shape import positions_of
 
 POCKET = Path(raybridge.__file__).parent / "pocket"
@@ -21,6 +24,7 @@ POCKET_MODELS = ("pocket:source", "pocket:target")
 
 def place(name: str) -> str:
     """Where a model name leads: a directory, a GGUF file or a hub id. Refuses what is not there."""
+    name, _ = bits.parted(name)
     if name.startswith("pocket:"):
         if name not in POCKET_MODELS:
             raise unknown("pocket model", name, POCKET_MODELS)
@@ -53,12 +57,18 @@ def check(name: str) -> None:
     """Refuse a model that is not there, without loading its weights. UnreachableError where the hub may have it."""
     if name == byte_lm.NAME:
         return
-    where = place(name)
+    if bits.parted(name)[0] == byte_lm.NAME:
+        raise ValueError(f"model {name!r}: `{byte_lm.NAME}` has nothing to pack; name it without its bits")
+    where, packed = place(name), bits.parted(name)[1] != bits.WHOLE
     if gguf.is_named(where):
         gguf.check_is_one(name, where)
-    else:
-        config_of(name)
-        files.check_complete(name, where)
+        if packed:
+            raise ValueError(f"model {name!r}: the weights of a GGUF file are read whole; {where} can be held in no fewer bits")
+        return
+    config = config_of(name)
+    files.check_complete(name, where)
+    if packed:
+        bits.check(name, config)
 
 
 def config_of(name: str) -> PreTrainedConfig:

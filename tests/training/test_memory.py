@@ -88,7 +88,10 @@ def test_every_target_is_counted_as_it_is_and_predicted_or_said_not_to_be(name):
 def test_packed_weights_leave_embeddings_and_head_as_they_are():
     ends = 2 * 2 * LLAMA_8B.vocab_size * LLAMA_8B.hidden_size
     whole = weight_bytes(LLAMA_8B)
-    assert weight_bytes(LLAMA_8B, bits=4) == ends + (whole - ends) // 4
+    norms = 2 * (2 * 32 + 1) * 4096
+    packed = (whole - ends - norms) / 16
+    assert weight_bytes(LLAMA_8B, bits=8) == ends + norms + 8 * packed
+    assert weight_bytes(LLAMA_8B, bits=4) == pytest.approx(ends + norms + 4.127 * packed, rel=1e-4)
     tied = LlamaConfig(vocab_size=1000, hidden_size=64, num_hidden_layers=1, tie_word_embeddings=True)
     apart = LlamaConfig(vocab_size=1000, hidden_size=64, num_hidden_layers=1, tie_word_embeddings=False)
     assert weight_bytes(apart) - weight_bytes(tied) == 2 * 1000 * 64
