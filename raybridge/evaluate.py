@@ -59,6 +59,7 @@ def evaluate_trial(
     batch: Annotated[int, typer.Option(min=1, help="problems at a time")] = 128,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="spread over so many GPUs: a replica each, under Ray")] = None,
+    gpus_per_model: Annotated[int, typer.Option(min=1, help="GPUs of this process or a replica, over which a model lies")] = 1,
     timed: Annotated[int, typer.Option(min=0, help="problems timed one by one; 0 measures no costs")] = 20,
     difference: Annotated[float, typer.Option(min=0.0, max=1.0, help="of accuracies that should be shown")] = 0.05,
     top_p: Annotated[float | None, typer.Option(help="nucleus of the first token", rich_help_panel=HARDEN)] = None,
@@ -114,7 +115,7 @@ def evaluate_trial(
         named, count = [arm.name for arm in chosen], len(setting.problems)
         time_ = expected(kept, named, evaluator=setting.evaluator.name, count=count)
         with (
-            _answerer(device, gpus) as answerer,
+            _answerer(device, gpus, gpus_per_model) as answerer,
             _resumable(),
             progress_of(console, named, count, quiet=as_json, seconds=time_) as tell,
         ):
@@ -216,19 +217,20 @@ def _numbers(listed: str) -> list[int]:
 
 
 @contextmanager
-def _answerer(device: str | None, gpus: int | None) -> Iterator[Any]:
-    """Who answers: this process on one device, or replicas on several GPUs."""
+def _answerer(device: str | None, gpus: int | None, gpus_per_model: int) -> Iterator[Any]:
+    """Who answers: this process on its device or devices, or replicas on several GPUs."""
     if gpus is None:
         from raybridge.evaluation.answerer import Local
         from raybridge.evaluation.models import Models
 
-        yield Local(Models(_device(device), cached_states=0))
+        first, *beside = _devices(_device(device), gpus_per_model)
+        yield Local(Models(first, beside=beside, cached_states=0))
         return
     if device is not None:
         raise ValueError("--device names one device and --gpus several; give one of them")
     from raybridge.cluster.replicas import pool_on
 
-    with pool_on(gpus) as pool:
+    with pool_on(gpus, gpus_per_model=gpus_per_model) as pool:
         yield pool
 
 
@@ -244,6 +246,16 @@ def _device(asked: str | None) -> str:
         there = ", ".join(["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))])
         raise ValueError(f"--device: no device {asked!r} here; valid: {there}") from error
     return asked
+
+
+def _devices(first: str, count: int) -> list[str]:
+    """So many GPUs from the first on; that device where one is asked for."""
+    if count == 1:
+        return [first]
+    kind, _, number = first.partition(":")
+    if kind != "cuda":
+        raise ValueError(f"--gpus-per-model {count}: {first} is no GPU; leave it out, or type --device cuda:0")
+    return [_device(f"cuda:{int(number or 0) + further}") for further in range(count)]
 
 
 def _too_few(n: int, difference: float) -> str:

@@ -29,26 +29,35 @@ DRIVER_CPUS = 0.01  # of a trial's own driver, as Ray counts
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What there is to run on. told: whether NUM_GPUS says how many GPUs there are, and with that a trial's workers."""
+    """What there is to run on. told: whether NUM_GPUS says how many GPUs there are, and with that a trial's workers.
+
+    nodes: GPUs of each of several machines; none where all are of one.
+    """
 
     gpus: int
     cpus: float
     cluster: bool = False
     told: bool = False
+    nodes: tuple[int, ...] = ()
+
+    def groups(self, size: int) -> int:
+        """How many times so many GPUs of one machine there are."""
+        return min(self.gpus // size, sum(gpus // size for gpus in self.nodes or (self.gpus,)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
     """What a scale asks of a machine. Never part of a trial's identity.
 
-    workers: training workers a trial; gpus_per_worker: 0 or 1; replicas: frozen replicas that evaluate for all trials;
-    threads: torch threads a process on CPU. states_budget: bytes of disk that states of sources may take; None for a share.
+    workers: training workers a trial; gpus_per_model: over which a worker, or a replica, lays each of its models, 0 for CPUs;
+    replicas: frozen replicas that evaluate for all trials; threads: torch threads a process on CPU. states_budget: bytes of
+    disk that states of sources may take; None for a share.
     """
 
     VERSION: ClassVar[int] = 1
 
     workers: int
-    gpus_per_worker: int
+    gpus_per_model: int
     cpus_per_worker: float
     replicas: int
     concurrent_trials: int
@@ -59,18 +68,18 @@ class Resources:
         typed(self)
         if self.workers < 1 or self.replicas < 1 or self.concurrent_trials < 1 or self.threads < 1:
             raise ValueError("workers, replicas, concurrent trials and threads must each be at least 1")
-        if self.gpus_per_worker not in (0, 1):
-            raise ValueError(f"a worker has one GPU or none, not {self.gpus_per_worker}: two ranks cannot share one")
+        if self.gpus_per_model < 0:
+            raise ValueError(f"a model lies on one GPU, on several or on none, not on {self.gpus_per_model}")
 
     @property
     def device(self) -> str:
         """What computes, as torch calls its kind."""
-        return "cuda" if self.gpus_per_worker else "cpu"
+        return "cuda" if self.gpus_per_model else "cpu"
 
     @property
     def gpus(self) -> int:
         """Of a trial."""
-        return self.workers * self.gpus_per_worker
+        return self.workers * self.gpus_per_model
 
     @property
     def cpus(self) -> float:
@@ -78,18 +87,19 @@ class Resources:
         return self.workers * self.cpus_per_worker + DRIVER_CPUS
 
     def on(self, machine: Machine, *, workers: int | None = None, concurrent: int | None = None) -> Resources:
-        """What these become on a machine: as many trials at once as fit, and a replica on every GPU.
+        """What these become on a machine: as many trials at once as fit, and a replica on every GPU, or group of them.
 
         workers, concurrent: what was asked for. Without, a trial has the scale's workers, or where there are fewer GPUs the
         most of them by which every batch divides that the scale's workers can share. ValueError where more trials are asked
         for than fit.
         """
-        if workers is None and self.gpus_per_worker and machine.gpus:
-            workers = max(n for n in range(1, self.workers + 1) if self.workers % n == 0 and n <= machine.gpus)
+        groups = machine.groups(self.gpus_per_model) if self.gpus_per_model else 0
+        if workers is None and groups:
+            workers = max(n for n in range(1, self.workers + 1) if self.workers % n == 0 and n <= groups)
         of_trial = replace(self, workers=workers or self.workers)
         fits = int(machine.cpus / of_trial.cpus)
         if of_trial.gpus:
-            fits = min(fits, machine.gpus // of_trial.gpus)
+            fits = min(fits, groups // of_trial.workers)
         fits = max(fits, 1)  # what cannot run at all is refused by whoever starts it
         if concurrent is not None and concurrent > fits:
             raise ValueError(
@@ -97,7 +107,7 @@ class Resources:
                 f"{machine.gpus} and {machine.cpus:g}; at most {fits} run at once"
             )
         at_once = fits if of_trial.gpus else min(fits, self.concurrent_trials)
-        replicas = max(machine.gpus, 1) if of_trial.gpus else self.replicas
+        replicas = max(groups, 1) if of_trial.gpus else self.replicas
         return replace(of_trial, concurrent_trials=concurrent or at_once, replicas=replicas)
 
 
@@ -129,7 +139,7 @@ POCKET = Scale(
         dev_problems=200,
         test_problems=200,
     ),
-    resources=Resources(workers=1, gpus_per_worker=0, cpus_per_worker=0.5, replicas=1, concurrent_trials=2, threads=1),
+    resources=Resources(workers=1, gpus_per_model=0, cpus_per_worker=0.5, replicas=1, concurrent_trials=2, threads=1),
 )
 
 SMALL = Scale(
@@ -161,7 +171,7 @@ SMALL = Scale(
         own_answers=OwnAnswers(),
         exemplars=True,
     ),
-    resources=Resources(workers=1, gpus_per_worker=1, cpus_per_worker=4, replicas=1, concurrent_trials=1, threads=4),
+    resources=Resources(workers=1, gpus_per_model=1, cpus_per_worker=4, replicas=1, concurrent_trials=1, threads=4),
 )
 
 FULL = Scale(
@@ -182,7 +192,7 @@ FULL = Scale(
         test_problems=None,
         stopping=Stopping(patience=5, degradation=0.05),
     ),
-    resources=Resources(workers=4, gpus_per_worker=1, cpus_per_worker=4, replicas=4, concurrent_trials=1, threads=4),
+    resources=Resources(workers=4, gpus_per_model=1, cpus_per_worker=4, replicas=4, concurrent_trials=1, threads=4),
 )
 
 SCALES = (POCKET, SMALL, FULL)
@@ -193,12 +203,13 @@ def choose(
     name: str | None,
     *,
     gpus: int | None = None,
+    gpus_per_model: int | None = None,
     concurrent: int | None = None,
     states_budget: float | None = None,
 ) -> tuple[Scale, str]:
     """The scale that was asked for, or what a machine can carry, with its resources there; and what was chosen and why.
 
-    gpus: workers of a trial that were asked for. concurrent: trials at once that were. states_budget: GB.
+    gpus: of a trial, that were asked for; gpus_per_model: of a worker. concurrent: trials at once. states_budget: GB.
     """
     known = {scale.name: scale for scale in SCALES}
     if name is not None and name not in known:
@@ -207,23 +218,38 @@ def choose(
     fitting = FULL if carried >= FULL.resources.workers else SMALL if carried > 0 else POCKET
     scale = known[name] if name else fitting
     wanted = scale.resources
-    if gpus is not None and not wanted.gpus_per_worker:
-        raise ValueError(
-            f"--gpus {gpus}: scale {scale.name} uses none; leave --gpus out, or type --scale small or --scale full"
-        )
-    for option, least in (("--gpus", gpus), ("--concurrent", concurrent)):
+    for option, count in (("--gpus", gpus), ("--gpus-per-model", gpus_per_model)):
+        if count is not None and not wanted.gpus_per_model:
+            raise ValueError(
+                f"{option} {count}: scale {scale.name} uses none; leave {option} out, or type --scale small or --scale full"
+            )
+    for option, least in (("--gpus", gpus), ("--gpus-per-model", gpus_per_model), ("--concurrent", concurrent)):
         if least is not None and least < 1:
             raise ValueError(f"{option} must be at least 1 at scale {scale.name}, not {least}")
-    told = machine.told and wanted.gpus_per_worker and machine.gpus
-    resources = wanted.on(machine, workers=gpus or (machine.gpus if told else None), concurrent=concurrent)
+    wanted = replace(wanted, gpus_per_model=gpus_per_model or wanted.gpus_per_model)
+    told = machine.told and wanted.gpus_per_model and machine.gpus
+    resources = wanted.on(machine, workers=workers_on(gpus or (machine.gpus if told else 0), wanted), concurrent=concurrent)
     if states_budget is not None:
         resources = replace(resources, states_budget=int(states_budget * 1e9))
     where, carrier = ("on the cluster", "the cluster") if machine.cluster else ("here", "this machine")
     why = "asked for" if name else f"what {carrier if gpus is None else f'--gpus {gpus}'} can carry"
     fewer = f" of {wanted.workers}, for want of GPUs" if resources.workers < wanted.workers else ""
     workers = " (--gpus)" if gpus else " (NUM_GPUS)" if told else fewer
+    spread = f", a model over {resources.gpus_per_model} GPUs" if resources.gpus_per_model > 1 else ""
     at_once = " (--concurrent)" if concurrent else ""
     return replace(scale, resources=resources), (
-        f"scale {scale.name} ({why}; {machine.gpus} GPU(s) {where}): {resources.workers} worker(s) a trial{workers}, "
+        f"scale {scale.name} ({why}; {machine.gpus} GPU(s) {where}): {resources.workers} worker(s) a trial{workers}{spread}, "
         f"{resources.concurrent_trials} trial(s) at once{at_once}, {resources.replicas} replica(s)"
     )
+
+
+def workers_on(gpus: int, wanted: Resources) -> int | None:
+    """How many workers have so many GPUs between them; None where no number of GPUs was told."""
+    each = wanted.gpus_per_model
+    if not gpus or not each:
+        return None
+    if gpus % each:
+        raise ValueError(
+            f"{gpus} GPU(s) cannot be shared by workers that have {each} each (--gpus-per-model); type --gpus {each}"
+        )
+    return gpus // each

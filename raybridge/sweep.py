@@ -46,7 +46,10 @@ def main(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="a few steps and problems of every trial, in a folder smoke/ of its own")
     ] = False,
-    gpus: Annotated[int | None, typer.Option(help="training workers a trial, a GPU each")] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs a trial: a training worker on each")] = None,
+    gpus_per_model: Annotated[
+        int | None, typer.Option(help="GPUs a worker and a replica, over which each model lies; default: 1")
+    ] = None,
     concurrent: Annotated[int | None, typer.Option(help="trials at once; default: as many as fit")] = None,
     states_budget: Annotated[
         float | None, typer.Option(min=0, help="GB of disk for states of sources; default: a quarter of what is free")
@@ -61,7 +64,8 @@ def main(
         from raybridge.sweep_file import load
 
         sweep = load(file)
-        chosen, why = choose(there(), scale, gpus=gpus, concurrent=concurrent, states_budget=states_budget)
+        asked = dict(gpus=gpus, gpus_per_model=gpus_per_model, concurrent=concurrent)
+        chosen, why = choose(there(), scale, **asked, states_budget=states_budget)
         say(why)
         run(sweep, file, chosen, dry_run=dry_run, smoke=smoke, results=Results(results))
 
@@ -139,8 +143,8 @@ def say_needs(trials: Sequence[Workload], resources: Resources, results: Results
 
     known = [trial for trial in trials if trial.name not in dark and unfinished(trial, results.find(trial.fingerprint))]
     kept = results.kept_states(resources.states_budget)
-    memory = card() if resources.gpus_per_worker else None
-    for line in needs_of(known, workers=resources.workers, card=memory, kept=kept, results=results):
+    cards, size = resources.gpus_per_model, card() if resources.gpus_per_model else None
+    for line in needs_of(known, workers=resources.workers, card=size, cards=cards, kept=kept, results=results):
         say(line)
 
 

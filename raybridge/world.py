@@ -22,11 +22,20 @@ AGREED = "every worker of the trial ends with this error"
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Rank and number of the workers of one trial, and this worker's device."""
+    """Rank and number of the workers of one trial, and this worker's device.
+
+    beside: further devices of this worker, over which its frozen models lie as well; everything else is on the first.
+    """
 
     rank: int = 0
     size: int = 1
     device: torch.device = torch.device("cpu")
+    beside: tuple[torch.device, ...] = ()
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """All of this worker's."""
+        return (self.device, *self.beside)
 
     def share(self, items: Sequence[Any]) -> Sequence[Any]:
         """This worker's contiguous share of a global batch."""

@@ -51,7 +51,7 @@ def finished(trial, source, target, tmp_path):
 
 @pytest.fixture(autouse=True)
 def loaded_once(monkeypatch, source, target):
-    monkeypatch.setattr(lm, "load", lambda name, device, dtype=None: {"pocket:source": source, "pocket:target": target}[name])
+    monkeypatch.setattr(lm, "load", lambda name, **where: {"pocket:source": source, "pocket:target": target}[name])
 
 
 def call(*args):

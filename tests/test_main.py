@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import pytest
 
-from raybridge import HOUSE
+from raybridge import HOUSE, evaluate
 from raybridge.__main__ import COMMANDS, main
 
 
@@ -87,3 +87,12 @@ def test_as_a_module_it_is_the_same_command():
     done = subprocess.run(words, cwd=HOUSE, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error there is no folder nowhere")
+
+
+def test_several_gpus_are_those_behind_the_one_that_is_asked_for(monkeypatch):
+    monkeypatch.setattr(evaluate, "_device", lambda asked: asked)
+    assert evaluate._devices("cuda", 2) == ["cuda:0", "cuda:1"]
+    assert evaluate._devices("cuda:2", 3) == ["cuda:2", "cuda:3", "cuda:4"]
+    assert evaluate._devices("cpu", 1) == ["cpu"]
+    with pytest.raises(ValueError, match="--gpus-per-model 2: cpu is no GPU"):
+        evaluate._devices("cpu", 2)

@@ -81,3 +81,32 @@ def test_what_was_chosen_is_said_with_why():
     )
     assert "what --gpus 2 can carry" in choose(machine(8), None, gpus=2)[1]
     assert "8 worker(s) a trial (NUM_GPUS), 1 trial(s) at once" in choose(machine(8, told=True), None)[1]
+
+
+@pytest.mark.parametrize(
+    ("machine_", "asked", "workers", "at_once", "replicas"),
+    [
+        (machine(8), dict(gpus_per_model=2), 4, 1, 4),
+        (machine(8), dict(gpus_per_model=4), 2, 1, 2),
+        (machine(8), dict(gpus_per_model=4, gpus=4), 1, 2, 2),
+        (machine(8, told=True), dict(gpus_per_model=2), 4, 1, 4),
+        (machine(3), dict(gpus_per_model=2), 1, 1, 1),
+        (machine(1), dict(gpus_per_model=2), 4, 1, 1),  # refused by whoever starts it
+        (Machine(gpus=6, cpus=CPUS, cluster=True, nodes=(3, 3)), dict(gpus_per_model=2), 2, 1, 2),
+    ],
+)
+def test_a_worker_and_a_replica_have_the_gpus_that_a_model_lies_over(machine_, asked, workers, at_once, replicas):
+    scale, why = choose(machine_, "full", **asked)
+    found = scale.resources
+    assert (found.workers, found.concurrent_trials, found.replicas) == (workers, at_once, replicas)
+    assert found.gpus == workers * asked["gpus_per_model"]
+    assert f"a model over {asked['gpus_per_model']} GPUs" in why
+
+
+def test_gpus_that_workers_cannot_share_are_refused():
+    with pytest.raises(ValueError, match=r"6 GPU\(s\) cannot be shared by workers that have 4 each .*; type --gpus 4"):
+        choose(machine(8), "full", gpus=6, gpus_per_model=4)
+    with pytest.raises(ValueError, match="--gpus-per-model 2: scale pocket uses none"):
+        choose(machine(8), "pocket", gpus_per_model=2)
+    with pytest.raises(ValueError, match="--gpus-per-model must be at least 1"):
+        choose(machine(8), "full", gpus_per_model=0)

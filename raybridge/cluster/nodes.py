@@ -37,10 +37,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a replica works. index: of the node's GPUs; on CPUs of its replicas."""
+    """Where a replica works. index: of the node's GPUs, or groups of them; on CPUs of its replicas."""
 
     node: Node
     index: int
+
+    def devices(self, gpus_per_model: int) -> list[str]:
+        """As torch calls them: the GPUs over which its models lie, those of no other replica; or the CPU."""
+        first = self.index * gpus_per_model
+        return [f"cuda:{number}" for number in range(first, first + gpus_per_model)] or ["cpu"]
 
 
 def alive() -> list[Node]:
@@ -60,15 +65,18 @@ def alive() -> list[Node]:
 
 def hosts(nodes: Sequence[Node], resources: Resources) -> list[Node]:
     """The nodes that a worker or a replica may come to: a head may be there that has no GPU, or does no work."""
-    return [node for node in nodes if (node.gpus if resources.gpus_per_worker else node.cpus)]
+    needed = resources.gpus_per_model
+    return [node for node in nodes if (node.gpus >= needed if needed else node.cpus)]
 
 
-def places(nodes: Sequence[Node], replicas: int, *, on_gpus: bool) -> list[Place]:
+def places(nodes: Sequence[Node], replicas: int, *, gpus_per_model: int) -> list[Place]:
     """Where so many replicas work, the nodes in turn. On GPUs no two share one; ValueError where there are too few."""
-    room = [node.gpus if on_gpus else replicas for node in nodes]
+    room = [node.gpus // gpus_per_model if gpus_per_model else replicas for node in nodes]
     if replicas > sum(room):
         there = ", ".join(f"{node.name} has {node.gpus}" for node in nodes) or "the cluster has none"
-        raise ValueError(f"{replicas} replicas need a GPU each: {there}; type --gpus {sum(room)}, or wait for more nodes")
+        each = "a GPU" if gpus_per_model == 1 else f"{gpus_per_model} GPUs of one node"
+        more = f"type --gpus {sum(room) * gpus_per_model}, or wait for more nodes"
+        raise ValueError(f"{replicas} replicas need {each} each: {there}; {more}")
     in_turn = [
         Place(node, index)
         for index in range(max(room, default=0))

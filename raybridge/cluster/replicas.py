@@ -51,13 +51,15 @@ class Checkpoint:
 
 
 class Replica:
-    """The frozen models on one device, and the weights of the checkpoint that it was asked about last."""
+    """The frozen models on its devices, and the weights of the checkpoint that it was asked about last."""
 
-    def __init__(self, device: str, threads: int, kept: States | None, share: float | None) -> None:
+    def __init__(self, devices: Sequence[str], threads: int, kept: States | None, share: float | None = None) -> None:
         torch.set_num_threads(threads)
+        first, *beside = devices
         if share is not None:
-            hold_to(torch.device(device), share)
-        self._here = Local(Models(device, kept=kept))
+            for device in devices:
+                hold_to(torch.device(device), share)
+        self._here = Local(Models(first, beside=beside, kept=kept))
         self._last: tuple[str, dict[str, Tensor]] | None = None
 
     def answer(self, request: Request, checkpoint: Checkpoint | None) -> Rows:
@@ -100,20 +102,19 @@ def start_replicas(
 ) -> list[ActorHandle]:
     """Start a replica a name, each in its place; they live as long as the handles. kept: where states of sources are.
 
-    share: GiB that each may take of its GPU; None for as much as it finds.
+    share: GiB that each may take of a GPU; None for as much as it finds.
     """
     actor = ray.remote(num_cpus=0, num_gpus=0, max_restarts=-1, max_task_retries=0)(Replica)
-    on_gpus = bool(resources.gpus_per_worker)
-    where = places(hosts(alive(), resources), len(names), on_gpus=on_gpus)
+    where = places(hosts(alive(), resources), len(names), gpus_per_model=resources.gpus_per_model)
     handles = []
     for name, place in zip(names, where, strict=True):
         options: dict[str, Any] = {"name": name, "namespace": NAMESPACE, "scheduling_strategy": bound(place.node)}
-        if on_gpus:  # it sees all GPUs of its node, though it asks for none
+        if resources.gpus_per_model:  # it sees all GPUs of its node, though it asks for none
             options["runtime_env"] = {
                 "env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
             }
-        device = f"cuda:{place.index}" if on_gpus else "cpu"
-        handles.append(actor.options(**options).remote(device, resources.threads, kept, share))
+        devices = place.devices(resources.gpus_per_model)
+        handles.append(actor.options(**options).remote(devices, resources.threads, kept, share))
     return handles
 
 
@@ -228,8 +229,12 @@ class ReplicaPool:
 
 
 @contextmanager
-def pool_on(gpus: int) -> Iterator[ReplicaPool]:
-    """A pool of one replica a GPU, on the cluster that RAY_ADDRESS names or one that is started here."""
-    resources = Resources(workers=gpus, gpus_per_worker=1, cpus_per_worker=0.5, replicas=gpus, concurrent_trials=1, threads=4)
+def pool_on(gpus: int, *, gpus_per_model: int = 1) -> Iterator[ReplicaPool]:
+    """A pool of replicas on so many GPUs, on the cluster that RAY_ADDRESS names or one that is started here."""
+    if gpus % gpus_per_model:
+        raise ValueError(f"--gpus {gpus} is no multiple of --gpus-per-model {gpus_per_model}")
+    count = gpus // gpus_per_model
+    counts = dict(workers=count, replicas=count, concurrent_trials=1, threads=4)
+    resources = Resources(gpus_per_model=gpus_per_model, cpus_per_worker=0.5, **counts)
     with cluster(resources):
-        yield ReplicaPool(start_replicas(names_of(gpus, launch="evaluate"), resources))
+        yield ReplicaPool(start_replicas(names_of(count, launch="evaluate"), resources))

@@ -36,6 +36,7 @@ SECRET = "HF_TOKEN"
 # Two processes share a card to the last GiB: pieces of memory that are too small to be used must be few.
 ALLOCATOR = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
 EVERY = 5.0  # seconds between two looks at whether the cluster is still there
+NO_GPU = "--scale pocket, which needs none"
 PATIENCE = 40.0  # seconds that it may be away: a head that is started again takes some; Ray gives up after 60
 
 
@@ -43,8 +44,10 @@ def shortfall(resources: Resources, machine: Machine) -> str | None:
     """What a machine lacks for one trial, with what was asked, what there is and what to type."""
     asked = f"a trial asks for {resources.workers} worker(s) with {resources.gpus} GPU(s) and {resources.cpus:g} CPU(s) in all"
     has = f"the cluster has {machine.gpus} GPU(s) and {machine.cpus:g} CPU(s)"
-    if resources.gpus > machine.gpus:
-        advice = f"--gpus {machine.gpus}" if machine.gpus else "--scale pocket, which needs none"
+    each = resources.gpus_per_model
+    if each and resources.workers > machine.groups(each):
+        most = machine.groups(each) * each
+        advice = f"--gpus {most}" if most else f"--gpus-per-model {machine.gpus}" if machine.gpus else NO_GPU
         return f"{asked}; {has}; type {advice}, or set NUM_GPUS if there are more"
     if resources.cpus > machine.cpus:
         return f"{asked}; {has}; run it on a machine with more cores, or with fewer workers"
@@ -64,7 +67,8 @@ def there() -> Machine:
 def of_cluster() -> Machine:
     """What the connected cluster has."""
     found = ray.cluster_resources()
-    return Machine(gpus=int(found.get("GPU", 0)), cpus=found.get("CPU", 0.0), cluster=True)
+    nodes = tuple(int(one["Resources"].get("GPU", 0)) for one in ray.nodes() if one["Alive"])
+    return Machine(gpus=int(found.get("GPU", 0)), cpus=found.get("CPU", 0.0), cluster=True, nodes=nodes)
 
 
 def knock(address: str) -> None:

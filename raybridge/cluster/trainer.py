@@ -94,8 +94,8 @@ def fit(experiment: Workload, resources: Resources, job: Job) -> None:
         torch_config=TorchConfig(timeout_s=LONGEST),
         scaling_config=ScalingConfig(
             num_workers=resources.workers,
-            use_gpu=bool(resources.gpus_per_worker),
-            resources_per_worker={"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker},
+            use_gpu=bool(resources.gpus_per_model),
+            resources_per_worker={"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_model},
         ),
         run_config=RunConfig(
             name=f"{experiment.name}-{experiment.fingerprint[:8]}",
@@ -160,8 +160,8 @@ def _run(experiment: Workload, resources: Resources, run: TrialRun, job: Job) ->
     """Run this worker's part; the first worker writes down when it did what."""
     torch.set_num_threads(resources.threads)
     context = ray.train.get_context()
-    device = ray.train.torch.get_device() if resources.gpus_per_worker else torch.device("cpu")
-    world = World(rank=context.get_world_rank(), size=context.get_world_size(), device=device)
+    device, *beside = ray.train.torch.get_devices() if resources.gpus_per_model else [torch.device("cpu")]
+    world = World(rank=context.get_world_rank(), size=context.get_world_size(), device=device, beside=tuple(beside))
     first_step: list[float] = []
 
     def report(row: dict[str, Any]) -> None:

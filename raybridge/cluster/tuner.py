@@ -55,10 +55,10 @@ def run_trials(
 
 def share_of_replica(trials: Sequence[Workload], resources: Resources, kept: States) -> float | None:
     """GiB of a GPU that a replica may take beside a worker of any of these; None for as much as it finds."""
-    if not resources.gpus_per_worker:
+    if not resources.gpus_per_model:
         return None
-    gib = card()
-    shares = [engine.replica_share(some, workers=resources.workers, card=gib, kept=kept) for engine, some in by_engine(trials)]
+    told = dict(workers=resources.workers, cards=resources.gpus_per_model)
+    shares = [engine.replica_share(some, **told, card=card(), kept=kept) for engine, some in by_engine(trials)]
     return min((share for share in shares if share is not None), default=None)
 
 

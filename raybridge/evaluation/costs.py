@@ -59,13 +59,13 @@ def measure(request: Request, models: Models, arm: Arm, weights: Weights | None,
     Seconds are medians of repeats behind a run that warms up, of TOKENS new tokens. A problem's count all that an answer needs:
     the source's reading of the question, the translator, and for the arms that pass answers on, these answers. One by one, an
     arm of the batch reads another problem and answers with its soft tokens. Peak memory is that of the arm's own models during
-    the batch on an accelerator; on a CPU, where it cannot be reset, the process's so far.
+    the batch on an accelerator, of several the sum of their peaks; on a CPU, where it cannot be reset, the process's so far.
     """
     few, many = spread(request.problems, alone), spread(request.problems, BATCHED)
     runs = {problem.id: _repeated(request, (problem,), models, arm, weights) for problem in few}
-    resting = _reset(models.device)
+    resting = sum(map(_reset, models.devices))
     together = _repeated(request, many, models, arm, weights)
-    peak = float(peak_bytes(models.device) - _of_others(request, models, arm, weights, resting))
+    peak = float(sum(map(peak_bytes, models.devices)) - _of_others(request, models, arm, weights, resting))
     batched = median(run.whole for run in together) / len(many)
     costs: dict[str, dict[str, float]] = {
         "latency_1": {name: median(run.whole for run in told) for name, told in runs.items()},

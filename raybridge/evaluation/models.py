@@ -15,6 +15,7 @@ from raybridge.evaluation.kept_source import KeptSource, Reading
 from raybridge.evaluation.setting import Request, Setting
 from raybridge.models import lm as lms
 from raybridge.models import names
+from raybridge.models.bits import WHOLE, parted
 from raybridge.models.capacity import allotted_bytes, free_bytes
 from raybridge.models.lm import FrozenLM
 from raybridge.models.prompts import frame
@@ -30,11 +31,20 @@ SPARE = 0.3  # of a device's memory, below which models that are not wanted now 
 class Models:
     """The frozen models on one device, each loaded once, and the source's states of what they were asked last.
 
-    kept: where states are kept on disk; None reads every question with the source itself.
+    beside: further devices, over which their layers lie as well. kept: where states are kept on disk; None reads every
+    question with the source itself.
     """
 
-    def __init__(self, device: torch.device | str, *, cached_states: int = CACHED_STATES, kept: States | None = None) -> None:
+    def __init__(
+        self,
+        device: torch.device | str,
+        *,
+        beside: Sequence[torch.device | str] = (),
+        cached_states: int = CACHED_STATES,
+        kept: States | None = None,
+    ) -> None:
         self.device = torch.device(device)
+        self.devices = (self.device, *map(torch.device, beside))
         self.cached_states, self.kept = cached_states, kept
         self._models: dict[str, FrozenLM] = {}
         self._sources: dict[str, KeptSource] = {}
@@ -46,14 +56,14 @@ class Models:
     def load(self, name: str) -> FrozenLM:
         """The model of that name, loaded once."""
         if name not in self._models:
-            self._models[name] = lms.load(name, device=self.device)
-            if self.device.type == "cuda":
+            self._models[name] = lms.load(name, device=self.device, beside=self.devices[1:])
+            if self.device.type == "cuda" and parted(name)[1] == WHOLE:
                 self._models[name].fuse()
         return self._models[name]
 
     def hold(self, wanted: Iterable[str]) -> None:
         """Let go of models that are not wanted now, where the device is nearly full."""
-        if nearly_full(self.device):
+        if any(map(nearly_full, self.devices)):
             self._models = {name: model for name, model in self._models.items() if name in set(wanted)}
             gc.collect()  # a model's parts know each other
             torch.cuda.empty_cache()

@@ -98,7 +98,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = gradients
-        return gradient @ unpacked(*ctx.saved_tensors, gradient.dtype), None, None
+        levels_ED, largest_E = ctx.saved_tensors
+        return gradient @ unpacked(levels_ED, largest_E, gradient.dtype), None, None
 
 
 def unpacked(levels_ED: Tensor, largest_E: Tensor, dtype: torch.dtype) -> Tensor:

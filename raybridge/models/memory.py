@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -13,6 +14,7 @@ from raybridge.models.frozen import CHUNK
 from raybridge.models.head import body_of
 from raybridge.models.kv_cache import kv_bytes
 from raybridge.models.layers import layers_of
+from raybridge.models.placement import spread
 from raybridge.models.shape import attends_only, head_sizes, without_weights
 
 HALF, SINGLE = 2, 4  # bytes of a number
@@ -49,6 +51,37 @@ def module_bytes(module: Any, *, bits: int) -> int:
     packed = {id(one.weight): one.weight.numel() for one in maps} if bits != WHOLE else {}
     whole = sum(p.numel() for p in module.parameters() if id(p) not in packed)
     return whole * HALF + round(sum(packed.values()) * SIZES[bits] / 8) if packed else whole * HALF
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A model over its cards. bits: of the weights of its linear maps."""
+
+    config: Any
+    bits: int
+    cards: int
+
+    @property
+    def counts(self) -> list[int]:
+        """How many layers lie on each card, as `placement` lays them."""
+        return spread(*shape_bytes(self.config, bits=self.bits), self.cards)
+
+    def weights(self, card: int) -> int:
+        """Bytes on a card."""
+        ends, layers = shape_bytes(self.config, bits=self.bits)
+        before = sum(self.counts[:card])
+        return sum(layers[before : before + self.counts[card]]) + (0 if card else ends)
+
+    @property
+    def unpacked(self) -> int:
+        """Bytes of its widest map as it is unpacked for a product; none where weights are whole."""
+        return 0 if self.bits == WHOLE else widest_bytes(self.config)
+
+
+def widest_bytes(config: Any) -> int:
+    """The widest linear map of a layer, as it is computed with."""
+    text = config.get_text_config()
+    return HALF * text.hidden_size * (getattr(text, "intermediate_size", None) or 4 * text.hidden_size)
 
 
 def layer_bytes(config: Any) -> int:

@@ -38,7 +38,8 @@ def seen(lm: FrozenLM) -> FrozenLM:
         raise ValueError(f"{_who(lm)}: its states depend on the tokens that follow; only causal models can be read")
     lm.source_alone = _source_alone(lm, ids, own.last)
     lm.shares_prompts = not lm.source_alone and can_share(lm) and _shares(lm, ids, own.last)
-    lm.decodes_in_slots = lm.shares_prompts and _in_slots(lm, ids, own.last)
+    # A graph is of one device, and so is what slots are told.
+    lm.decodes_in_slots = lm.shares_prompts and len(lm.shares) == 1 and _in_slots(lm, ids, own.last)
     return lm
 
 

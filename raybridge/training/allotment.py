@@ -13,20 +13,23 @@ from raybridge.trial import Trial
 
 @dataclass(frozen=True, kw_only=True)
 class Allotment:
-    """GiB of a card for a worker and for its replica, together the whole card. cut: in which the worker is predicted to fit."""
+    """GiB of a card, or of each of several, for a worker and for its replica, together the whole card.
+
+    cut: in which the worker is predicted to fit.
+    """
 
     worker: float
     replica: float
     cut: Cut
 
 
-def allotted(trial: Trial, *, workers: int, card: float, states_on_disk: bool) -> Allotment | None:
+def allotted(trial: Trial, *, workers: int, card: float, cards: int, states_on_disk: bool) -> Allotment | None:
     """What each may take of a card of so many GiB: what it is predicted to, and half of what is left over.
 
     None where it is not known, or does not fit: each then takes what it finds.
     """
     try:
-        found = fit(footprint_of(trial, workers=workers, states_on_disk=states_on_disk), card)
+        found = fit(footprint_of(trial, workers=workers, cards=cards, states_on_disk=states_on_disk), card)
     except UnpredictableError:
         return None
     if found is None:
@@ -36,8 +39,8 @@ def allotted(trial: Trial, *, workers: int, card: float, states_on_disk: bool) -
     return Allotment(worker=worker + spare, replica=replica + spare, cut=found.cut)
 
 
-def replica_share(trials: Sequence[Trial], *, workers: int, card: float, states_on_disk: bool) -> float | None:
+def replica_share(trials: Sequence[Trial], *, workers: int, card: float, cards: int, states_on_disk: bool) -> float | None:
     """GiB of a card that a replica may take beside a worker of any of these trials; None where one of them is not known."""
-    each = [allotted(trial, workers=workers, card=card, states_on_disk=states_on_disk) for trial in trials]
+    each = [allotted(trial, workers=workers, card=card, cards=cards, states_on_disk=states_on_disk) for trial in trials]
     shares = [one.replica for one in each if one is not None]
     return min(shares) if shares and len(shares) == len(each) else None

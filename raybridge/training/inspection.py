@@ -32,7 +32,10 @@ def looked_at(trials: Sequence[Workload], *, device: str, workers: int) -> tuple
     return found, dark
 
 
-def needs_of(trials: Sequence[Workload], *, workers: int, card: float | None, kept: States, results: Results) -> list[str]:
+def needs_of(
+    trials: Sequence[Workload], *, workers: int, card: float | None, cards: int, kept: States, results: Results
+) -> list[str]:
     """What trials take of a machine, a line each; see `worker.Engine.needs`."""
-    needed = [engine.needs(some, workers=workers, card=card, kept=kept, results=results) for engine, some in by_engine(trials)]
+    told = dict(workers=workers, cards=cards)
+    needed = [engine.needs(some, **told, card=card, kept=kept, results=results) for engine, some in by_engine(trials)]
     return [line for lines in needed for line in lines]

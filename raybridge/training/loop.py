@@ -146,8 +146,10 @@ def train(
         target.compile()
     judge = Judge(trial=trial, run=run, evaluations=evaluations)
     world.only_first(partial(judge.resume, begun.step))
-    log.info("from step %d of %d, %d worker(s), %s", begun.step, trial.steps, world.size, world.device)
-    meter = Meter(flops_per_token=flops_per_token(target), device=world.device, workers=world.size)
+    on = ", ".join(map(str, world.devices))
+    log.info("from step %d of %d, %d worker(s), %s", begun.step, trial.steps, world.size, on)
+    devices = world.size * len(world.devices)
+    meter = Meter(flops_per_token=flops_per_token(target), device=world.device, devices=devices)
     with checkpoint.Writer() as writer:
         return _train_on(trainer, begun, judge, writer, meter, report=report, interrupted=interrupted)
 
@@ -272,7 +274,7 @@ def finish(trainer: Trainer, run: TrialRun, judge: Judge, ended: Decision | None
                 }
                 for arm, part in test.groupby("arm")
             },
-            "gpus": trainer.world.size if trainer.world.device.type == "cuda" else 0,
+            "gpus": trainer.world.size * len(trainer.world.devices) if trainer.world.device.type == "cuda" else 0,
             "train_seconds": seconds,
             "eval_wait_seconds": judge.waited,
         }

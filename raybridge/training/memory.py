@@ -6,101 +6,56 @@ measured. The passes that losses share are counted; those that a loss makes of i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
-from statistics import mean, pstdev
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from raybridge.data import Evaluator, data_folder, draw
-from raybridge.data.texts import Mixture
+from raybridge.data import data_folder
 from raybridge.evaluation.models import CACHED_STATES
 from raybridge.evaluation.prompt import AT_ONCE
 from raybridge.evaluation.setting import BLOCK
 from raybridge.losses import Read
-from raybridge.losses.bridge import SHARED_TOKENS, cut
+from raybridge.losses.bridge import SHARED_TOKENS
+from raybridge.models.bits import WHOLE, parted
 from raybridge.models.capacity import CONTEXT, GIB
-from raybridge.models.frozen import FrozenLM
-from raybridge.models.identity import model_identity
 from raybridge.models.memory import (
     HALF,
     SINGLE,
+    Member,
     UnpredictableError,
     activation_bytes,
     cache_bytes,
     logit_bytes,
     scoring_bytes,
-    weight_bytes,
 )
 from raybridge.models.names import config_of
-from raybridge.models.prompts import REPEAT_CUE, Frame, frame
+from raybridge.training.lengths import Lengths, lengths_of
 from raybridge.training.micro_batches import Cut
 from raybridge.translators import Translator
 from raybridge.trial import Trial
 
 SLACK = 0.05  # share of what comes and goes that the allocator holds in pieces too small to be used
 COPIES = 5  # of the translator's size: weights, two moments, the gradient of the step before, and what losses add to it
-SAMPLE = 512  # problems whose texts are measured
 SPREAD = 3.0  # standard deviations by which a micro-batch is longer than the mean one: there are thousands of them
 LEAST_ROWS, MOST_ROWS = 16, 1024  # that a replica decodes together: fewer take as long a token, and more are not asked for
 CHARACTERS = 3  # of a token, at least as they are in English and numbers
 CARDS, BITS = (2, 4, 8), (8, 4)  # over which a model may be spread, and to which its weights may be packed
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lengths:
-    """Tokens of a benchmark's texts before a target.
-
-    frames: around the question's place, where it is to be answered and where it is to be repeated. answer, repetition: of a
-    problem, as far as losses read them; spread: the standard deviation of both together. question: the longest. exemplars:
-    that all text prompts share. new: the most that an answer is decoded to. behind: in the first frame behind the question's
-    place. text: of a further text of the mixture as a repetition.
-    """
-
-    frames: tuple[int, int]
-    answer: float
-    repetition: float
-    spread: float
-    question: int
-    exemplars: int
-    new: int
-    behind: int = 0
-    text: float = 0.0
+def _together(members: Sequence[Member], card: int) -> int:
+    """Bytes of models on a card; one that is source and target at once is loaded once."""
+    distinct = {(id(member.config), member.bits): member for member in members}
+    return sum(member.weights(card) for member in distinct.values())
 
 
-@cache
-def lengths_of(evaluator: Evaluator, target: str, folder: str, mixture: Mixture | None = None) -> Lengths:
-    """Of a benchmark before a target, measured on a sample of train and of further texts. folder: where data are."""
-    lm = cast(FrozenLM, model_identity(target))  # a prompt is made of its tokenizer alone
-    problems = evaluator.problems("train")
-    problems = draw(problems, min(SAMPLE, len(problems)), seed=0)
-    around, repeat = frame(lm, evaluator), frame(lm, evaluator, after=REPEAT_CUE)
-    answers = [len(row) for row in cut(around.answers([problem.rationale for problem in problems]), SHARED_TOKENS)]
-    questions = [problem.question for problem in problems]
-    repetitions = [len(row) for row in cut(repeat.answers(questions), SHARED_TOKENS)]
-    return Lengths(
-        frames=(len(around.before) + len(around.after), len(repeat.before) + len(repeat.after)),
-        answer=mean(answers),
-        repetition=mean(repetitions),
-        spread=pstdev([sum(pair) for pair in zip(answers, repetitions, strict=True)]),
-        question=max(map(len, around.questions(questions))),
-        exemplars=len(frame(lm, evaluator, exemplars=evaluator.exemplars()).before) - len(around.before),
-        new=evaluator.max_new_tokens,
-        behind=len(around.after),
-        text=_text_length(evaluator, mixture, repeat) if mixture else 0.0,
-    )
-
-
-def _text_length(evaluator: Evaluator, mixture: Mixture, repeat: Frame) -> float:
-    """Tokens of a further text, about: of each kind a sample, by its share."""
-    pools, shares = mixture.pools(evaluator), [part.share for part in mixture.parts]
-    rows = [cut(repeat.answers(pool.texts[:: -(-len(pool.texts) // SAMPLE)]), SHARED_TOKENS) for pool in pools]
-    means = [mean(map(len, some)) for some in rows]
-    return sum(share * one for share, one in zip(shares, means, strict=True)) / sum(shares)
+def fullest(cards: Iterable[dict[str, float]]) -> dict[str, float]:
+    """What lies on the card on which most lies."""
+    return max(cards, key=lambda parts: sum(parts.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +66,7 @@ class Footprint:
     reads: what its losses read. states_on_disk: whether a worker trains from the source's states instead of from the source.
     answered: share of a batch that has an answer; the rest are texts. own_answers: whether answers are the target's own, whose
     length is not known before: as long as it may decode. shots: whether exemplars stand before an answer in training.
-    cards: over which a model is spread. bits: of a weight.
+    cards: over which each model lies. bits: of the weights of the source, the target and the others; none where all are whole.
     """
 
     source: Any
@@ -126,39 +81,69 @@ class Footprint:
     own_answers: bool = False
     shots: bool = False
     cards: int = 1
-    bits: int = 16
+    bits: tuple[int, ...] = ()
+
+    def packed(self, bits: int) -> Footprint:
+        """The same with all weights in so many bits."""
+        return replace(self, bits=(bits,) * (2 + len(self.others)))
+
+    @property
+    def members(self) -> list[Member]:
+        """The source, the target and the others."""
+        configs = (self.source, self.target, *self.others)
+        told = zip(configs, self.bits or (WHOLE,) * len(configs), strict=True)
+        return [Member(config=config, bits=bits, cards=self.cards) for config, bits in told]
 
     def worker(self, cut: Cut) -> dict[str, float]:
-        """What a worker holds at its peak, GiB by part."""
-        held = [self.target, *self.others, *([] if self.states_on_disk else [self.source])]
+        """What a worker holds at its peak, GiB by part; of several cards on the fullest."""
+        return fullest(self._worker_on(card, cut) for card in range(self.cards))
+
+    def _worker_on(self, card: int, cut: Cut) -> dict[str, float]:
+        source, target, *others = self.members
+        models = _together([target, *others, *([] if self.states_on_disk else [source])], card)
+        positions = self._positions(cut.problems)
+        kept = activation_bytes(self.target, positions, recomputed=cut.recomputed, layers=target.counts[card])
+        passes = {"activations": kept, "a map unpacked": target.unpacked}
+        lent = self._lent(card)
+        if card:
+            return _with_slack({"models": models, **lent}, passes)
         weights, written = self._translator
-        texts = self._texts(cut.problems)
-        kept = activation_bytes(self.target, self._positions(cut.problems), recomputed=cut.recomputed) / self.cards
-        lent = sum(cache_bytes(one, self.lengths.exemplars) for one in (self.target, *self.others)) if self.shots else 0
-        shared = {"exemplars": lent / self.cards} if lent else {}
+        logits = logit_bytes(self.target, self._texts(cut.problems))
         return _with_slack(
-            {"models": self._models(held), "translator": COPIES * SINGLE * weights, **shared},
-            {"soft tokens": self.share * written, "activations": kept, "logits": logit_bytes(self.target, texts)},
+            {"models": models, "translator": COPIES * SINGLE * weights, **lent},
+            {"soft tokens": self.share * written, **passes, "logits": logits},
         )
+
+    def _lent(self, card: int) -> dict[str, float]:
+        """Keys and values of exemplars that are lent to the layers on a card; nothing where none stand before answers."""
+        if not self.shots:
+            return {}
+        _, *targets = self.members
+        shares = [one.counts[card] / sum(one.counts) for one in targets]
+        whole = [cache_bytes(one.config, self.lengths.exemplars) for one in targets]
+        return {"exemplars": sum(share * size for share, size in zip(shares, whole, strict=True))}
 
     def replica(self, rows: int, *, source: bool) -> dict[str, float]:
         """What a replica holds at its peak, GiB by part, that decodes so many rows. source: whether an arm needs it."""
+        return fullest(self._replica_on(card, rows, source=source) for card in range(self.cards))
+
+    def _replica_on(self, card: int, rows: int, *, source: bool) -> dict[str, float]:
+        read, target, *_ = self.members
         lengths = self.lengths
         longest = max(lengths.question, self.translator.soft_tokens) + lengths.frames[0] + lengths.new
-        cache = (cache_bytes(self.target, lengths.exemplars) + rows * cache_bytes(self.target, longest)) / self.cards
-        read = min(BLOCK * lengths.question, AT_ONCE // CHARACTERS)
-        states = read * 2 * SINGLE * len(self.translator.layers) * self.source.get_text_config().hidden_size
+        whole = cache_bytes(self.target, lengths.exemplars) + rows * cache_bytes(self.target, longest)
+        cache = whole * target.counts[card] / sum(target.counts)
+        models = _together([target, *([read] if source else [])], card)
+        unpacked = {"a map unpacked": target.unpacked}
+        if card:
+            return _with_slack({"models": models}, {"decoding, scoring or writing": cache, **unpacked})
+        positions = min(BLOCK * lengths.question, AT_ONCE // CHARACTERS)
+        states = positions * 2 * SINGLE * len(self.translator.layers) * self.source.get_text_config().hidden_size
         weights, _ = self._translator
-        held = [self.target, *([self.source] if source else [])]
         return _with_slack(
-            {"models": self._models(held), "translator": SINGLE * weights, "states": CACHED_STATES},
-            {"decoding, scoring or writing": max(cache, scoring_bytes(self.target), states)},
+            {"models": models, "translator": SINGLE * weights, "states": CACHED_STATES},
+            {"decoding, scoring or writing": max(cache, scoring_bytes(self.target), states), **unpacked},
         )
-
-    def _models(self, configs: Sequence[Any]) -> float:
-        """The weights of models; one that is source and target at once is loaded once."""
-        distinct = {id(config): config for config in configs}
-        return sum(weight_bytes(config, bits=self.bits) for config in distinct.values()) / self.cards
 
     def _texts(self, problems: int) -> list[float]:
         """Tokens of the answers and of the repetitions that a pass reads."""
@@ -236,8 +221,11 @@ def fit(footprint: Footprint, card: float) -> CardUse | None:
     return None
 
 
-def footprint_of(trial: Trial, *, workers: int, states_on_disk: bool) -> Footprint:
-    """Of a trial on so many workers. ValueError or UnreachableError where a model or the benchmark is not here."""
+def footprint_of(trial: Trial, *, workers: int, cards: int, states_on_disk: bool) -> Footprint:
+    """Of a trial on so many workers with so many cards each.
+
+    ValueError or UnreachableError where a model or the benchmark is not here.
+    """
     return Footprint(
         source=config_of(trial.source),
         target=config_of(trial.target),
@@ -250,24 +238,27 @@ def footprint_of(trial: Trial, *, workers: int, states_on_disk: bool) -> Footpri
         answered=trial.problems_a_batch / trial.batch,
         own_answers=trial.own_answers is not None,
         shots=trial.exemplars,
+        cards=cards,
+        bits=tuple(parted(name)[1] for name in (trial.source, trial.target, *trial.translator.other_targets)),
     )
 
 
-def fits(trial: Trial, *, workers: int, card: float, states_on_disk: bool = True) -> str:
+def fits(trial: Trial, *, workers: int, card: float, cards: int = 1, states_on_disk: bool = True) -> str:
     """How a trial fits on cards of so many GiB, in a line for its plan. ValueError where it does not, with what would help.
 
-    states_on_disk: whether the source's states are read from there, so that a worker holds no source.
+    cards: of a worker. states_on_disk: whether the source's states are read from there, so that a worker holds no source.
     """
-    footprint = footprint_of(trial, workers=workers, states_on_disk=states_on_disk)
+    footprint = footprint_of(trial, workers=workers, cards=cards, states_on_disk=states_on_disk)
     try:
         found = fit(footprint, card)
     except UnpredictableError as error:
         return f"{trial.name}: whether it fits is not known: {error}"
     if found is None:
         raise ValueError(f"trial {trial.name} {refusal(footprint, card)}")
+    there = "the card has" if cards == 1 else f"so on the fullest of {cards} cards, each of which has"
     return (
         f"{trial.name}: a worker takes {told(found.worker)} at {found.cut}; "
-        f"its replica {told(found.replica)} at {found.rows} rows; the card has {card:.0f} GiB"
+        f"its replica {told(found.replica)} at {found.rows} rows; {there} {card:.0f} GiB"
     )
 
 
@@ -280,8 +271,9 @@ def refusal(footprint: Footprint, card: float) -> str:
     """Why nothing of it fits on a card, and what would."""
     worker, replica = footprint.worker(Cut(problems=1, recomputed=True)), footprint.replica(LEAST_ROWS, source=True)
     help_ = [what for what, other in remedies(footprint) if fit(other, card)]
+    several = f"{footprint.cards} cards" if footprint.cards > 1 else "a card"
     return (
-        f"does not fit on a card of {card:.0f} GiB: at one problem a pass a worker takes {told(worker)}, and its replica "
+        f"does not fit on {several} of {card:.0f} GiB: at one problem a pass a worker takes {told(worker)}, and its replica "
         f"{told(replica)}. What would make it fit: {' or '.join(help_) or 'smaller models'}"
     )
 
@@ -290,9 +282,10 @@ def remedies(footprint: Footprint) -> Iterator[tuple[str, Footprint]]:
     """What may be changed of a trial that does not fit, each alone, and at last cards and bits together."""
     if not footprint.states_on_disk:
         yield "the source's states on disk", replace(footprint, states_on_disk=True)
-    for cards in CARDS:
-        yield f"each model over {cards} cards", replace(footprint, cards=cards)
+    for cards in (cards for cards in CARDS if cards > footprint.cards):
+        yield f"each model over {cards} cards (--gpus-per-model {cards})", replace(footprint, cards=cards)
     for bits in BITS:
-        yield f"weights in {bits} bits", replace(footprint, bits=bits)
+        yield f"weights in {bits} bits (:{bits}bit behind a model's name)", footprint.packed(bits)
     for bits in BITS:
-        yield f"weights in {bits} bits over {CARDS[0]} cards", replace(footprint, bits=bits, cards=CARDS[0])
+        for cards in (cards for cards in CARDS[:1] if cards > footprint.cards):
+            yield f"weights in {bits} bits over {cards} cards", replace(footprint.packed(bits), cards=cards)

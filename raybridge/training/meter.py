@@ -45,10 +45,10 @@ def soft_token_rms(soft_BKD: Tensor) -> float:
 class Meter:
     """Tokens a second, and their share of the hardware's peak, between two readings."""
 
-    def __init__(self, *, flops_per_token: float, device: torch.device, workers: int) -> None:
+    def __init__(self, *, flops_per_token: float, device: torch.device, devices: int) -> None:
         peak = peak_flops(device)
         self.flops_per_token = flops_per_token
-        self.peak = None if peak is None else peak * workers
+        self.peak = None if peak is None else peak * devices
         self._tokens, self._since = 0, time.perf_counter()
 
     def count(self, tokens: int) -> None:

@@ -93,7 +93,8 @@ class MicroBatches:
         if found is None:
             raise ValueError(
                 f"{self.cut} does not fit the memory of {self._device}: fewer soft_tokens, losses with fewer passes of the "
-                "target or a smaller max_tokens need less; more GPUs do not help, since each holds the whole target"
+                "target or a smaller max_tokens need less, and so do more GPUs for each worker (--gpus-per-model); more "
+                "workers do not help, since each holds the whole target"
             )
         return found
 
@@ -107,7 +108,8 @@ def on_machine(trial: Trial, world: World, results: Path, *, predicted: Cut | No
     share, asked = trial.batch // world.size, trial.resolved()
     parts = ("source", "target", "translator", "losses", "evaluator", "mixture", "own_answers", "exemplars")
     facts = {part: asked[part] for part in parts if part in asked}
-    machine = Machine(root=results, facts=_device_facts(world.device) | facts | {"share": share})
+    spread = {"cards": len(world.devices)} if world.beside else {}
+    machine = Machine(root=results, facts=_device_facts(world.device) | spread | facts | {"share": share})
     return MicroBatches(share=share, device=world.device, machine=machine, predicted=predicted)
 
 

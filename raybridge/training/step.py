@@ -245,7 +245,7 @@ def build_trainer(
     if trial.batch % world.size:
         raise ValueError(f"trial {trial.name}: batch {trial.batch} cannot be shared evenly by {world.size} workers")
     check_other_targets(trial.translator, trial.losses, where=f"trial {trial.name}")
-    others = {name: lm.load(name, device=world.device) for name in trial.translator.other_targets}
+    others = {name: lm.load(name, device=world.device, beside=world.beside) for name in trial.translator.other_targets}
     batches = Batches(trial, source, target, others, problems)
     torch.manual_seed(trial.seed)
     module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms).to(world.device).train()

@@ -52,17 +52,18 @@ class Engine(Protocol):
         """
 
     def needs(
-        self, experiments: Sequence[Any], *, workers: int, card: float | None, kept: States, results: Results
+        self, experiments: Sequence[Any], *, workers: int, card: float | None, cards: int, kept: States, results: Results
     ) -> Sequence[str]:
         """What they can show and what they take, in lines for their plan. ValueError for one that cannot fit, with what would.
 
-        card: GiB of each GPU; None where no GPU computes. kept: where states of sources are. results: where all else is.
+        card: GiB of each GPU; None where no GPU computes. cards: of a worker. kept: where states of sources are. results: where
+        all else is.
         """
 
     def prepare(self, experiments: Sequence[Any], answerer: Answerer, *, device: str, kept: States, results: Results) -> None:
         """Compute, while workers start, what these share; a worker that needs it waits for it, or computes it itself."""
 
-    def replica_share(self, experiments: Sequence[Any], *, workers: int, card: float, kept: States) -> float | None:
+    def replica_share(self, experiments: Sequence[Any], *, workers: int, card: float, cards: int, kept: States) -> float | None:
         """GiB of each GPU that a replica may take beside a worker of any of these; None for as much as it finds."""
 
     def settings(self, experiment: Any) -> Sequence[Setting]:

@@ -77,7 +77,7 @@ def _check(trial: Trial, workers: int) -> None:
 
 
 def needs(
-    trials: Sequence[Trial], *, workers: int, card: float | None, kept: States, results: Results | None = None
+    trials: Sequence[Trial], *, workers: int, card: float | None, cards: int, kept: States, results: Results | None = None
 ) -> list[str]:
     """What their test problems can show, what they learn from, disk for states of sources, and memory of each GPU."""
     shown = [could_show(n) for n in sorted({len(problems_of(trial, "test")) for trial in trials})]
@@ -86,7 +86,7 @@ def needs(
     told = [*shown, *learned, *disk]
     if card is None:
         return told
-    return [*told, *(fits(one, workers=workers, card=card, states_on_disk=on_disk) for one in trials)]
+    return [*told, *(fits(one, workers=workers, card=card, cards=cards, states_on_disk=on_disk) for one in trials)]
 
 
 def learned_from(trial: Trial, results: Results | None) -> list[str]:
@@ -111,10 +111,10 @@ def prepare(trials: Sequence[Trial], answerer: Answerer, *, device: str, kept: S
         read_ahead(trial, not_loaded(trial, kept, device), answerer)
 
 
-def replica_share(trials: Sequence[Trial], *, workers: int, card: float, kept: States) -> float | None:
+def replica_share(trials: Sequence[Trial], *, workers: int, card: float, cards: int, kept: States) -> float | None:
     """GiB of a card that a replica may take beside a worker."""
     _, on_disk = states_told(trials, kept, device="cuda")
-    return allotment.replica_share(trials, workers=workers, card=card, states_on_disk=on_disk)
+    return allotment.replica_share(trials, workers=workers, card=card, cards=cards, states_on_disk=on_disk)
 
 
 def settings(trial: Trial) -> list[Setting]:
@@ -129,11 +129,11 @@ def provenance(trial: Trial) -> dict[str, Any]:
 
 def run(trial: Trial, worker: Worker) -> Ended:
     """Train the translator between its source's states and its target; or compute again what a complete trial has lost."""
-    device, answerer = worker.world.device, worker.answerer()
-    target = lm.load(trial.target, device=device)
+    device, beside, answerer = worker.world.device, worker.world.beside, worker.answerer()
+    target = lm.load(trial.target, device=device, beside=beside)
     results = Results(worker.run.root)
     kept = results.kept_states(worker.states_budget)
-    source = KeptSource(trial.source, device=device, kept=kept, load=cache(partial(_loaded, trial, target)))
+    source = KeptSource(trial.source, device=device, kept=kept, load=cache(partial(_loaded, trial, target, beside)))
     evaluations, problems = Evaluations(trial, answerer), None
     if trial.own_answers:
         worker.world.only_first(lambda: own_answers.answered(trial, results, answerer).there)
@@ -159,18 +159,19 @@ def run(trial: Trial, worker: Worker) -> Ended:
 
 
 def _held(trial: Trial, world: World, on_disk: bool) -> Allotment | None:
-    """Hold this worker to its share of its card, which a replica counts on; None where there is no card or it is not known."""
+    """Hold this worker to its share of its cards, which a replica counts on; None where there is none or it is not known."""
     if world.device.type != "cuda":
         return None
-    card = torch.cuda.get_device_properties(world.device).total_memory / GIB
-    share = allotted(trial, workers=world.size, card=card, states_on_disk=on_disk)
+    card = min(torch.cuda.get_device_properties(device).total_memory for device in world.devices) / GIB
+    share = allotted(trial, workers=world.size, card=card, cards=len(world.devices), states_on_disk=on_disk)
     if share:
-        hold_to(world.device, share.worker)
+        for device in world.devices:
+            hold_to(device, share.worker)
         log.info("of %.1f GiB this worker takes at most %.1f, its replica the rest", card, share.worker)
     return share
 
 
-def _loaded(trial: Trial, target: FrozenLM) -> FrozenLM:
+def _loaded(trial: Trial, target: FrozenLM, beside: Sequence[torch.device]) -> FrozenLM:
     """The source itself, where its states are not kept."""
     log.info("%s itself reads what is not on disk", trial.source)
-    return target if trial.source == trial.target else lm.load(trial.source, device=target.device)
+    return target if trial.source == trial.target else lm.load(trial.source, device=target.device, beside=beside)

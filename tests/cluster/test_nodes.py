@@ -28,36 +28,36 @@ def node(name: str, gpus: int = 0, cpus: float = 1) -> Node:
 
 def test_one_machine_has_a_replica_on_each_gpu():
     alone = node("a", 4)
-    assert places([alone], 4, on_gpus=True) == [Place(alone, index) for index in range(4)]
+    assert places([alone], 4, gpus_per_model=1) == [Place(alone, index) for index in range(4)]
 
 
 def test_nodes_take_replicas_in_turn_as_far_as_each_has_gpus():
     one, two, three = node("a", 1), node("b", 3), node("c", 2)
-    found = places([one, two, three], 6, on_gpus=True)
+    found = places([one, two, three], 6, gpus_per_model=1)
     assert [(place.node.name, place.index) for place in found] == [
         *(("a", 0), ("b", 0), ("c", 0), ("b", 1), ("c", 1), ("b", 2))
     ]
-    assert places([one, two, three], 2, on_gpus=True) == found[:2]
+    assert places([one, two, three], 2, gpus_per_model=1) == found[:2]
 
 
 def test_more_replicas_than_gpus_are_refused_by_what_each_node_has():
     with pytest.raises(ValueError, match="4 replicas need a GPU each: a has 1, b has 2; type --gpus 3, or wait for more nodes"):
-        places([node("a", 1), node("b", 2)], 4, on_gpus=True)
+        places([node("a", 1), node("b", 2)], 4, gpus_per_model=1)
     with pytest.raises(ValueError, match="the cluster has none"):
-        places([], 1, on_gpus=True)
+        places([], 1, gpus_per_model=1)
 
 
 @given(gpus=st.lists(st.integers(0, 8), min_size=1, max_size=6), share=st.floats(0, 1))
 def test_no_gpu_has_two_replicas_and_none_is_of_a_number_that_its_node_lacks(gpus, share):
     nodes = [node(str(number), count) for number, count in enumerate(gpus)]
-    found = places(nodes, int(share * sum(gpus)), on_gpus=True)
+    found = places(nodes, int(share * sum(gpus)), gpus_per_model=1)
     assert len(set(found)) == len(found) == int(share * sum(gpus))
     assert all(place.index < place.node.gpus for place in found)
 
 
 @given(count=st.integers(1, 5), replicas=st.integers(0, 20))
 def test_on_cpus_nodes_have_as_many_replicas_as_each_other(count, replicas):
-    found = places([node(str(number)) for number in range(count)], replicas, on_gpus=False)
+    found = places([node(str(number)) for number in range(count)], replicas, gpus_per_model=0)
     each = Counter(place.node.name for place in found)
     assert each.total() == replicas
     assert max(each.values(), default=0) - (min(each.values()) if len(each) == count else 0) <= 1
@@ -126,3 +126,22 @@ def test_two_nodes_answer_as_one_does_and_the_one_without_data_is_named(two_node
     models = Models("cpu")
     alone = [row for request in requests for row in answer(request, models, weights)]
     assert [{**row, "seconds": 0} for row in rows] == [{**row, "seconds": 0} for row in alone]
+
+
+@given(gpus=st.lists(st.integers(0, 9), min_size=1, max_size=4), each=st.integers(1, 4))
+def test_a_replica_of_several_gpus_has_them_to_itself_and_of_one_node(gpus, each):
+    nodes = [node(str(number), count) for number, count in enumerate(gpus)]
+    found = places(nodes, sum(count // each for count in gpus), gpus_per_model=each)
+    held = [(place.node.name, device) for place in found for device in place.devices(each)]
+    assert len(set(held)) == len(held) == each * len(found)
+    assert all(int(device.removeprefix("cuda:")) < gpus[int(name)] for name, device in held)
+
+
+def test_on_cpus_a_replica_has_the_cpu():
+    assert Place(node("a"), 3).devices(0) == ["cpu"]
+
+
+def test_too_few_gpus_of_one_node_are_told():
+    with pytest.raises(ValueError, match="2 replicas need 2 GPUs of one node each: a has 3; type --gpus 2, or wait"):
+        places([node("a", 3)], 2, gpus_per_model=2)
+    assert hosts([node("a", 1), node("b", 2)], replace(SMALL.resources, gpus_per_model=2)) == [node("b", 2)]

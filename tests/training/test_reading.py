@@ -120,7 +120,7 @@ def test_the_plan_tells_what_is_kept_and_what_a_layer_costs(small, kept):
 
 def test_the_plan_says_what_its_problems_can_show_before_they_are_asked(small, kept):
     whole = replace(small, test_problems=200)
-    first, *_ = workload.needs([whole], workers=1, card=None, kept=kept)
+    first, *_ = workload.needs([whole], workers=1, card=None, cards=0, kept=kept)
     assert first.startswith("200 test problems")
     assert "8.9 points" in first
 

@@ -130,6 +130,7 @@ FOUND = (
 MACHINE = (
     Column(name="device", means="name of the GPU, or cpu"),
     Column(name="gib", means="its memory", unit="GiB", only="a GPU"),
+    Column(name="cards", means="of such GPUs, how many a worker lays its models over", only="workers with several"),
     Column(
         name="source", means="as in trial.json, like target, translator, losses and evaluator: what a pass's memory depends on"
     ),
