@@ -88,7 +88,7 @@ def test_wrong_ones_are_left_out_where_the_trial_says_so_and_cut_off_ones_always
 
 def test_the_plan_tells_their_number(own, models, tmp_path):
     results = Results(tmp_path)
-    told = dict(workers=1, card=None, kept=results.kept_states(), results=results)
+    told = dict(workers=1, card=None, cards=0, kept=results.kept_states(), results=results)
     assert any("none yet: 24 questions are answered before training" in line for line in workload.needs([own, own], **told))
     made = own_answers.answered(own, results, Local(models))
     lines = [line for line in workload.needs([own, own], **told) if "own answers of pocket:target on pocket" in line]
