@@ -31,4 +31,4 @@ def smollm(base: Trial) -> Trial:
 def trial(base: Trial, *, soft_tokens: int, seed: int) -> Trial:
     small = smollm(base)
     translator = replace(small.translator, soft_tokens=soft_tokens)
-    return replace(small, name=f"smollm_s{seed}_{soft_tokens}tok", seed=seed, translator=translator)
+    return replace(small, name=f"17_smollm_s{seed}_{soft_tokens}tok", seed=seed, translator=translator)
