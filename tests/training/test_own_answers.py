@@ -24,6 +24,11 @@ from raybridge.world import World
 FEW = Pocket(train=24, dev=8, test=8)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    """No: an answer that is cut off is none to learn from."""
+
+
 @pytest.fixture
 def own(trial):
     return sealed(replace(trial, evaluator=FEW, own_answers=OwnAnswers(right=False)), device="cpu")
