@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from raybridge.analysis.kinds import own_tokens
-from raybridge.results.schema import COSTS, LENGTHS
+from raybridge.analysis.times import median_interval
+from raybridge.results.schema import COSTS, LENGTHS, TIMES
 from raybridge.statistics import paired_bootstrap, ratio_interval, wilson
 
 
@@ -55,7 +56,7 @@ def interval_of(scores: pd.Series) -> tuple[float, float]:
 
 
 def _measures(part: pd.DataFrame) -> dict[str, Any]:
-    """What an arm measures whatever the reading. Costs are means over the problems that they were measured on."""
+    """What an arm measures whatever the reading, over the problems it was measured on: medians of times, means of bytes."""
     said: dict[str, Any] = {
         "truncated": int(part["truncated"].sum()) if _whole(part, "truncated") else None,
         "nll": _ratio(part, "nll", "nll_tokens"),
@@ -72,7 +73,10 @@ def _measures(part: pd.DataFrame) -> dict[str, Any]:
         said["first_token_entropy"] = float((share * np.log2(1 / share)).sum())
     rates = [name for name in ("no_stop", "first_token_correct") if _whole(part, name)]
     said |= {f"{name}_rate": part[name].astype(float).mean() for name in rates}
-    return said | {name: _mean(part, name) for name in COSTS if _some(part, name)}
+    said |= {name: _mean(part, name) for name in COSTS if name not in TIMES and _some(part, name)}
+    for name in (name for name in TIMES if _some(part, name)):
+        said[name], said[f"{name}_low"], said[f"{name}_high"] = median_interval(part[name].astype(float))
+    return said
 
 
 def _some(part: pd.DataFrame, name: str) -> bool:

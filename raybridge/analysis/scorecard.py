@@ -140,13 +140,22 @@ def tables(card: Scorecard) -> list[Table]:
         "on the wire": lambda row: _number(row.get("wire_bytes"), ",.0f", " B"),
         "KV cache": lambda row: _number(row.get("kv_bytes"), ",.0f", " B"),
         "of the question": lambda row: _number(row.get("question_kv_bytes"), ",.0f", " B"),
-        "alone": lambda row: _number(_times(row.get("latency_1"), 1000), ",.0f", " ms"),
         "batched": lambda row: _number(_times(row.get("latency_batched"), 1000), ",.1f", " ms"),
         "peak memory": lambda row: _number(_times(row.get("peak_bytes"), 2**-20), ",.0f", " MiB"),
     }
+    time: dict[str, Cell] = {
+        "alone": _time("latency_1"),
+        "source": _time("prefill_source"),
+        "translator": _time("prefill_translator"),
+        "target": _time("prefill_target"),
+        "a token": _time("seconds_a_token"),
+    }
+    timed = [row for row in first if row.get("latency_1") is not None]
     return [
-        _table(first, columns, title)
-        for columns, title in ((answers, card.title), (form, "likelihood and form"), (cost, "cost"))
+        _table(first, answers, card.title),
+        _table(first, form, "likelihood and form"),
+        _table(first, cost, "cost"),
+        *([_table(timed, time, "time in ms, one problem at a time: medians")] if timed else []),
     ]
 
 
@@ -184,6 +193,16 @@ def _against(told: Comparison | None) -> str:
 
 def _number(value: float | None, form: str, unit: str = "") -> str:
     return "-" if value is None or math.isnan(value) else format(value, form) + unit
+
+
+def _time(name: str) -> Cell:
+    """A median time in ms with its interval, which too few problems have not."""
+
+    def cell(row: Mapping[str, Any]) -> str:
+        middle, low, high = (_number(_times(row.get(name + end), 1000), ",.1f") for end in ("", "_low", "_high"))
+        return middle if low == "-" else f"{middle} [{low}, {high}]"
+
+    return cell
 
 
 def _times(value: float | None, factor: float) -> float | None:
