@@ -75,7 +75,8 @@ def _measures(part: pd.DataFrame) -> dict[str, Any]:
     said |= {f"{name}_rate": part[name].astype(float).mean() for name in rates}
     said |= {name: _mean(part, name) for name in COSTS if name not in TIMES and _some(part, name)}
     for name in (name for name in TIMES if _some(part, name)):
-        said[name], said[f"{name}_low"], said[f"{name}_high"] = median_interval(part[name].astype(float))
+        said[name], low, high = median_interval(part[name].astype(float))
+        said |= {} if math.isnan(low) else {f"{name}_low": low, f"{name}_high": high}
     return said
 
 
