@@ -22,7 +22,6 @@ from raybridge.results import Results, TrialRun
 
 OWN, CONTROL = "bridged_with_text", "shuffled_with_text"
 N = 80
-SEEDS = (1, 2, 3)
 
 
 def hybrid(root, name: str, **changes) -> TrialRun:
