@@ -16,6 +16,7 @@ from raybridge.plots import (
     over_seeds,
     own_on_test,
     seeds_of,
+    shots_told,
     transfer,
 )
 
@@ -44,7 +45,8 @@ def table(runs: Runs) -> pd.DataFrame:
     )
     rows = rows.merge(transfer(runs, bridged), on="label")
     columns = ["label", "pair", "evaluator", "K", "compression", "flag", "accuracy", "low", "high", "chosen", "shuffled"]
-    more = ["transfer", "transfer_p", "transfer_verdict", "token_budget", "target", "gap", "n", "seeds", "aa_band"]
+    more = ["transfer", "transfer_p", "transfer_verdict", "token_budget", "target", "gap", "n", "seeds", "shots", "aa_band"]
+    rows["shots"] = rows.get("shots", float("nan"))
     return rows[[*columns, *more, "fingerprint"]]
 
 
@@ -72,6 +74,7 @@ def caption(rows: pd.DataFrame) -> str:
             f"paired, Holm-corrected. Intervals: {intervals_of(rows['seeds'])}. Gap: of the NLL between no question and the",
             "question as text. Bold: the K that was best on dev.",
             f"{band_told(rows['aa_band'].iloc[0], rows['seeds'])}; without one, or inside it, a ranking is none.",
+            *([f"{told}."] if (told := shots_told(rows["shots"])) else []),
             *([f"Nothing is compressed at K = {flagged}."] if flagged else []),
         ]
     )

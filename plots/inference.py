@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import TIMED, Column, Runs, arms, costs, kinds, n_of
+from raybridge.plots import TIMED, Column, Runs, arms, costs, kinds, n_of, shots_told
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 
@@ -58,8 +58,9 @@ def caption(rows: pd.DataFrame) -> str:
         if len(apart)
         else f"No latency: fewer than {TIMED} problems were timed apart (evaluate --timed {TIMED})."
     )
+    told = shots_told(rows["shots"])
     return (
-        f"{n_of(rows['n'])} test problems. {latency} "
+        f"{n_of(rows['n'])} test problems{', ' + told if told else ''}. {latency} "
         "Context: prompt and soft tokens that the answering model holds, exemplars included; only what stands in the "
         "question's place can be saved. Written: tokens of the answer. At each K the "
         "configuration that was best on dev."

@@ -135,6 +135,7 @@ def costs(runs: Runs, arms: Sequence[str]) -> pd.DataFrame:
     rows = over_seeds(runs, runs.best_on_dev(of_first_reading(test)))
     rows["seconds_per_problem"] = rows["seconds"] / rows["n"]
     rows["context_tokens"] = rows["prompt_tokens"] + rows["soft_tokens"]
+    rows["shots"] = rows.get("shots", float("nan"))
     columns = ["pair", "evaluator", "label", "K", "arm", "accuracy", "low", "high", "seconds_per_problem", "context_tokens"]
     times = [timed(runs, row) for row in rows.to_dict("records")]
     rows["timed"] = [len(one) for one in times]
@@ -148,7 +149,7 @@ def costs(runs: Runs, arms: Sequence[str]) -> pd.DataFrame:
         for name in ("latency_1", "latency_batched", "kv_bytes", "question_kv_bytes")
         if name in rows and rows[name].notna().any()
     ]
-    kept = [*columns, "by_seed", "generated_tokens", *measured, "timed", *ends, "n", "seeds", "fingerprint"]
+    kept = [*columns, "by_seed", "generated_tokens", *measured, "timed", *ends, "shots", "n", "seeds", "fingerprint"]
     order = {label: number for number, label in enumerate(ordered(asked))}
     by = ["pair", "evaluator", "arm", "K", "label"]
     return rows[kept].sort_values(by, key=lambda part: part.map(order) if part.name == "arm" else part, ignore_index=True)

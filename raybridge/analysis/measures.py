@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,6 +138,14 @@ def gap_parts(answers: pd.DataFrame, measure: str = "nll") -> dict[str, pd.DataF
     gap = table["no_context"] - table["target"]
     parts = {str(arm): pd.DataFrame({"closed": table["no_context"] - table[arm], "gap": gap}).dropna() for arm in table}
     return {arm: part for arm, part in parts.items() if len(part) > 1 and part["gap"].mean() > 0}
+
+
+def shots_told(shots: Iterable[float | None]) -> str:
+    """How many exemplars stood before every question, in words; empty where nothing is on record."""
+    known = sorted({int(one) for one in shots if one is not None and not math.isnan(one)})
+    if len(known) > 1:
+        return f"{known[0]} to {known[-1]} shots, not the same in every arm"
+    return f"{known[0]} shot{'' if known[0] == 1 else 's'} in every arm" if known else ""
 
 
 def stacked(*tables: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from raybridge.analysis.kinds import bridge, control, control_of, is_a, own_tokens, textless
-from raybridge.analysis.measures import gaps_recovered, summarised
+from raybridge.analysis.measures import gaps_recovered, shots_told, summarised
 from raybridge.console import one_line
 from raybridge.results.schema import COSTS
 from raybridge.statistics import Comparison, against_control, corrected
@@ -80,6 +80,8 @@ def _said(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if collapsed:
         names = ", ".join(dict.fromkeys(collapsed))
         said.append(f"collapsed: {names} give nearly the same answer to every problem")
+    if told := shots_told(row.get("shots") for row in rows):
+        said.append(f"{told}; savings and compression are of the question alone")
     if any(is_a(row["arm"], bridge) for row in rows):
         said.append("one seed: the card is of this checkpoint; what another seed of its method would give it cannot say")
     soft = {row["arm"]: row for row in rows if is_a(row["arm"], textless)}

@@ -45,7 +45,8 @@ def _of_configuration(runs: Runs, rows: pd.DataFrame) -> pd.DataFrame:
     arms["p_holm"] = [found[arm].p if arm in found else None for arm in arms["arm"]]
     arms["bridge_is"] = [found[arm].verdict if arm in found else None for arm in arms["arm"]]
     arms["nll"] = arms["nll"].where(arms["arm"].map(own_tokens))  # another model's tokens are other tokens
-    arms["bits_per_byte"] = arms.get("bits_per_byte", pd.Series(float("nan"), index=arms.index))
+    for name in ("bits_per_byte", "shots"):
+        arms[name] = arms.get(name, pd.Series(float("nan"), index=arms.index))
     columns = [
         "pair",
         "evaluator",
@@ -61,4 +62,4 @@ def _of_configuration(runs: Runs, rows: pd.DataFrame) -> pd.DataFrame:
         "bits_per_byte",
         "gap",
     ]
-    return arms[[*columns, "bridge_minus_arm", "p_holm", "bridge_is", "n", "seeds", "fingerprint"]]
+    return arms[[*columns, "bridge_minus_arm", "p_holm", "bridge_is", "shots", "n", "seeds", "fingerprint"]]

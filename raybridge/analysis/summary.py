@@ -8,6 +8,7 @@ from typing import Any
 
 from raybridge.analysis.chosen import rank_of
 from raybridge.analysis.findings import Finding, band_over, complete_of, dev_scores, find, groups_of
+from raybridge.analysis.measures import shots_told
 from raybridge.analysis.replicates import band_told, unranked
 from raybridge.arms import find as find_arm
 from raybridge.results import Results, TrialRun
@@ -107,6 +108,8 @@ def notes(findings: Sequence[Finding], results: Results) -> list[str]:
     beside = [finding.name for finding in findings if finding.reads_text]
     if beside:
         said.append(f"(!) nothing is compressed, for the question stands as text beside the soft tokens: {', '.join(beside)}.")
+    if told := shots_told(row.get("shots") for one in findings for row in one.arms.values()):
+        said.append(f"{told}; savings and compression are of the question alone.")
     flat = [finding.name for finding in findings if finding.compression <= 1]
     if flat:
         said.append(f"(!) no compression: at least as many soft tokens as question tokens in {', '.join(flat)}.")

@@ -49,6 +49,8 @@ def outcomes(runs: Runs, trials: pd.DataFrame) -> pd.DataFrame:
         rows["gap recovered (shuffled)"] = pd.Series(told, dtype=object)
         rows["transfer"] = found["transfer_verdict"]
         rows["p (Holm)"] = found["transfer_p"].map(lambda p: "<0.001" if p < 0.001 else f"{p:.3f}")
+    if "shots" in test:
+        rows["shots"] = test.groupby("label")["shots"].max()
     rows["n"] = test.groupby("label")["n"].max()
     rows["ended"] = trials.groupby("label")["result.stopped"].agg(lambda ends: ", ".join(sorted(set(ends.dropna()))))
     return rows.reset_index().rename(columns={"label": "configuration"})

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from raybridge import arms
 from raybridge.analysis import kinds
 from raybridge.analysis.configurations import against_first, costs, own_on_test, per_problem, transfer
-from raybridge.analysis.measures import interval_of, of_first_reading, stacked
+from raybridge.analysis.measures import interval_of, of_first_reading, shots_told, stacked
 from raybridge.analysis.replicates import band_told
 from raybridge.analysis.runs import Runs
 from raybridge.analysis.seeds import gaps_by_seed, mean_gap, over_seeds
@@ -76,6 +76,7 @@ __all__ = [
     "per_problem",
     "points",
     "seeds_of",
+    "shots_told",
     "stacked",
     "standings",
     "transfer",
