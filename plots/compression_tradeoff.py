@@ -99,7 +99,8 @@ def in_bytes(part: pd.DataFrame) -> bool:
 
 
 def height(rows: pd.DataFrame) -> float:
-    return 3.7
+    further = {arm for arm in (*CURVES, *ACROSS) if arm in set(rows["arm"])} - {"bridged", "shuffled", "token_budget"}
+    return 3.7 + 0.07 * len(further)  # two of them to a line of the legend
 
 
 def draw(figure: Figure, rows: pd.DataFrame) -> None:
@@ -139,7 +140,9 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
 
 
 def curve(top: Axes, below: Axes, part: pd.DataFrame, x: str, look: dict, name: str) -> None:
-    """Accuracy above, gap recovered below."""
+    """Accuracy above, gap recovered below; nothing, and no line of the legend, of an arm that was not evaluated."""
+    if part.empty:
+        return
     look = look | {"label": name}
     points(top, part[x], part["accuracy"], part["low"], part["high"], look=look)
     each_seed(top, part[x], part["by_seed"], look=look)

@@ -48,6 +48,15 @@ def test_the_figure_draws_every_one_of_them(results, name):
     assert {words(arm) for arm in ALL} <= told
 
 
+def test_the_legend_names_no_arm_that_is_not_drawn(tmp_path):
+    run = synthetic.trial(tmp_path, "2_stable_s1_4tok", soft_tokens=4, seed=1, points=2, n=40)
+    synthetic.sweep(tmp_path, "compression", [run])
+    plot, figure = load(HOUSE / "plots/compression_tradeoff.py"), Figure()
+    plot.draw(figure, plot.table(Runs(Results(tmp_path))))
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["bridged", "shuffled", "token budget", "target reads the text"]
+
+
 def test_the_tradeoff_says_in_its_caption_what_each_is(results):
     plot = load(HOUSE / "plots/compression_tradeoff.py")
     caption = plot.caption(plot.table(Runs(results)))
