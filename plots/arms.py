@@ -33,7 +33,7 @@ def table(runs: Runs) -> pd.DataFrame:
     arms["nll"] = arms["nll"].where(arms["arm"].map(kinds.own_tokens))  # of the target's tokens alone
     arms["imported"] = arms["label"].map(trials["imported"].groupby("label").first())
     arms["dev"] = arms["label"].map(trials["dev"].groupby("label").mean())
-    ranked = arms["dev"].fillna(-1.0)  # a run from elsewhere was not chosen on dev
+    ranked = arms["label"].map(trials["rank"].groupby("label").mean())
     arms["chosen"] = ranked == ranked.groupby([arms[name] for name in PANEL]).transform("max")
     ran_on = test.get("ran_on", pd.Series(0, index=test.index)).gt(0)
     arms["runs_on"] = arms["label"].isin(test.loc[ran_on, "label"])

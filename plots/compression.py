@@ -8,13 +8,15 @@ from raybridge.plots import (
     Column,
     Runs,
     band_told,
-    bridged_on_test,
     intervals_of,
+    kinds,
     mean_gap,
     n_of,
     of_first_reading,
     over_seeds,
+    own_on_test,
     seeds_of,
+    shots_told,
     transfer,
 )
 
@@ -22,25 +24,29 @@ NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 
 
 def table(runs: Runs) -> pd.DataFrame:
-    bridged = bridged_on_test(runs, runs.asked_by("compression"))
+    bridged = own_on_test(runs, runs.asked_by("compression"))
     if bridged.empty:
         return pd.DataFrame()
     rows = over_seeds(runs, bridged).sort_values(["pair", "K", "label"], ignore_index=True)
     test = of_first_reading(runs.test)
-    for arm in ("shuffled", "token_budget", "target"):
-        of_arm = test[(test["arm"] == arm) & (test["evaluator"] == rows["evaluator"].iloc[0])]
-        rows[arm] = rows["label"].map(of_arm.groupby("label")["accuracy"].mean())
+    test = test[test["evaluator"] == rows["evaluator"].iloc[0]]
+    means = test.groupby(["label", "arm"])["accuracy"].mean()
+    same = pd.Series("", index=rows.index)
+    of = {"shuffled": rows["arm"].map(kinds.against)} | {name: same + name for name in ("token_budget", "target")}
+    for column, arm in of.items():
+        rows[column] = means.reindex(pd.MultiIndex.from_arrays([rows["label"], arm])).to_numpy()
     rows["compression"] = rows["question_tokens"] / rows["K"]
     rows["flag"] = rows["compression"].le(1).map({True: "none", False: ""})
     rows["gap"] = [mean_gap(runs, row)[0] for row in rows.to_dict("records")]
     rows["aa_band"] = runs.band(bridged)
-    dev = rows["label"].map(runs.trials.groupby("label")["dev"].mean())
-    rows["chosen"] = (dev == dev.groupby(rows["pair"]).transform("max")) & (
+    rank = rows["label"].map(runs.trials.groupby("label")["rank"].mean())
+    rows["chosen"] = (rank == rank.groupby(rows["pair"]).transform("max")) & (
         rows.groupby("pair")["label"].transform("nunique") > 1
     )
     rows = rows.merge(transfer(runs, bridged), on="label")
     columns = ["label", "pair", "evaluator", "K", "compression", "flag", "accuracy", "low", "high", "chosen", "shuffled"]
-    more = ["transfer", "transfer_p", "transfer_verdict", "token_budget", "target", "gap", "n", "seeds", "aa_band"]
+    more = ["transfer", "transfer_p", "transfer_verdict", "token_budget", "target", "gap", "n", "seeds", "shots", "aa_band"]
+    rows["shots"] = rows.get("shots", float("nan"))
     return rows[[*columns, *more, "fingerprint"]]
 
 
@@ -68,6 +74,7 @@ def caption(rows: pd.DataFrame) -> str:
             f"paired, Holm-corrected. Intervals: {intervals_of(rows['seeds'])}. Gap: of the NLL between no question and the",
             "question as text. Bold: the K that was best on dev.",
             f"{band_told(rows['aa_band'].iloc[0], rows['seeds'])}; without one, or inside it, a ranking is none.",
+            *([f"{told}."] if (told := shots_told(rows["shots"])) else []),
             *([f"Nothing is compressed at K = {flagged}."] if flagged else []),
         ]
     )

@@ -34,14 +34,25 @@ from raybridge.plots import (
 )
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
-CURVES = ("token_budget", "shuffled", "bridged")
+CURVES = ("crammed", "text_relay", "selective_text", "token_budget", "shuffled", "bridged")
+ACROSS = ("self_repair", "format_only", "receiver_lora")  # read the whole question: a level, whatever K is
+SAID = {
+    "selective_text": "Selective text: the K that the target could guess least.",
+    "text_relay": "Text relay: the source's own short version in K tokens.",
+    "crammed": "Crammed: K vectors optimised for each problem, a ceiling and no method.",
+    "self_repair": "Across: self repair, the target checking its own answer;",
+    "format_only": "format only, the question behind a learned prompt;",
+    "receiver_lora": "receiver lora, the same before an adapted target.",
+}
 PANEL = ["pair", "evaluator"]
 SHOWN = 2  # pairs side by side
 
 
 def table(runs: Runs) -> pd.DataFrame:
-    asked = [*CURVES, *(arm.name for arm in arms.every() if arm.packed), "target"]
-    test = runs.test[runs.test["fingerprint"].isin(runs.asked_by("compression")) & runs.test["arm"].isin(asked)]
+    asked = [*CURVES, *ACROSS, *(arm.name for arm in arms.every() if arm.packed), "target"]
+    alone = runs.trials.loc[runs.trials["judged_by"] == "bridged", "fingerprint"]  # others train what reads the text as well
+    trials = runs.asked_by("compression") & set(alone)
+    test = runs.test[runs.test["fingerprint"].isin(trials) & runs.test["arm"].isin(asked)]
     if test.empty:
         return pd.DataFrame()
     test = of_first_reading(test)
@@ -88,7 +99,8 @@ def in_bytes(part: pd.DataFrame) -> bool:
 
 
 def height(rows: pd.DataFrame) -> float:
-    return 3.7
+    further = {arm for arm in (*CURVES, *ACROSS) if arm in set(rows["arm"])} - {"bridged", "shuffled", "token_budget"}
+    return 3.7 + 0.07 * len(further)  # two of them to a line of the legend
 
 
 def draw(figure: Figure, rows: pd.DataFrame) -> None:
@@ -99,6 +111,8 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
         top, below = grid[:, column]
         for arm in CURVES:
             curve(top, below, part[part["arm"] == arm].sort_values("compression"), "compression", arm_look(arm), words(arm))
+        for arm in ACROSS:
+            level(top, below, part[part["arm"] == arm], arm_look(arm), words(arm))
         shade(top, part)
         ticks(below, part)
         if both:
@@ -126,13 +140,23 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
 
 
 def curve(top: Axes, below: Axes, part: pd.DataFrame, x: str, look: dict, name: str) -> None:
-    """Accuracy above, gap recovered below."""
+    """Accuracy above, gap recovered below; nothing, and no line of the legend, of an arm that was not evaluated."""
+    if part.empty:
+        return
     look = look | {"label": name}
     points(top, part[x], part["accuracy"], part["low"], part["high"], look=look)
     each_seed(top, part[x], part["by_seed"], look=look)
     known = part.dropna(subset=["gap"])
     points(below, known[x], known["gap"], known["gap_low"], known["gap_high"], look=look)
     each_seed(below, known[x], known["gap_by_seed"], look=look)
+
+
+def level(top: Axes, below: Axes, part: pd.DataFrame, look: dict, name: str) -> None:
+    """An arm that is the same at every K: its mean as a thin line across, its marks left out."""
+    look = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 0.8}
+    for ax, measure in ((top, "accuracy"), (below, "gap")):
+        if part[measure].notna().any():
+            ax.axhline(part[measure].mean(), **look, label=name)
 
 
 def wire(top: Axes, below: Axes, part: pd.DataFrame) -> None:
@@ -179,6 +203,7 @@ def caption(rows: pd.DataFrame) -> str:
         f"{n_by_arm(shown)} test problems, {seeds_of(seeds)}. Bars: {intervals_of(seeds)}, bootstrap for the gap; small",
         "points: seeds. Gap recovered: 0 is no question, 1 is the question as text.",
         "Token budget: the first K tokens of the question as text.",
+        *(SAID[arm] for arm in SAID if arm in set(shown["arm"])),
         f"{band_told(band.iloc[0] if len(band) else None, seeds)}{' (grey)' if len(band) else ''}.",
     ]
     if len(sent):

@@ -27,7 +27,7 @@ def table(runs: Runs) -> pd.DataFrame:
         seeds=("fingerprint", "nunique"),
         fingerprint=("fingerprint", lambda prints: " ".join(sorted(set(prints)))),
     ).reset_index()
-    found["dev"] = found["label"].map(runs.trials.groupby("label")["dev"].mean().fillna(-1.0))
+    found["rank"] = found["label"].map(runs.trials.groupby("label")["rank"].mean())
     return found.sort_values(["evaluator", "K", *OF], ignore_index=True)
 
 
@@ -35,14 +35,14 @@ def shown(rows: pd.DataFrame) -> pd.DataFrame:
     """The benchmark that most configurations have, and those of its configurations that were best on dev."""
     evaluator = rows.groupby("evaluator")["label"].nunique().idxmax()
     part = rows[rows["evaluator"] == evaluator]
-    best = part.groupby("label")["dev"].first().nlargest(SHOWN).index
+    best = part.groupby("label")["rank"].first().nlargest(SHOWN).index
     return part[part["label"].isin(best)]
 
 
 def attended(rows: pd.DataFrame) -> pd.DataFrame:
     """Attention of the configuration that was best on dev among those that have any."""
     attention = rows[rows["kind"] == "attention"]
-    best = attention.sort_values("dev", ascending=False, kind="stable")["label"].head(1)
+    best = attention.sort_values("rank", ascending=False, kind="stable")["label"].head(1)
     return attention[attention["label"].isin(best)].sort_values("index")
 
 

@@ -40,7 +40,7 @@ def table(runs: Runs) -> pd.DataFrame:
     test = of_first_reading(test)
     ends = test["pair"].str.split(" to ", n=1)
     test = test.assign(models=ends.map(lambda two: " and ".join(sorted(two))), recipe=test["fingerprint"].map(recipes(runs)))
-    rows = in_both(test[ends.str[0] != ends.str[1]], runs.trials.set_index("fingerprint")["dev"])
+    rows = in_both(test[ends.str[0] != ends.str[1]], runs.trials.set_index("fingerprint")["rank"])
     if rows.empty:
         return pd.DataFrame()
     models = rows.drop_duplicates("label").set_index("label")["models"]
@@ -63,13 +63,13 @@ def recipes(runs: Runs) -> dict[str, str]:
     return {row["fingerprint"]: "|".join(str(row[name]) for name in same) for row in runs.trials.to_dict("records")}
 
 
-def in_both(rows: pd.DataFrame, dev: pd.Series) -> pd.DataFrame:
-    """At each K the rows of the recipe that both directions have and whose mean dev score is the highest."""
+def in_both(rows: pd.DataFrame, rank: pd.Series) -> pd.DataFrame:
+    """At each K the rows of the recipe that both directions have and that ranks highest on dev in their mean."""
     at = [*PANEL, "K"]
     rows = rows[rows.groupby([*at, "recipe"])["pair"].transform("nunique") == 2]
-    scores = rows["fingerprint"].map(dev).astype(float).fillna(-1.0)
-    means = rows.assign(dev=scores).groupby([*at, "recipe"])["dev"].mean().reset_index()
-    best = means.sort_values("dev", ascending=False, kind="stable").drop_duplicates(at)
+    scores = rows["fingerprint"].map(rank).astype(float)
+    means = rows.assign(rank=scores).groupby([*at, "recipe"])["rank"].mean().reset_index()
+    best = means.sort_values("rank", ascending=False, kind="stable").drop_duplicates(at)
     return rows.merge(best[[*at, "recipe"]], on=[*at, "recipe"])
 
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import TIMED, Column, Runs, arms, costs, kinds, n_of
+from raybridge.plots import TIMED, Column, Runs, arms, costs, kinds, n_of, shots_told
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 
+TIMES = {
+    "latency": "Latency",
+    "prefill_source": "Source",
+    "prefill_translator": "Translator",
+    "prefill_target": "Target",
+    "seconds_a_token": "A token",
+}
 KV = {"kv_bytes": "KV bytes", "question_kv_bytes": "of the question"}
 
 
@@ -27,12 +34,16 @@ def several(rows: pd.DataFrame) -> bool:
 
 
 def columns(rows: pd.DataFrame) -> dict[str, Column]:
+    told = [(name, header) for name, header in TIMES.items() if rows[f"{name}_median"].notna().any()]
     return {
         **({name: Column(header="", heads=True) for name in ("evaluator", "pair")} if several(rows) else {}),
         "arm": Column(header="Arm", format="words"),
         "K": Column(header="K", format=".0f"),
         "accuracy": Column(header="Accuracy", format=".3f", low="low", high="high"),
-        **({"latency_median": Column(header="Latency", format=".4f")} if rows["latency_median"].notna().any() else {}),
+        **{
+            f"{name}_median": Column(header=header, format=".4f", low=f"{name}_low", high=f"{name}_high")
+            for name, header in told
+        },
         "context_tokens": Column(header="Context", format=".0f"),
         "generated_tokens": Column(header="Written", format=".0f"),
         **({name: Column(header=header, format=",.0f") for name, header in KV.items() if name in rows}),
@@ -42,12 +53,14 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
 def caption(rows: pd.DataFrame) -> str:
     apart = rows.loc[rows["latency_median"].notna(), "timed"]
     latency = (
-        f"Latency: median seconds of problems answered one at a time, {n_of(apart)} timed, the source's prefill included."
+        f"Latency: seconds of problems answered one at a time, {n_of(apart)} timed, the source's prefill included; source, "
+        "translator, target: to the first token; medians with 95% intervals over the problems."
         if len(apart)
         else f"No latency: fewer than {TIMED} problems were timed apart (evaluate --timed {TIMED})."
     )
+    told = shots_told(rows["shots"])
     return (
-        f"{n_of(rows['n'])} test problems. {latency} "
+        f"{n_of(rows['n'])} test problems{', ' + told if told else ''}. {latency} "
         "Context: prompt and soft tokens that the answering model holds, exemplars included; only what stands in the "
         "question's place can be saved. Written: tokens of the answer. At each K the "
         "configuration that was best on dev."

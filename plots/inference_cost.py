@@ -67,6 +67,9 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
         for cost, ax in costs_of.items():
             known = mine.dropna(subset=[cost])
             points(ax, known[cost], known["accuracy"], known["low"], known["high"], look=look, hollow=frozen)
+            if cost != space:
+                sides = known[cost] - known["latency_low"], known["latency_high"] - known[cost]
+                ax.errorbar(known[cost], known["accuracy"], xerr=sides, fmt="none", ecolor=look["color"], elinewidth=0.6)
             each_seed(ax, known[cost], known["by_seed"], look=look)
             if cost == space:  # grows with K, where a time is of its own
                 ax.plot(known[cost], known["accuracy"], color=look["color"], linewidth=0.5)
@@ -100,7 +103,8 @@ def caption(rows: pd.DataFrame) -> str:
         f"{part['pair'].iloc[0]} on {part['evaluator'].iloc[0]}, {n_of(part['n'])} test problems; at each K the",
         "configuration that was best on dev, joined by thin lines over memory; K beside bridged. Bars:",
         f"{intervals_of(part['seeds'])}; small points: seeds.",
-        f"Time: median of problems answered one at a time, {n_of(apart)} timed, the source's prefill included."
+        f"Time: median of problems answered one at a time with its 95% interval, {n_of(apart)} timed, the source's prefill "
+        "included."
         if len(apart)
         else f"No time: fewer than {TIMED} problems were timed apart (evaluate --timed {TIMED}).",
     ]

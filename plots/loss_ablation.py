@@ -23,6 +23,7 @@ from raybridge.plots import (
     n_of,
     points,
     seeds_of,
+    words,
 )
 
 SHOWN = 20  # configurations in the figure; the table has all
@@ -40,13 +41,13 @@ def height(rows: pd.DataFrame) -> float:
 def draw(figure: Figure, rows: pd.DataFrame) -> None:
     rows = rows.head(SHOWN)
     ax = figure.subplots()
-    band = rows["aa_band"].iloc[0]
+    of, band = " or ".join(map(words, rows["arm"].unique())), rows["aa_band"].iloc[0]
     if pd.notna(band):
         ax.axvspan(-band, band, color="0.9", label="A/A band", linewidth=0)
     ax.axvline(0, color="0.4", linewidth=0.7)
     for y, row in zip(range(0, -len(rows), -1), rows.to_dict("records"), strict=True):
         ends = [row["low"]], [row["high"]]
-        look: dict[str, Any] = {"linestyle": "none", "marker": "D", "color": BLACK, "label": None if y else "bridged"}
+        look: dict[str, Any] = {"linestyle": "none", "marker": "D", "color": BLACK, "label": None if y else of}
         points(
             ax, [row["difference"]], [y + 0.12], *ends, look=look, across=True, hollow=row["verdict"] not in ("better", "worse")
         )
@@ -65,7 +66,8 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
 def caption(rows: pd.DataFrame) -> str:
     return " ".join(
         [
-            f"Paired differences of the bridged arm to {rows['baseline'].iloc[0]} ({rows['baseline_accuracy'].iloc[0]:.3f}),",
+            f"Paired differences, each by the arm that ranks it, to {rows['baseline'].iloc[0]}",
+            f"({rows['baseline_accuracy'].iloc[0]:.3f}),",
             f"{n_of(rows['n'])} test problems, {seeds_of(rows['seeds'])}. Bars: {intervals_of(rows['seeds'], 'bootstrap')};",
             "small points: seeds. Filled: significant after Holm's correction and outside the A/A band; else a tie, and",
             f"without a band no ranking. {band_told(rows['aa_band'].iloc[0], rows['seeds'])}.",

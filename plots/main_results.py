@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import Column, Runs, intervals_of, kinds, n_by_arm, seeds_of, standings
+from raybridge.plots import Column, Runs, intervals_of, kinds, n_by_arm, seeds_of, shots_told, standings
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 
@@ -39,6 +39,7 @@ def caption(rows: pd.DataFrame) -> str:
             f"was best on dev. Accuracy with its interval ({intervals_of(rows['seeds'])}), NLL per answer token of the",
             "target, gap to the text recovered. The last columns compare the bridge with each arm on the problems that both",
             "answered (paired, Holm-corrected).",
+            *([f"{told}."] if (told := shots_told(rows["shots"])) else []),
             *([f"No control was run for {uncontrolled}."] if uncontrolled else []),
         ]
     )

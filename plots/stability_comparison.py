@@ -48,11 +48,10 @@ def curve(runs: Runs, trial: Mapping[Any, Any]) -> tuple[pd.Series, pd.Series, d
     split = "test" if trial["imported"] else "dev"
     evals = runs.first_readings
     mine = evals[(evals["fingerprint"] == trial["fingerprint"]) & (evals["split"] == split)]
-    bridges = kinds.ordered(mine["arm"], kinds.bridge)
-    if not bridges:
-        return None
-    arm = bridges[0]
+    arm = trial["judged_by"]
     mine = mine[mine["arm"] == arm]
+    if mine.empty:
+        return None
     evaluator, reading = mine["evaluator"].iloc[-1], mine["reading"].iloc[-1]
     scores: list[pd.Series] = []
     shuffled = pd.Series(dtype=float)
@@ -61,7 +60,7 @@ def curve(runs: Runs, trial: Mapping[Any, Any]) -> tuple[pd.Series, pd.Series, d
         if samples is None:
             return None
         if not scores:
-            shuffled = samples.loc[samples["arm"] == "shuffled", f"score_{reading}"]
+            shuffled = samples.loc[samples["arm"] == kinds.against(arm), f"score_{reading}"]
         scores.append(samples[samples["arm"] == arm].set_index("problem")[f"score_{reading}"])
     peak, final = scores[0].align(scores[1], join="inner")
     where = {"evaluator": evaluator, "split": split, "arm": arm, "peak_step": trial["result.peak_step"]}
@@ -122,7 +121,7 @@ def caption(trials: pd.DataFrame) -> str:
         f"{n_of(trials['n'])} problems ({where}). Bars: 95%, Wilson for accuracies, paired bootstrap for differences. Filled "
         f"diamonds: the fall is significant (exact McNemar, corrected for all pairs of evaluations and by Holm): {worse} of "
         f"{len(trials)}. The peak is the best of several looks, so a small fall is expected without any degradation."
-        + (f" {', '.join(with_text)}: bridged with text, for there is no other arm." if len(with_text) else "")
+        + (f" {', '.join(with_text)}: bridged with text, which ranks it." if len(with_text) else "")
         + (f" No control was run for {', '.join(uncontrolled)}." if len(uncontrolled) else "")
         + (f" The first {SHOWN} of {len(trials)} trials." if len(trials) > SHOWN else "")
     )

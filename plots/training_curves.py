@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.plots import TEXT_LINE, Axes, Figure, Runs, arm_look, arms, kinds, legend, of_first_reading, stacked, words
+from raybridge.plots import TEXT_LINE, Axes, Figure, Runs, arm_look, arms, legend, of_first_reading, stacked, words
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PROBLEMS = ["evaluator", "split", "n"]
@@ -29,6 +29,7 @@ def table(runs: Runs) -> pd.DataFrame:
     curves = evals[[*of_the_trial, "step", "arm", "accuracy", "low", "high", "nll", "n"]]
     curves = curves.sort_values(["K", "label", "seed", "fingerprint", "step", "arm"], ignore_index=True)
     early = curves["fingerprint"].map(trials["result.stopped"].isin(["patience", "degradation"])).eq(True)
+    curves["ranks"] = curves["arm"] == curves["fingerprint"].map(trials["judged_by"])
     tested = trials["result.best_step"].fillna(trials["result.peak_step"])  # imported runs kept no checkpoint, only a peak
     curves["best"] = curves["step"] == curves["fingerprint"].map(tested)
     curves["stopped"] = early & (curves["step"] == curves["fingerprint"].map(trials["result.steps"]))
@@ -40,14 +41,14 @@ def curved() -> list[str]:
     return [arm.name for arm in reversed(arms.every()) if arm.trained and arm.in_sweeps]
 
 
-def bridged(curves: pd.DataFrame) -> pd.DataFrame:
-    """The rows of bridges."""
-    return curves[kinds.are(curves["arm"], kinds.bridge)]
+def ranked(curves: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the arm that each trial is ranked by."""
+    return curves[curves["ranks"]]
 
 
 def shown(curves: pd.DataFrame) -> list[str]:
     """The configurations that the figure has room for: those that were best on dev, in the order of the table."""
-    rows = bridged(curves)
+    rows = ranked(curves)
     chosen = rows["accuracy"].where(rows["best"]).groupby(rows["label"]).mean().fillna(-1.0).nlargest(SHOWN)
     return [label for label in curves["label"].unique() if label in chosen.index]
 
@@ -75,7 +76,7 @@ def draw(figure: Figure, curves: pd.DataFrame) -> None:
             text = part.loc[part["arm"] == "target", measure].mean()
             if not math.isnan(text):
                 ax.axhline(text, **TEXT_LINE, label="target reads the text")
-            marks(ax, bridged(part), measure)
+            marks(ax, ranked(part), measure)
     for ax in grid[-1]:
         ax.set_xlabel("step")
     grid[0, 0].set_ylim(bottom=-0.03)

@@ -145,7 +145,7 @@ def compare_trials(
     b: Annotated[str, typer.Argument(help="B, another, or the same with other arms or steps")],
     on: ON,
     split: Annotated[str, typer.Option(help="test or dev")] = "test",
-    arm: Annotated[str | None, typer.Option(help="the arm of both; default: bridged, or bridged_with_text")] = None,
+    arm: Annotated[str | None, typer.Option(help="the arm of both; default: what each was trained for")] = None,
     arm_b: Annotated[str | None, typer.Option("--arm-b", help="the arm of B, if another")] = None,
     step_a: Annotated[int | None, typer.Option("--step-a", help="of A; default: the last evaluation")] = None,
     step_b: Annotated[int | None, typer.Option("--step-b", help="of B; default: the last evaluation")] = None,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.analysis.kinds import Kind, are, bridge, in_place, is_a, ordered, textless
+from raybridge.analysis.kinds import Kind, against, are, beside_text, bridge, in_place, is_a, ordered, textless
 from raybridge.analysis.measures import of_first_reading
 from raybridge.analysis.runs import Runs
 from raybridge.results.contents import EARLIER
@@ -60,12 +60,11 @@ def unreadable(runs: Runs) -> Iterator[dict[str, Any]]:
 
 
 def uncontrolled(runs: Runs) -> Iterator[dict[str, Any]]:
-    """Bridges without a shuffled control: nothing shows that what they carry comes from the question."""
+    """Bridges without their control: nothing shows that what they carry comes from the question."""
     test = runs.test
     for (trial, evaluator), part in test.groupby(["trial", "evaluator"], sort=False):
         labels = set(part["arm"])
-        wanted = dict.fromkeys(in_place(label, "shuffled") for label in ordered(labels, bridge))
-        for control in wanted:
+        for control in dict.fromkeys(filter(None, map(against, ordered(labels, bridge)))):
             if control not in labels:
                 sentence = f"no {control} control was run on {evaluator}: what its soft tokens carry is not known"
                 yield _said(str(trial), "no control", sentence)
@@ -159,7 +158,7 @@ def outdone(runs: Runs) -> Iterator[dict[str, Any]]:
 
 def harmed(runs: Runs) -> Iterator[dict[str, Any]]:
     """Soft tokens in front of the question's text that make its answers worse."""
-    for trial, evaluator, label, one in _beaten(runs, lambda arm: bridge(arm) and not textless(arm), "target"):
+    for trial, evaluator, label, one in _beaten(runs, beside_text, "target"):
         sentence = f"the text alone beats the {label} arm on {evaluator} {_by(one)}: soft tokens harm it"
         yield _said(trial, "text is harmed", sentence)
 

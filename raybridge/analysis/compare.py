@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from raybridge.analysis.chosen import judged_by
 from raybridge.analysis.kinds import bridge, ordered
 from raybridge.analysis.measures import readings_of
 from raybridge.analysis.replicates import REPLICATES, bands_of_replicates
@@ -157,9 +158,10 @@ def _corrected(pairs: Sequence[Pair], bands: Mapping[str, float] | None = None) 
 
 
 def default_arm(run: TrialRun, on: str, split: str) -> str:
-    """The arm that a trial is compared by: soft tokens alone, or with text where there is nothing else."""
+    """The arm that a trial is compared by: that it was trained for, or what there is."""
     _, samples = samples_of(run, on, split)
-    return next(iter([*ordered(samples["arm"], bridge), *samples["arm"]]))
+    own = judged_by(run.result() or {}, samples["arm"])
+    return next(one for one in [own, *ordered(samples["arm"], bridge), *samples["arm"]] if one in set(samples["arm"]))
 
 
 def samples_of(run: TrialRun, evaluator: str, split: str, step: int | None = None) -> tuple[int, pd.DataFrame]:

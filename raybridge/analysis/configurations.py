@@ -7,49 +7,56 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.analysis.kinds import ordered
+from raybridge.analysis.kinds import against, ordered
 from raybridge.analysis.measures import of_first_reading, with_question_kv
 from raybridge.analysis.replicates import unranked
 from raybridge.analysis.runs import Runs
 from raybridge.analysis.seeds import aligned, joined, over_seeds, scores_of
+from raybridge.analysis.times import TIMED, median_interval
 from raybridge.arms import parse
+from raybridge.results.schema import TIMES
 from raybridge.statistics import ENOUGH_SEEDS, against_control, compare, corrected, two_level_interval
 
-TIMED = 20  # problems whose times were taken apart, before these say anything
 
-
-def per_problem(runs: Runs, rows: pd.DataFrame, arm: str) -> dict[str, pd.Series]:
-    """Score of each problem by an arm, mean over the seeds, by label, on the problems that all have answered.
+def per_problem(runs: Runs, rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """Score of each problem by the rows' arm, mean over the seeds, by label, on the problems that all have answered.
 
     `rows` are evaluations of one benchmark by one reading, a row for each trial.
     """
     columns: dict[str, pd.Series] = {}
     for label, part in rows.groupby("label", sort=False):
-        seeds = [scores_of(runs, row["fingerprint"], row | {"arm": arm}) for row in part.to_dict("records")]
+        seeds = [scores_of(runs, row["fingerprint"], row) for row in part.to_dict("records")]
         columns[str(label)] = pd.concat(seeds, axis=1).mean(axis=1)
     shared = pd.DataFrame(columns).dropna()
     return {label: shared[label] for label in columns}
 
 
-def bridged_on_test(runs: Runs, fingerprints: set[str]) -> pd.DataFrame:
-    """The bridged arm of these trials on test by the first reading, on the benchmark that comes first."""
+def own_on_test(runs: Runs, fingerprints: set[str]) -> pd.DataFrame:
+    """These trials on test by the first reading, each by the arm that ranks it, on the benchmark that comes first."""
     test = runs.test
-    bridged = of_first_reading(test[(test["arm"] == "bridged") & test["fingerprint"].isin(fingerprints)])
-    return bridged[bridged["evaluator"] == bridged["evaluator"].iloc[0]] if len(bridged) else bridged
+    judged_by = test["fingerprint"].map(runs.trials.set_index("fingerprint")["judged_by"])
+    own = of_first_reading(test[(test["arm"] == judged_by) & test["fingerprint"].isin(fingerprints)])
+    return own[own["evaluator"] == own["evaluator"].iloc[0]] if len(own) else own
+
+
+def controls_of(own: pd.DataFrame) -> pd.DataFrame:
+    """The same rows as if they were of their arms' controls, by which scores are found."""
+    return own.assign(arm=own["arm"].map(against))
 
 
 def against_first(runs: Runs, sweep: str) -> pd.DataFrame:
     """Each configuration of a sweep against the first one that it asked for, on the same test problems; p Holm-corrected.
 
     Seeds are averaged problem by problem before the test; from three seeds on both sides the interval has two levels. A
-    difference inside the A/A band, or whose interval holds 0, is a tie; without a band there is no verdict.
+    difference inside the A/A band, or whose interval holds 0, is a tie; without a band there is no verdict, and none between
+    trials that are judged by different arms.
     """
-    bridged = bridged_on_test(runs, runs.asked_by(sweep))
+    bridged = own_on_test(runs, runs.asked_by(sweep))
     labels = in_plan(runs, sweep, bridged)
     if len(labels) < 2:
         return pd.DataFrame()
     baseline, *others = labels
-    scores, shuffled = per_problem(runs, bridged, "bridged"), per_problem(runs, bridged, "shuffled")
+    scores, shuffled = per_problem(runs, bridged), per_problem(runs, controls_of(bridged))
     band = runs.band(bridged)
     found = corrected([compare(scores[baseline], scores[label]) for label in others], band=band)
     controls = [compare(scores[baseline], shuffled[label]) for label in others]
@@ -59,14 +66,17 @@ def against_first(runs: Runs, sweep: str) -> pd.DataFrame:
     for label, one, control in zip(others, found, controls, strict=True):
         mine, first = of_label[label], of_label[baseline]
         low, high = interval_between(runs, mine, first) or one.interval
-        word = "tie" if low <= 0 <= high else one.verdict
+        word = "tie" if low <= 0 <= high else str(one.verdict)
+        word = word if band is not None else unranked(bridged["label"].value_counts())
+        alike = mine["arm"].iloc[0] == first["arm"].iloc[0]
         each = mine.sort_values("fingerprint")["accuracy"] - scores[baseline].mean()
         rows.append(
             {
                 **{"label": label, "losses": trials["config.losses"].get(label), "baseline": baseline},
                 **{"difference": one.difference, "low": low, "high": high, "by_seed": joined(list(each)), "p_holm": one.p},
                 **{"won": one.wins, "lost": one.losses, "n": one.n, "aa_band": band},
-                "verdict": word if band is not None else unranked(bridged["label"].value_counts()),
+                "verdict": word if alike else "another arm",
+                "arm": mine["arm"].iloc[0],
                 **{"accuracy": scores[label].mean(), "baseline_accuracy": scores[baseline].mean()},
                 **{"shuffled": shuffled[label].mean(), "shuffled_difference": control.difference},
                 **{"shuffled_low": control.interval[0], "shuffled_high": control.interval[1], "seeds": len(mine)},
@@ -92,8 +102,8 @@ def in_plan(runs: Runs, sweep: str, rows: pd.DataFrame) -> list[str]:
 
 
 def transfer(runs: Runs, bridged: pd.DataFrame) -> pd.DataFrame:
-    """Bridged against shuffled soft tokens for each label: difference, interval, Holm-corrected p and the word for it."""
-    ours, control = per_problem(runs, bridged, "bridged"), per_problem(runs, bridged, "shuffled")
+    """The rows' arm against its control for each label: difference, interval, Holm-corrected p and the word for it."""
+    ours, control = per_problem(runs, bridged), per_problem(runs, controls_of(bridged))
     found = corrected([against_control(control[label], ours[label]) for label in ours])
     return pd.DataFrame(
         [
@@ -103,21 +113,19 @@ def transfer(runs: Runs, bridged: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def timed(runs: Runs, row: Mapping[Any, Any]) -> pd.Series:
-    """Seconds by problem that an arm answered alone, the source's prefill included; of all seeds in `fingerprint`."""
-    found = [pd.Series(dtype=float)]
-    for one in row["fingerprint"].split():
-        samples = runs.scores(one, row["evaluator"])
-        if "latency_1" in samples:
-            found.append(samples[samples["arm"] == row["arm"]].set_index("problem")["latency_1"].dropna())
-    return pd.concat([one for one in found if len(one)] or found)
+def timed(runs: Runs, row: Mapping[Any, Any]) -> pd.DataFrame:
+    """Seconds by problem that an arm answered alone, a column for each of `TIMES`; mean over the seeds in `fingerprint`."""
+    prints = row["fingerprint"].split()
+    found = [samples for one in prints if (samples := runs.by_arm(one, row["evaluator"]).get(row["arm"])) is not None]
+    times = pd.concat([samples.reindex(columns=list(TIMES)).astype(float) for samples in found])
+    return times.dropna(subset=["latency_1"]).groupby(level=0).mean()
 
 
 def costs(runs: Runs, arms: Sequence[str]) -> pd.DataFrame:
     """What answering costs: a row for each (pair, benchmark, K, arm) of the configurations that were best on dev.
 
     arms: names; those that were hardened or answered by another target are in it with them. timed: how many problems were
-    answered one at a time; latency_median: of these, in seconds, where they are enough.
+    answered one at a time; *_median, *_low, *_high: of these, in seconds, where they are enough; latency: of whole answers.
     """
     test = with_question_kv(runs.test)
     asked = [label for label in test["arm"].unique() if parse(label).arm in arms]
@@ -127,16 +135,21 @@ def costs(runs: Runs, arms: Sequence[str]) -> pd.DataFrame:
     rows = over_seeds(runs, runs.best_on_dev(of_first_reading(test)))
     rows["seconds_per_problem"] = rows["seconds"] / rows["n"]
     rows["context_tokens"] = rows["prompt_tokens"] + rows["soft_tokens"]
+    rows["shots"] = rows.get("shots", float("nan"))
     columns = ["pair", "evaluator", "label", "K", "arm", "accuracy", "low", "high", "seconds_per_problem", "context_tokens"]
     times = [timed(runs, row) for row in rows.to_dict("records")]
-    rows["timed"] = [one.index.nunique() for one in times]
-    rows["latency_median"] = pd.Series([one.median() for one in times], dtype=float).where(rows["timed"] >= TIMED)
+    rows["timed"] = [len(one) for one in times]
+    told = {"latency_1": "latency"} | {name: name for name in TIMES[1:]}
+    ends = [f"{name}_{end}" for name in told.values() for end in ("median", "low", "high")]
+    medians = [[end for name in told for end in median_interval(one[name])] for one in times]
+    rows = rows.drop(columns=[end for end in ends if end in rows])  # of evals, however few were timed
+    rows[ends] = pd.DataFrame(medians, index=rows.index).where(rows["timed"] >= TIMED)
     measured = [
         name
         for name in ("latency_1", "latency_batched", "kv_bytes", "question_kv_bytes")
         if name in rows and rows[name].notna().any()
     ]
-    kept = [*columns, "by_seed", "generated_tokens", *measured, "timed", "latency_median", "n", "seeds", "fingerprint"]
+    kept = [*columns, "by_seed", "generated_tokens", *measured, "timed", *ends, "shots", "n", "seeds", "fingerprint"]
     order = {label: number for number, label in enumerate(ordered(asked))}
     by = ["pair", "evaluator", "arm", "K", "label"]
     return rows[kept].sort_values(by, key=lambda part: part.map(order) if part.name == "arm" else part, ignore_index=True)

@@ -41,6 +41,11 @@ def textless(arm: Arm) -> bool:
     return bridge(arm) and not arm.shows_question
 
 
+def beside_text(arm: Arm) -> bool:
+    """A bridge whose soft tokens stand beside the question's text: nothing is compressed."""
+    return bridge(arm) and arm.shows_question
+
+
 def of_sweeps(arm: Arm) -> bool:
     """An arm that every sweep evaluates on test."""
     return "test" in arm.in_sweeps
@@ -90,10 +95,13 @@ def in_place(label: str, name: str) -> str:
     return str(replace(parse(label), arm=name))
 
 
+def against(label: str) -> str | None:
+    """The label of what an arm must beat, whether or not that is there."""
+    arm = known(label)
+    return None if arm is None or arm.against is None else in_place(label, arm.against)
+
+
 def control_of(label: str, among: Collection[str]) -> str | None:
     """What an arm must beat; None where that is not there: never another control in silence."""
-    arm = known(label)
-    if arm is None or arm.against is None:
-        return None
-    wanted = in_place(label, arm.against)
+    wanted = against(label)
     return wanted if wanted in among else None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from raybridge.analysis.kinds import own_tokens
-from raybridge.results.schema import COSTS, LENGTHS
+from raybridge.analysis.times import median_interval
+from raybridge.results.schema import COSTS, LENGTHS, TIMES
 from raybridge.statistics import paired_bootstrap, ratio_interval, wilson
 
 
@@ -55,7 +56,7 @@ def interval_of(scores: pd.Series) -> tuple[float, float]:
 
 
 def _measures(part: pd.DataFrame) -> dict[str, Any]:
-    """What an arm measures whatever the reading. Costs are means over the problems that they were measured on."""
+    """What an arm measures whatever the reading, over the problems it was measured on: medians of times, means of bytes."""
     said: dict[str, Any] = {
         "truncated": int(part["truncated"].sum()) if _whole(part, "truncated") else None,
         "nll": _ratio(part, "nll", "nll_tokens"),
@@ -72,7 +73,11 @@ def _measures(part: pd.DataFrame) -> dict[str, Any]:
         said["first_token_entropy"] = float((share * np.log2(1 / share)).sum())
     rates = [name for name in ("no_stop", "first_token_correct") if _whole(part, name)]
     said |= {f"{name}_rate": part[name].astype(float).mean() for name in rates}
-    return said | {name: _mean(part, name) for name in COSTS if _some(part, name)}
+    said |= {name: _mean(part, name) for name in COSTS if name not in TIMES and _some(part, name)}
+    for name in (name for name in TIMES if _some(part, name)):
+        said[name], low, high = median_interval(part[name].astype(float))
+        said |= {} if math.isnan(low) else {f"{name}_low": low, f"{name}_high": high}
+    return said
 
 
 def _some(part: pd.DataFrame, name: str) -> bool:
@@ -133,6 +138,14 @@ def gap_parts(answers: pd.DataFrame, measure: str = "nll") -> dict[str, pd.DataF
     gap = table["no_context"] - table["target"]
     parts = {str(arm): pd.DataFrame({"closed": table["no_context"] - table[arm], "gap": gap}).dropna() for arm in table}
     return {arm: part for arm, part in parts.items() if len(part) > 1 and part["gap"].mean() > 0}
+
+
+def shots_told(shots: Iterable[float | None]) -> str:
+    """How many exemplars stood before every question, in words; empty where nothing is on record."""
+    known = sorted({int(one) for one in shots if one is not None and not math.isnan(one)})
+    if len(known) > 1:
+        return f"{known[0]} to {known[-1]} shots, not the same in every arm"
+    return f"{known[0]} shot{'' if known[0] == 1 else 's'} in every arm" if known else ""
 
 
 def stacked(*tables: pd.DataFrame) -> pd.DataFrame:

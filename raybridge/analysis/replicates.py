@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -46,13 +46,21 @@ def unranked(seeds: Iterable[int]) -> str:
 
 
 def replicates(
-    results: Results, *, on: str, split: str, arm: str, reading: str | None = None, like: Mapping[str, Any] | None = None
+    results: Results,
+    *,
+    on: str,
+    split: str,
+    arms: Collection[str],
+    reading: str | None = None,
+    like: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Rows of evals.parquet of an arm of the sweep `replicates`, each trial at its best step on dev, with `group`.
 
-    like: a resolved trial; only those of its two models, where it is given.
+    arms: the one; of several none, for what accuracies of one arm spread says nothing of another's. like: a resolved trial;
+    only those of its two models, where it is given.
     """
     tables = []
+    arm = next(iter(arms)) if len(set(arms)) == 1 else None
     for asked in (results.sweep(REPLICATES).plan() or {}).get("trials", []):
         run = results.find(asked["fingerprint"])
         if run is None or (result := run.result()) is None:
@@ -74,6 +82,6 @@ def bands_of_replicates(
     results: Results, on: str, split: str, arm: str, *, like: Mapping[str, Any] | None = None
 ) -> dict[str, float]:
     """The A/A band of an arm by each reading, from a sweep named `replicates`; empty where there is none. like: as there."""
-    rows = replicates(results, on=on, split=split, arm=arm, like=like)
+    rows = replicates(results, on=on, split=split, arms={arm}, like=like)
     bands = {str(reading): band_of(part) for reading, part in rows.groupby("reading", sort=False)}
     return {reading: band for reading, band in bands.items() if band is not None}

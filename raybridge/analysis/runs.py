@@ -235,11 +235,11 @@ class Runs:
         return cache(lambda *of: gap_parts(self.scores(*of)))
 
     def band(self, rows: pd.DataFrame) -> float | None:
-        """The A/A band of accuracies of one arm, benchmark and reading, a row each trial, and of `replicates` beside them."""
+        """The A/A band of accuracies by one benchmark and reading, a row each trial, and of `replicates` by the same arms."""
         if rows.empty:
             return None
         first = rows.iloc[0]
-        of = {"on": first["evaluator"], "split": first["split"], "arm": first["arm"], "reading": first["reading"]}
+        of = {"on": first["evaluator"], "split": first["split"], "arms": set(rows["arm"]), "reading": first["reading"]}
         return band_of(rows, beside=replicates(self.results, like=self.config(first["fingerprint"]), **of))
 
     @cached_property
@@ -269,9 +269,9 @@ class Runs:
         if evals.empty:
             return evals
         keys = ["pair", "evaluator", "K"]
-        dev = evals["fingerprint"].map(self.trials.set_index("fingerprint")["dev"]).astype(float)
-        means = evals.assign(dev=dev.fillna(-1.0)).groupby([*keys, "label"], dropna=False)["dev"].mean().reset_index()
-        best = means.sort_values("dev", ascending=False, kind="stable").drop_duplicates(keys)  # of equals, the first by name
+        rank = evals["fingerprint"].map(self.trials.set_index("fingerprint")["rank"]).astype(float)
+        means = evals.assign(rank=rank).groupby([*keys, "label"], dropna=False)["rank"].mean().reset_index()
+        best = means.sort_values("rank", ascending=False, kind="stable").drop_duplicates(keys)  # of equals, the first by name
         return evals.merge(best[[*keys, "label"]], on=[*keys, "label"])
 
     def samples(self, fingerprint: str, evaluator: str, split: str, step: int) -> pd.DataFrame | None:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from raybridge.analysis.kinds import bridge, control, control_of, is_a, own_tokens, textless
-from raybridge.analysis.measures import gaps_recovered, summarised
+from raybridge.analysis.measures import gaps_recovered, shots_told, summarised
 from raybridge.console import one_line
 from raybridge.results.schema import COSTS
 from raybridge.statistics import Comparison, against_control, corrected
@@ -80,6 +80,8 @@ def _said(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if collapsed:
         names = ", ".join(dict.fromkeys(collapsed))
         said.append(f"collapsed: {names} give nearly the same answer to every problem")
+    if told := shots_told(row.get("shots") for row in rows):
+        said.append(f"{told}; savings and compression are of the question alone")
     if any(is_a(row["arm"], bridge) for row in rows):
         said.append("one seed: the card is of this checkpoint; what another seed of its method would give it cannot say")
     soft = {row["arm"]: row for row in rows if is_a(row["arm"], textless)}
@@ -140,13 +142,22 @@ def tables(card: Scorecard) -> list[Table]:
         "on the wire": lambda row: _number(row.get("wire_bytes"), ",.0f", " B"),
         "KV cache": lambda row: _number(row.get("kv_bytes"), ",.0f", " B"),
         "of the question": lambda row: _number(row.get("question_kv_bytes"), ",.0f", " B"),
-        "alone": lambda row: _number(_times(row.get("latency_1"), 1000), ",.0f", " ms"),
         "batched": lambda row: _number(_times(row.get("latency_batched"), 1000), ",.1f", " ms"),
         "peak memory": lambda row: _number(_times(row.get("peak_bytes"), 2**-20), ",.0f", " MiB"),
     }
+    time: dict[str, Cell] = {
+        "alone": _time("latency_1"),
+        "source": _time("prefill_source"),
+        "translator": _time("prefill_translator"),
+        "target": _time("prefill_target"),
+        "a token": _time("seconds_a_token"),
+    }
+    timed = [row for row in first if row.get("latency_1") is not None]
     return [
-        _table(first, columns, title)
-        for columns, title in ((answers, card.title), (form, "likelihood and form"), (cost, "cost"))
+        _table(first, answers, card.title),
+        _table(first, form, "likelihood and form"),
+        _table(first, cost, "cost"),
+        *([_table(timed, time, "time in ms, one problem at a time: medians")] if timed else []),
     ]
 
 
@@ -184,6 +195,16 @@ def _against(told: Comparison | None) -> str:
 
 def _number(value: float | None, form: str, unit: str = "") -> str:
     return "-" if value is None or math.isnan(value) else format(value, form) + unit
+
+
+def _time(name: str) -> Cell:
+    """A median time in ms with its interval, which too few problems have not."""
+
+    def cell(row: Mapping[str, Any]) -> str:
+        middle, low, high = (_number(_times(row.get(name + end), 1000), ",.1f") for end in ("", "_low", "_high"))
+        return middle if low == "-" else f"{middle} [{low}, {high}]"
+
+    return cell
 
 
 def _times(value: float | None, factor: float) -> float | None:

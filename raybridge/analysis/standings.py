@@ -20,10 +20,10 @@ def standings(runs: Runs) -> pd.DataFrame:
     test = of_first_reading(runs.test[are(runs.test["arm"], listed)])
     if test.empty:
         return pd.DataFrame()
-    dev = runs.trials.groupby("label")["dev"].mean()
+    rank = runs.trials.groupby("label")["rank"].mean()
     parts = []
     for _, part in test.groupby(["pair", "evaluator"], sort=False):
-        label = dev[part["label"].unique()].fillna(-1.0).idxmax()
+        label = rank[part["label"].unique()].idxmax()
         parts.append(_of_configuration(runs, part[part["label"] == label]))
     return pd.concat(parts, ignore_index=True)
 
@@ -32,10 +32,9 @@ def _of_configuration(runs: Runs, rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each arm of one configuration on one benchmark."""
     arms = over_seeds(runs, rows)
     arms = arms.sort_values("arm", key=lambda arm: arm.map(ordered(arm).index), ignore_index=True)
-    scores = pd.DataFrame(
-        {str(arm): next(iter(per_problem(runs, part, str(arm)).values())) for arm, part in rows.groupby("arm")}
-    )
-    bridges = ordered(map(str, scores), bridge)
+    scores = pd.DataFrame({str(arm): next(iter(per_problem(runs, part).values())) for arm, part in rows.groupby("arm")})
+    own = runs.trials.set_index("fingerprint")["judged_by"][rows["fingerprint"].iloc[0]]
+    bridges = [one for one in (own, *ordered(map(str, scores), bridge)) if one in scores]
     others = [arm for arm in arms["arm"] if arm != bridges[0]] if bridges else []
     # Each pair on its own problems: an arm that answered fewer must not shrink the others' tests.
     both = {arm: scores[[arm, bridges[0]]].dropna() for arm in others}
@@ -46,7 +45,8 @@ def _of_configuration(runs: Runs, rows: pd.DataFrame) -> pd.DataFrame:
     arms["p_holm"] = [found[arm].p if arm in found else None for arm in arms["arm"]]
     arms["bridge_is"] = [found[arm].verdict if arm in found else None for arm in arms["arm"]]
     arms["nll"] = arms["nll"].where(arms["arm"].map(own_tokens))  # another model's tokens are other tokens
-    arms["bits_per_byte"] = arms.get("bits_per_byte", pd.Series(float("nan"), index=arms.index))
+    for name in ("bits_per_byte", "shots"):
+        arms[name] = arms.get(name, pd.Series(float("nan"), index=arms.index))
     columns = [
         "pair",
         "evaluator",
@@ -62,4 +62,4 @@ def _of_configuration(runs: Runs, rows: pd.DataFrame) -> pd.DataFrame:
         "bits_per_byte",
         "gap",
     ]
-    return arms[[*columns, "bridge_minus_arm", "p_holm", "bridge_is", "n", "seeds", "fingerprint"]]
+    return arms[[*columns, "bridge_minus_arm", "p_holm", "bridge_is", "shots", "n", "seeds", "fingerprint"]]

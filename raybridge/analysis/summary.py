@@ -3,62 +3,84 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from raybridge.analysis.chosen import rank_of
 from raybridge.analysis.findings import Finding, band_over, complete_of, dev_scores, find, groups_of
+from raybridge.analysis.measures import shots_told
 from raybridge.analysis.replicates import band_told, unranked
+from raybridge.arms import find as find_arm
 from raybridge.results import Results, TrialRun
 from raybridge.statistics import compare, corrected, minimum_detectable_effect
 
-TEST_ARMS = {"bridged": "test bridged", "shuffled": "shuffled", "target": "text", "bridged_with_text": "bridged with text"}
-ACCURACY = ("trial", "K", "compression", "bytes", "dev", "final", *TEST_ARMS.values(), "transfer", "ended")
-NLL_ARMS = ("bridged", "shuffled", "target", "no_context")
+DEFAULT = {"bridged": "shuffled"}  # what most trials are judged by
+SHOWN = ("bridged", "bridged_with_text")  # whatever they are judged by
 GAP = 2  # spaces between two columns
 HEADLINE = ("trial", "steps", "result")
 GAPS = {"nll": "gap recovered (shuffled)", "reconstruction_nll": "reconstruction gap (shuffled)"}
-NLL = ("NLL of", "bridged", "shuffled", "text", "no context", "transfer", *GAPS.values())
+Table = list[list[str]]
 
 
-def accuracy_cells(finding: Finding) -> list[str]:
-    """A finding as a row of the table of accuracies."""
-    result, arms, transfer = finding.result, finding.arms, finding.transfer
-    flag = " (!)" if finding.compression <= 1 else ""
+def judged(findings: Sequence[Finding]) -> dict[str, str]:
+    """The arms that trials were trained for, in order, each with its control."""
+    return {one.arm: one.control for one in sorted(findings, key=lambda one: find_arm(one.arm).order)} or DEFAULT
+
+
+def accuracy_table(findings: Sequence[Finding]) -> Table:
+    """Accuracies: a row for each finding under the headings. Where not all are judged by `bridged`, a column says by what."""
+    own = judged(findings)
+    arms = {arm: f"test {find_arm(arm).words}" for arm in own} | {arm: find_arm(arm).words for arm in own.values()}
+    arms |= {"target": "text"} | {arm: find_arm(arm).words for arm in SHOWN if arm not in own}
+    told = () if own == DEFAULT else ("judged by",)
+    heads = ["trial", "K", "compression", "bytes", *told, "dev", "final", *arms.values(), "transfer", "ended"]
+    return [heads, *(_row(one, arms, told=bool(told)) for one in findings)]
+
+
+def _row(finding: Finding, arms: Iterable[str], *, told: bool) -> list[str]:
+    """A finding as a row of accuracies. told: whether its own arm is."""
+    result, transfer = finding.result, finding.transfer
     return [
         finding.name,
         str(finding.soft_tokens),
-        f"{finding.compression:.2f}x{flag}",
-        _bytes(arms["bridged"]),
+        f"{finding.compression:.2f}x{'' if finding.compresses else ' (!)'}",
+        _bytes(finding),
+        *([find_arm(finding.arm).words] if told else []),
         f"{finding.dev:.3f} at {result['best_step']}",
         f"{result['final']:.3f}",
-        *(_interval(arms[arm]) if arm in arms else "missing" for arm in TEST_ARMS),
+        *(_interval(finding.arms[arm]) if arm in finding.arms else "missing" for arm in arms),
         f"{transfer.verdict} ({transfer.difference:+.3f}, p {transfer.p:.1g})",
         result["stopped"],
     ]
 
 
-def _bytes(row: Mapping[str, Any]) -> str:
-    """Bytes of a question as text over those of its soft tokens on the wire, flagged where the wire takes more."""
-    question, wire = row.get("question_bytes"), row.get("wire_bytes")
+def _bytes(finding: Finding) -> str:
+    """Bytes of a question as text over those of its soft tokens on the wire, flagged where that saves none."""
+    question, wire = finding.own.get("question_bytes"), finding.own.get("wire_bytes")
     if question is None or wire is None or not question > 0 or not wire > 0:
         return "missing"
-    return f"{question:,.0f}/{wire:,.0f} ({question / wire:.4f}x){' (!)' if question <= wire else ''}"
+    return f"{question:,.0f}/{wire:,.0f} ({question / wire:.4f}x){' (!)' if question <= wire or finding.reads_text else ''}"
 
 
-def nll_cells(finding: Finding) -> list[str]:
-    """A finding as a row of the table of NLLs: what the answer costs, and what came across beside the floor and the text."""
-    arms, transfer = finding.arms, finding.transfer_nll
-    return [
-        finding.name,
-        *(f"{arms[arm]['nll']:.3f}" if arm in arms else "missing" for arm in NLL_ARMS),
-        f"{transfer.verdict} ({arms['shuffled']['nll'] - arms['bridged']['nll']:+.3f}, p {transfer.p:.1g})",
-        *(_beside_shuffled(finding, measure) for measure in GAPS),
+def nll_table(findings: Sequence[Finding]) -> Table:
+    """NLLs: what the answer costs, and what came across beside the floor and the text."""
+    own = judged(findings)
+    arms = {arm: find_arm(arm).words for arm in (*own, *own.values())} | {"target": "text", "no_context": "no context"}
+    rows = [
+        [
+            one.name,
+            *(f"{one.arms[arm]['nll']:.3f}" if arm in one.arms else "missing" for arm in arms),
+            f"{one.transfer_nll.verdict} ({one.arms[one.control]['nll'] - one.own['nll']:+.3f}, p {one.transfer_nll.p:.1g})",
+            *(_beside_shuffled(one, measure) for measure in GAPS),
+        ]
+        for one in findings
     ]
+    return [["NLL of", *arms.values(), "transfer", *GAPS.values()], *rows]
 
 
 def _beside_shuffled(finding: Finding, measure: str) -> str:
     """Gap recovered, and in brackets what soft tokens of another question recover: the answer's format, for one."""
-    ours, shuffled = (finding.gap_recovered(arm, measure=measure) for arm in ("bridged", "shuffled"))
+    ours, shuffled = (finding.gap_recovered(arm, measure=measure) for arm in (finding.arm, finding.control))
     return "-" if ours is None or shuffled is None else f"{ours:z.2f} ({shuffled:z.2f})"
 
 
@@ -69,8 +91,10 @@ def _interval(row: dict[str, Any]) -> str:
 def notes(findings: Sequence[Finding], results: Results) -> list[str]:
     """What a reader must know before quoting the table."""
     n = len(findings) and findings[0].transfer.n
+    own = judged(findings)
+    told = ", ".join(f"{find_arm(arm).words} against {find_arm(control).words}" for arm, control in own.items())
     said = [
-        "transfer: bridged against shuffled soft tokens on the same test problems, by accuracy (exact McNemar p) and by NLL "
+        f"transfer: {told} soft tokens on the same test problems, by accuracy (exact McNemar p) and by NLL "
         "(paired permutation p), each Holm-corrected over the sweep. bridged with text: does it harm the text?",
         "compression: question tokens over soft tokens; bytes: of a question as UTF-8 over those of its soft tokens on the "
         "wire (fp16, header counted).",
@@ -81,10 +105,15 @@ def notes(findings: Sequence[Finding], results: Results) -> list[str]:
         effect = minimum_detectable_effect(n)
         shown = f"below {effect:.3f} would often be missed" if effect < 1 else "of any size would often be missed: too few"
         said.append(f"between two trials that disagree on half of the {n} test problems, a difference {shown}.")
+    beside = [finding.name for finding in findings if finding.reads_text]
+    if beside:
+        said.append(f"(!) nothing is compressed, for the question stands as text beside the soft tokens: {', '.join(beside)}.")
+    if told := shots_told(row.get("shots") for one in findings for row in one.arms.values()):
+        said.append(f"{told}; savings and compression are of the question alone.")
     flat = [finding.name for finding in findings if finding.compression <= 1]
     if flat:
         said.append(f"(!) no compression: at least as many soft tokens as question tokens in {', '.join(flat)}.")
-    heavy = [one.name for one in findings if _bytes(one.arms["bridged"]).endswith("(!)")]
+    heavy = [one.name for one in findings if _bytes(one).endswith("(!)") and not one.reads_text]
     if heavy:
         said.append(f"(!) at least as many bytes on the wire as the question has as text: {', '.join(heavy)}.")
     elsewhere = [finding for finding in findings if finding.result["best_step"] != finding.result["peak_step"]]
@@ -110,7 +139,8 @@ def notes(findings: Sequence[Finding], results: Results) -> list[str]:
 
 def best_on_dev(findings: Sequence[Finding], results: Results) -> str:
     """Which trial dev chose, and which others dev does not tell apart from it, on the same problems, each as it is tested."""
-    best = max(findings, key=lambda finding: finding.dev)
+    best = max(findings, key=lambda finding: rank_of(finding.dev, finding.arm))
+    findings = [finding for finding in findings if finding.arm == best.arm]  # another measure tells nothing of this one
     scores = {finding.name: dev_scores(finding) for finding in findings}
     top = scores[best.name]
     others = [name for name, part in scores.items() if name != best.name and part.index.equals(top.index)]
@@ -167,8 +197,8 @@ def write_summary(
         find(asked, results),
         [headline_cells(*one) for one in complete.items() if "evaluator" not in one[1].config],
     )
-    tables = [[ACCURACY, *map(accuracy_cells, findings)], [NLL, *map(nll_cells, findings)]] if findings or not others else []
-    tables += [[HEADLINE, *others]] if others else []
+    tables = [accuracy_table(findings), nll_table(findings)] if findings or not others else []
+    tables += [[[*HEADLINE], *others]] if others else []
     missing = [name for name in asked.values() if name not in complete]
     said = [
         *(notes(findings, results) if findings or not others else []),
@@ -198,11 +228,12 @@ def plain(finding: Finding) -> dict[str, Any]:
         "fingerprint": finding.run.fingerprint,
         "config": finding.config | {"name": finding.name},
         "result": finding.result,
+        "arm": finding.arm,
         "compression": finding.compression,
-        "gap_recovered": finding.gap_recovered("bridged"),
-        "gap_recovered_shuffled": finding.gap_recovered("shuffled"),
-        "reconstruction_gap_recovered": finding.gap_recovered("bridged", measure="reconstruction_nll"),
-        "reconstruction_gap_recovered_shuffled": finding.gap_recovered("shuffled", measure="reconstruction_nll"),
+        "gap_recovered": finding.gap_recovered(finding.arm),
+        "gap_recovered_shuffled": finding.gap_recovered(finding.control),
+        "reconstruction_gap_recovered": finding.gap_recovered(finding.arm, measure="reconstruction_nll"),
+        "reconstruction_gap_recovered_shuffled": finding.gap_recovered(finding.control, measure="reconstruction_nll"),
         "test": finding.arms,
         "missing": finding.missing,
         "transfer": vars(finding.transfer),

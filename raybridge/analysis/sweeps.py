@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from raybridge.analysis.configurations import transfer
-from raybridge.analysis.kinds import is_plain, ordered
+from raybridge.analysis.configurations import own_on_test, transfer
+from raybridge.analysis.kinds import against, is_plain, ordered
 from raybridge.analysis.labels import flattened
 from raybridge.analysis.measures import of_first_reading
 from raybridge.analysis.runs import Runs
@@ -29,35 +29,42 @@ def outcomes(runs: Runs, trials: pd.DataFrame) -> pd.DataFrame:
     )
     for measure in ("dev", "dev final"):
         rows[measure] = rows[measure].astype(float).map("{:.3f}".format, na_action="ignore")
-    names = told_of(test["arm"])
+    names = told_of(test["arm"], ordered(trials["judged_by"]))
     means = over_seeds(runs, test[test["arm"].isin(names)]).drop_duplicates(["label", "arm"])
     for arm in names:
         part = means[means["arm"] == arm].set_index("label")
         said = part.apply(lambda row: f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]", axis=1)
         rows[f"test {arm}"] = said if len(part) else None
-    bridged = test[test["arm"] == "bridged"]
-    if len(bridged):
-        part = bridged[bridged["evaluator"] == bridged["evaluator"].iloc[0]]
+    part = own_on_test(runs, set(trials["fingerprint"]))
+    if len(part):
+        part = part.assign(label=part["fingerprint"].map(trials.set_index("fingerprint")["label"]))
+        if set(part["arm"]) != {"bridged"}:
+            rows.insert(2, "judged by", part.groupby("label")["arm"].first().map(lambda arm: arm.replace("_", " ")))
         found = transfer(runs, part).set_index("label")
-        named = part.groupby("label").agg(fingerprint=("fingerprint", " ".join), evaluator=("evaluator", "first"))
+        firsts = {"evaluator": ("evaluator", "first"), "arm": ("arm", "first")}
+        named = part.groupby("label").agg(fingerprint=("fingerprint", " ".join), **firsts)
         asked = named.to_dict("index").items()
-        both = [(label, [mean_gap(runs, own | {"arm": arm})[0] for arm in ("bridged", "shuffled")]) for label, own in asked]
+        both = [(label, [mean_gap(runs, one)[0] for one in (own, own | {"arm": against(own["arm"])})]) for label, own in asked]
         told = {label: f"{ours:z.2f} ({shuffled:z.2f})" for label, (ours, shuffled) in both if pd.notna(ours)}
         rows["gap recovered (shuffled)"] = pd.Series(told, dtype=object)
         rows["transfer"] = found["transfer_verdict"]
         rows["p (Holm)"] = found["transfer_p"].map(lambda p: "<0.001" if p < 0.001 else f"{p:.3f}")
+    if "shots" in test:
+        rows["shots"] = test.groupby("label")["shots"].max()
     rows["n"] = test.groupby("label")["n"].max()
     rows["ended"] = trials.groupby("label")["result.stopped"].agg(lambda ends: ", ".join(sorted(set(ends.dropna()))))
     return rows.reset_index().rename(columns={"label": "configuration"})
 
 
-def told_of(labels: pd.Series) -> list[str]:
-    """The arms of which outcomes tell: the bridge, its control and the text, what is of their kind behind each.
+def told_of(labels: pd.Series, judged: Sequence[str] = ("bridged",)) -> list[str]:
+    """The arms of which outcomes tell: the bridges, their controls and the text, what is of their kind behind each.
 
-    A constant prompt stands beside the bridge that it must not be as good as.
+    judged: the arms that trials are ranked by. What other trials lend stands beside the bridges: a constant prompt, which must
+    not be as good, format alone and an adapted target, which read the text.
     """
-    lent = [arm.name for arm in every() if arm.borrows == "bridged" and arm.name in set(labels)]
-    names = ["bridged", *lent, "shuffled", "target"]
+    lent = [arm.name for arm in every() if arm.borrows and arm.name in set(labels)]
+    controls = dict.fromkeys(filter(None, map(against, judged)))
+    names = [*judged, *lent, *controls, "target"]
     variants = [label for label in ordered(labels) if not is_plain(label)]
     return [label for name in names for label in (name, *(one for one in variants if parse(one).arm == name))]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.analysis.chosen import dev_score
+from raybridge.analysis.chosen import dev_score, judged_by, rank_of
 from raybridge.analysis.labels import flattened, labels_of, seed_of, short
 from raybridge.analysis.replicates import group_of
 from raybridge.console import one_line
@@ -26,7 +26,9 @@ def trials_of(
     names: Mapping[str, str],
     sweeps: Mapping[str, Sequence[str]],
 ) -> pd.DataFrame:
-    """A row for each trial; `dev`: the dev score that ranks it, that of the checkpoint that is tested.
+    """A row for each trial; `dev`: the dev score that ranks it, that of the checkpoint that is tested, by the arm `judged_by`.
+
+    rank: what it is chosen by among others (`chosen.rank_of`).
 
     config, contents, evals: by fingerprint. names: those that a sweep gave. sweeps: who asked for each.
     """
@@ -34,6 +36,8 @@ def trials_of(
     rows = []
     for fingerprint, run in runs.items():
         asked, read, result = config(fingerprint), contents(fingerprint), run.result()
+        told = result or {}
+        arm, dev = judged_by(told, evals(fingerprint)["arm"]), dev_score(told, evals(fingerprint))
         rows.append(
             {
                 "trial": one_line(names.get(fingerprint, run.name)),
@@ -45,15 +49,17 @@ def trials_of(
                 "sweep": ",".join(sweeps.get(fingerprint, [])),
                 "complete": result is not None,
                 "imported": bool(asked.get("imported")),
-                "dev": dev_score(result or {}, evals(fingerprint)),
+                "judged_by": arm,
+                "dev": dev,
+                "rank": rank_of(dev, arm),
                 "earlier": read is None and "evaluator" in asked and not asked.get("imported"),
                 **flattened(asked, "config"),
-                **flattened(result or {}, "result"),
+                **flattened(told, "result"),
             }
         )
-    columns = [*OF_THE_TRIAL, "sweep", "complete", "imported", "dev", "earlier", *RESULTS]
+    columns = [*OF_THE_TRIAL, "sweep", "complete", "imported", "judged_by", "dev", "rank", "earlier", *RESULTS]
     trials = pd.DataFrame(rows)
     trials = trials.reindex(columns=[*columns, *(column for column in trials if column not in columns)])
-    trials["dev"] = trials["dev"].astype(float)
+    trials = trials.astype({"dev": float, "rank": float})
     trials["label"] = trials["group"].map(labels_of(trials))
     return trials

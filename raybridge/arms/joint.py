@@ -12,8 +12,8 @@ from raybridge.arms.arm import SKY, Arm
 class Joint(Arm):
     """One of the two models' own answers.
 
-    An answer's score is the sum of its mean log-likelihoods per token under the two models, each under its own prompt with
-    the question as text and without exemplars, the end token counted: means, because the two count tokens differently and a
+    An answer's score is the sum of its mean log-likelihoods per token under the two models, each behind the prompt
+    that it answered itself, exemplars and all, the end token counted: means, because the two count tokens differently and a
     long answer should not lose for its length. Equal scores go to the target.
     """
 
@@ -32,4 +32,4 @@ def together(scores: Mapping[str, Mapping[str, Sequence[float]]], arm: str) -> l
     return [sum(values) for values in zip(*(of_model[arm] for of_model in scores.values()), strict=True)]
 
 
-JOINT = Joint(name="joint", look={"color": SKY, "linestyle": "-.", "marker": "*"}, order=130)
+JOINT = Joint(name="joint", version=2, look={"color": SKY, "linestyle": "-.", "marker": "*"}, order=130)

@@ -90,6 +90,9 @@ def needed(request: Request) -> set[str]:
 
 
 def check(request: Request, models: Models, weights: Weights | None) -> None:
-    """Assert that training and decoding read the first answer token from the same position, by a request's only arm."""
+    """Assert that training and decoding read the first answer token from the same position, by a request's only arm.
+
+    On the prompts that are answered, exemplars and all.
+    """
     (arm,) = request.arms
-    check_alignment(prompt_of(request, models, arm, models.written(request, weights), shots=False, weights=weights))
+    check_alignment(prompt_of(request, models, arm, models.written(request, weights), shots=True, weights=weights))

@@ -155,7 +155,7 @@ def chosen_rows(request: Request, models: Models, arm: Arm) -> list[dict[str, An
     The gold's NLL under two models is none: it stays missing, and so does the time, which is mostly that of the answers.
     """
     setting = request.setting
-    prompts = {member: prompt_of(request, models, find(member), None, shots=False) for member in ("source", "target")}
+    prompts = {member: prompt_of(request, models, find(member), None, shots=True) for member in ("source", "target")}
     scores = {member: _likelihoods(request, prompt) for member, prompt in prompts.items()}
     chosen = arm.choose(scores)
     both = {f"{arm.name}_{handed}": together(scores, handed) for handed in arm.passes_on}
@@ -169,6 +169,7 @@ def chosen_rows(request: Request, models: Models, arm: Arm) -> list[dict[str, An
             "chosen": chosen[i],
             **{column: values[i] for column, values in both.items()},
             **dict.fromkeys(("generated_tokens", "truncated", "nll", "nll_tokens", "prompt_tokens", "seconds"), math.nan),
+            "shots": prompts["target"].shots,
             "soft_tokens": 0,
             **readings(setting.evaluator, problem, request.answers[chosen[i]][i]),
         }

@@ -55,7 +55,13 @@ def trial_of(run: TrialRun) -> Trial:
             f"{run.path.name} came with a bundle, which `evaluate verify` asks again; compare, summarize and the plots read it"
         )
     contents = run.contents
-    trial = rebuild(config | ({"contents": contents} if contents else {}))
+    try:
+        trial = rebuild(config | ({"contents": contents} if contents else {}))
+    except ValueError as error:
+        raise ValueError(
+            f"{run.path.name} is of another raybridge and cannot be evaluated by this one: {error}; what is kept of it "
+            "is still compared, summarized and drawn, and its sweep runs it anew"
+        ) from error
     assert isinstance(trial, Trial)
     return trial
 

@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 
 from raybridge import arms
 from raybridge.analysis import kinds
-from raybridge.analysis.configurations import TIMED, against_first, bridged_on_test, costs, per_problem, transfer
-from raybridge.analysis.measures import interval_of, of_first_reading, stacked
+from raybridge.analysis.configurations import against_first, costs, own_on_test, per_problem, transfer
+from raybridge.analysis.measures import interval_of, of_first_reading, shots_told, stacked
 from raybridge.analysis.replicates import band_told
 from raybridge.analysis.runs import Runs
 from raybridge.analysis.seeds import gaps_by_seed, mean_gap, over_seeds
 from raybridge.analysis.standings import standings
+from raybridge.analysis.times import TIMED
 from raybridge.arms.arm import BLACK, GREY
 from raybridge.plots.figures import load
 from raybridge.plots.latex import Column
@@ -56,7 +57,6 @@ __all__ = [
     "arm_look",
     "arms",
     "band_told",
-    "bridged_on_test",
     "costs",
     "each_seed",
     "folded",
@@ -72,9 +72,11 @@ __all__ = [
     "n_of",
     "of_first_reading",
     "over_seeds",
+    "own_on_test",
     "per_problem",
     "points",
     "seeds_of",
+    "shots_told",
     "stacked",
     "standings",
     "transfer",

@@ -13,7 +13,7 @@ import pandas as pd
 
 from raybridge.analysis import kinds
 from raybridge.analysis.cautions import cautions
-from raybridge.analysis.configurations import bridged_on_test
+from raybridge.analysis.configurations import own_on_test
 from raybridge.analysis.measures import of_first_reading
 from raybridge.analysis.questions import problems_of
 from raybridge.analysis.replicates import band_told
@@ -47,9 +47,10 @@ summary { cursor: pointer; }
 """
 READING = (
     "Means over the seeds. Test: accuracy by the first reading with its 95% interval, over the problems, and from three seeds "
-    "on over seeds and problems. dev: of the checkpoint that is tested. Transfer: bridged against "
-    "shuffled soft tokens on the same test problems, paired, p Holm-corrected over the configurations. Gap recovered: share of "
-    "the way from the NLL without the question to that of its text; what shuffled recovers too is not the question."
+    "on over seeds and problems. dev: of the checkpoint that is tested. Transfer: the arm that ranks a trial against "
+    "the same with shuffled soft tokens, on the same test problems, paired, p Holm-corrected over the configurations. Gap "
+    "recovered: share of the way from the NLL without the question to that of its text; what shuffled recovers too is not the "
+    "question."
 )
 EXAMPLES = 3  # of each kind
 FOLDED = 8  # cautions of one kind before they are folded away
@@ -144,8 +145,8 @@ def sweep_section(runs: Runs, name: str) -> str:
 
 def band(runs: Runs, trials: pd.DataFrame) -> str:
     """The A/A band of a sweep's trials on test in a sentence."""
-    bridged = bridged_on_test(runs, set(trials["fingerprint"]))
-    return f"{band_told(runs.band(bridged), bridged['group'].value_counts())}; without one, or inside it, a ranking is none."
+    own = own_on_test(runs, set(trials["fingerprint"]))
+    return f"{band_told(runs.band(own), own['group'].value_counts())}; without one, or inside it, a ranking is none."
 
 
 def arms_table(runs: Runs) -> str:
@@ -176,12 +177,14 @@ def example_list(runs: Runs) -> str:
     test = of_first_reading(runs.test[kinds.are(runs.test["arm"], kinds.bridge)])
     if test.empty:
         return '<p class="quiet">None.</p>'
-    dev = test["fingerprint"].map(runs.trials.set_index("fingerprint")["dev"]).astype(float)
+    trials = runs.trials.set_index("fingerprint")
+    rank = test["fingerprint"].map(trials["rank"]).astype(float)
     html = []
-    for (pair, evaluator), part in test.assign(dev=dev).groupby(["pair", "evaluator"]):
-        best = part.sort_values("dev", ascending=False, kind="stable").iloc[0]
+    for (pair, evaluator), part in test.assign(rank=rank).groupby(["pair", "evaluator"]):
+        best = part.sort_values("rank", ascending=False, kind="stable").iloc[0]
         answers = runs.answers(best["fingerprint"], best["evaluator"])
-        bridge = kinds.ordered(answers["arm"], kinds.bridge)[0]
+        own = trials["judged_by"][best["fingerprint"]]
+        bridge = own if own in set(answers["arm"]) else kinds.ordered(answers["arm"], kinds.bridge)[0]
         found = examples(answers, bridge, f"score_{best['reading']}")
         html.append(f"<h3>{escape(best['trial'])}: {escape(str(pair))}, {escape(str(evaluator))}</h3>")
         problems: dict[str, Problem] = {}
@@ -223,7 +226,7 @@ def sides(answers: pd.DataFrame, problem: str, bridge: str, reading: str) -> str
     """One problem: what each arm wrote, what was read from it, and whether that was right."""
     of_problem = answers[answers["problem"] == problem].set_index("arm")
     columns = []
-    for arm in (bridge, kinds.in_place(bridge, "shuffled"), "target", "source"):
+    for arm in filter(None, (bridge, kinds.against(bridge), "target", "source")):
         if arm in of_problem.index:
             row = of_problem.loc[arm]
             found = row[f"answer_{reading}"]

@@ -58,7 +58,7 @@ def test_on_test_every_arm_occurs_once_and_the_translator_at_its_best_step(runs)
 
 def test_arms_that_need_no_translator_come_from_the_baselines(runs):
     test = runs.test.query("reading == 'strict'")
-    assert set(test["arm"]) == {*synthetic.FROZEN, "bridged", "shuffled", "bridged_with_text", "cascade"}
+    assert set(test["arm"]) == {*synthetic.FROZEN, "bridged", "shuffled", *synthetic.BESIDE, "cascade"}
     assert (test.groupby("arm")["fingerprint"].nunique() == 6).all()
     target = test[test["arm"] == "target"]
     assert target["accuracy"].nunique() == 1  # one model, one benchmark: one baseline

@@ -14,11 +14,9 @@ from local_runs import run_trial
 
 from raybridge.analysis.findings import Finding, asked_of, band_over, complete_of, find
 from raybridge.analysis.summary import (
-    ACCURACY,
-    NLL,
-    accuracy_cells,
+    accuracy_table,
     best_on_dev,
-    nll_cells,
+    nll_table,
     notes,
     overheads,
     plain,
@@ -31,6 +29,12 @@ from raybridge.results import Results
 from raybridge.scales import POCKET
 from raybridge.statistics import aa_band, compare, holm
 from raybridge.trial import Trial
+
+
+def cells(finding, table=accuracy_table) -> dict[str, str]:
+    """A finding's row by heading."""
+    return dict(zip(*table([finding]), strict=True))
+
 
 WHY = {"t_4tok": "loss is nan at step 7"}  # no result of this one
 
@@ -66,8 +70,8 @@ def test_a_finding_has_every_arm_and_its_control(finished):
         floor, text, *both = (finding.arms[arm]["nll"] for arm in ("no_context", "target", "bridged", "shuffled"))
         gaps = [(floor - ours) / (floor - text) for ours in both]
         assert [finding.gap_recovered(arm) for arm in ("bridged", "shuffled")] == pytest.approx(gaps)
-        assert len(accuracy_cells(finding)) == len(ACCURACY)
-        row = dict(zip(NLL, nll_cells(finding), strict=True))
+        assert cells(finding)["test bridged"].startswith(f"{finding.arms['bridged']['accuracy']:.3f} [")
+        row = cells(finding, nll_table)
         assert row["no context"] == f"{floor:.3f}"
         assert row["shuffled"] == f"{finding.arms['shuffled']['nll']:.3f}"
         assert row["gap recovered (shuffled)"] == f"{gaps[0]:z.2f} ({gaps[1]:z.2f})"
@@ -107,8 +111,8 @@ def test_the_trap_compression_in_name_only_is_flagged(finished):
     asked, results = finished
     small, large = find(asked, results)
     assert large.compression <= 1 < small.compression
-    assert "(!)" in accuracy_cells(large)[ACCURACY.index("compression")]
-    assert "(!)" not in accuracy_cells(small)[ACCURACY.index("compression")]
+    assert "(!)" in cells(large)["compression"]
+    assert "(!)" not in cells(small)["compression"]
     text = write_summary(asked, sweep="s", question="?", results=results, why=WHY)
     assert "(!) no compression: at least as many soft tokens as question tokens in t_64tok." in text
 
@@ -118,12 +122,12 @@ def test_bytes_stand_beside_tokens_and_a_wire_that_takes_more_is_flagged(finishe
     small, large = find(asked, results)
     row = large.arms["bridged"] | {"question_bytes": 240.0, "wire_bytes": 524_300.0}
     heavy = replace(large, arms=large.arms | {"bridged": row})
-    assert accuracy_cells(heavy)[ACCURACY.index("bytes")] == "240/524,300 (0.0005x) (!)"
+    assert cells(heavy)["bytes"] == "240/524,300 (0.0005x) (!)"
     assert any(line.startswith("(!) at least as many bytes on the wire as the question") for line in notes([heavy], results))
     light = replace(small, arms=small.arms | {"bridged": row | {"wire_bytes": 120.0}})
-    assert accuracy_cells(light)[ACCURACY.index("bytes")] == "240/120 (2.0000x)"
+    assert cells(light)["bytes"] == "240/120 (2.0000x)"
     unknown = replace(small, arms=small.arms | {"bridged": row | {"wire_bytes": float("nan")}})
-    assert accuracy_cells(unknown)[ACCURACY.index("bytes")] == "missing"
+    assert cells(unknown)["bytes"] == "missing"
 
 
 def test_what_is_written(finished):
@@ -139,7 +143,9 @@ def test_what_is_written(finished):
     assert told["trials"][0]["test"]["shuffled"]["n"] == 8
     markdown = (folder / "EXPERIMENTS_SUMMARY.md").read_text(encoding="utf8")
     rows = [line for line in markdown.splitlines() if line.startswith("|")]
-    assert [row.count("|") for row in rows] == [len(ACCURACY) + 1] * 4 + [len(NLL) + 1] * 4
+    assert [row.count("|") for row in rows] == [
+        len(table([])[0]) + 1 for table in (accuracy_table, nll_table) for _ in range(4)
+    ]
 
 
 def test_the_trap_a_missing_baseline_is_said_and_is_no_zero(finished, tmp_path):
@@ -149,8 +155,8 @@ def test_the_trap_a_missing_baseline_is_said_and_is_no_zero(finished, tmp_path):
     finding, _ = find(asked, bare)
     assert finding.gap_recovered("bridged") is None
     assert finding.missing == ["source", "target", "token_budget", "zero", "no_context"]
-    assert dict(zip(ACCURACY, accuracy_cells(finding), strict=True))["text"] == "missing"
-    row = dict(zip(NLL, nll_cells(finding), strict=True))
+    assert cells(finding)["text"] == "missing"
+    row = cells(finding, nll_table)
     assert (row["text"], row["no context"], row["gap recovered (shuffled)"]) == ("missing", "missing", "-")
     assert plain(finding)["gap_recovered"] is None
     assert "target" not in plain(finding)["test"]
@@ -257,7 +263,7 @@ def test_the_peak_ranks_nothing_and_the_checkpoint_that_is_tested_does(finished,
     findings = find(asked, copy)
     assert [finding.dev for finding in findings] == [0.75, 0.5]
     assert best_on_dev(findings, copy).startswith("best on dev: t_2tok ")
-    assert [accuracy_cells(one)[ACCURACY.index("dev")] for one in findings] == ["0.750 at 4", "0.500 at 4"]
+    assert [cells(one)["dev"] for one in findings] == ["0.750 at 4", "0.500 at 4"]
 
 
 def test_overheads_say_when_the_first_step_came(finished):

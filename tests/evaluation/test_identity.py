@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
 from evaluators.gsm8k import GSM8K
 from evaluators.pocket import Pocket
@@ -15,6 +16,7 @@ from raybridge.analysis.plan import plan_of
 from raybridge.analysis.runs import Runs
 from raybridge.arms import find
 from raybridge.arms.controls import SHUFFLED
+from raybridge.evaluate import app
 from raybridge.evaluation import identity
 from raybridge.evaluation.setting import Setting, frozen_arms, setting_of
 from raybridge.evaluation.trained import check_same, contents_of, of_models, trial_of
@@ -236,3 +238,18 @@ def test_the_contents_come_back_from_the_disk_of_a_trial(trial, results):
     assert "contents" not in run.config
     assert trial_of(run) == before
     assert trial_of(run).fingerprint == run.fingerprint
+
+
+def test_a_trial_that_was_stopped_by_an_earlier_rule_is_refused_in_a_sentence(trial, results):
+    config = trial.resolved()
+    config["stopping"]["VERSION"] = 1
+    run = results.open_trial(name="old", fingerprint="0" * 64, config=config, provenance={})
+    with pytest.raises(
+        ValueError, match=r"^old-00000000 is of another raybridge and cannot be evaluated by this one: Stopping was"
+    ):
+        trial_of(run)
+    run.finish({"best_step": 1})
+    done = CliRunner().invoke(app, ["trial", str(run.path), "--on", "pocket"])
+    assert done.exit_code == 2
+    assert "Stopping was recorded at version 1, this raybridge has version 2; what is kept" in " ".join(done.output.split())
+    assert "Traceback" not in done.output

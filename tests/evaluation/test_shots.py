@@ -10,6 +10,7 @@ from evaluators.pocket import Pocket
 from raybridge import arms as arm_files
 from raybridge.arms import find
 from raybridge.data import Problem
+from raybridge.evaluation import answerer
 from raybridge.evaluation.answering import answer
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.prompt import prompt_of
@@ -22,7 +23,7 @@ from raybridge.translators.bottlenecked import evenly
 from raybridge.translators.residual import Residual
 from raybridge.translators.weights import copy_of
 
-ASKED = [arm.name for arm in arm_files.every() if arm.borrows is None and not arm.chooses]
+ASKED = [arm.name for arm in arm_files.every() if arm.borrows is None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,11 @@ def request_(trial):
 
 def answered(request, models, weights, arms):
     return {arm: answer(with_arms(request, arm), models, weights) for arm in arms}
+
+
+def asked_of(request, models, weights, arm):
+    asked = with_arms(request, arm)
+    return prompt_of(asked, models, find(arm), models.written(asked, weights), shots=True, weights=weights)
 
 
 def test_every_arm_reads_the_same_exemplars(request_, models, weights):
@@ -126,3 +132,22 @@ def test_a_question_is_repeated_as_far_as_the_loss_asks_for_it(request_, models,
     long = tuple(replace(one, question=one.question + " And so on." * 200) for one in request_.problems)
     for row in answer(with_arms(request_, "bridged", problems=long), models, weights):
         assert row["question_tokens"] > row["reconstruction_tokens"] == 256
+
+
+def test_joint_scores_answers_behind_the_exemplars_that_they_were_given(request_, models, weights):
+    rows = answer(with_arms(request_, "joint"), models, weights)
+    by_hand = [0.0] * len(rows)
+    for member in ("source", "target"):
+        prompt = asked_of(request_, models, weights, member)
+        assert prompt.shots == 2
+        said = [prompt.around.answer(text) for text in request_.answers["target"]]
+        nll, _ = continuation_nll(prompt, said)
+        by_hand = [total - one / len(tokens) for total, one, tokens in zip(by_hand, nll, said, strict=True)]
+    assert [row["joint_target"] for row in rows] == pytest.approx(by_hand)
+
+
+def test_the_start_is_checked_on_the_prompts_that_are_answered(request_, models, weights, monkeypatch):
+    seen = []
+    monkeypatch.setattr(answerer, "check_alignment", lambda prompt: seen.append(prompt.shots))
+    answerer.check(with_arms(request_, "bridged"), models, weights)
+    assert seen == [2]

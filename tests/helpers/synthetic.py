@@ -17,6 +17,7 @@ from raybridge.statistics import wilson
 READINGS = ("strict", "flexible")
 SKILL = {"target": 2.2, "source": 1.4, "token_budget": -0.2, "no_context": -6.0, "zero": -6.0, "cascade": 1.6}
 FROZEN = ("source", "target", "token_budget", "no_context", "zero")  # kept as baselines, as a sweep does
+BESIDE = ("bridged_with_text", "shuffled_with_text")  # the question as text
 BITS = {"bridged_fp16": 16, "bridged_int8": 8, "bridged_int6": 6, "bridged_int4": 4}
 WIDTH = 96  # of the target
 MODEL = {"weights": "w", "tokenizer": "t", "template": ""}
@@ -110,8 +111,8 @@ def evaluation(seed: int, step: int, split: str, skills: dict[str, tuple[float, 
     rng = np.random.default_rng([seed, step, k])
     parts = []
     for arm, (skill, nll) in skills.items():
-        soft = k if arm in ("bridged", "shuffled", "bridged_with_text", "zero", *BITS) else 0
-        text = {"no_context": 0, "token_budget": min(k, 45)}.get(arm, 0 if soft and arm != "bridged_with_text" else 45)
+        soft = k if arm in ("bridged", "shuffled", *BESIDE, "zero", *BITS) else 0
+        text = {"no_context": 0, "token_budget": min(k, 45)}.get(arm, 0 if soft and arm not in BESIDE else 45)
         part = answers(rng, split, arm, skill, difficulty, soft_tokens=soft, prompt_tokens=12 + text, question_tokens=45)
         part["nll"] = part["nll_tokens"] * (nll + 0.1 * difficulty)
         part["seconds"] = 0.02 + 0.001 * (12 + text + soft)
@@ -179,6 +180,7 @@ def trial(
     if wire:
         nll = skills["bridged"][1]
         skills |= {arm: (at_best - loss, nll + 0.05 * loss) for arm, loss in zip(BITS, (0, 0, 0.2, 1), strict=True)}
+    skills["shuffled_with_text"] = (2.0, 0.47)
     test = evaluation(seed, best, "test", skills, soft_tokens, n)
     run.write_samples("pocket", "test", best, test)
     run.add_evals(rows_of(test, step=best, split="test"))

@@ -90,3 +90,18 @@ def test_the_question_as_soft_tokens_is_decoded_right(batches, target):
 def test_what_a_text_gives_as_its_answer():
     assert answered("It is 9+9=18.\n#### 18") == answered(" #### 18\nQuestion: and") == answered("18\nmore") == "18"
     assert answered("It is 9+9=18.") != "18"
+
+
+def test_the_compression_sweep_compresses_and_marks_what_the_plan_alone_asks_for():
+    """A question of GSM8K is 59 tokens of Llama's."""
+    by_tokens: dict[int, set[bool]] = {}
+    for trial in trials_of("compression"):
+        by_tokens.setdefault(trial.translator.soft_tokens, set()).add("_planned_" in trial.name)
+    assert {tokens for tokens, marked in by_tokens.items() if marked == {False}} == {4, 8, 12, 16, 24, 32, 48, 64}
+    assert {tokens for tokens, marked in by_tokens.items() if marked == {True}} == {128, 256, 512}
+
+
+def test_a_flow_is_judged_through_the_steps_that_the_sweep_trains_it_through():
+    flows = [trial.translator for trial in trials_of("dit", POCKET)]
+    found = {(flow.steps(training=True), flow.steps(training=False)) for flow in flows}
+    assert found == {(1, 1), (2, 2), (4, 4)}

@@ -65,7 +65,7 @@ def test_one_checkpoint_is_ranked_and_tested_in_every_figure(tmp_path):
     for name in ("main_results", "scaling", "inference_cost"):
         assert set(table_of(name, runs)["label"]) == {"sound"}
     conditioning = table_of("conditioning", runs)
-    assert conditioning.groupby("label")["dev"].first().to_dict() == {"lucky": 0.3, "sound": 0.6}
+    assert conditioning.groupby("label")["rank"].first().to_dict() == pytest.approx({"lucky": 2.3, "sound": 2.6})
 
 
 def test_stability_says_whether_the_fall_is_more_than_noise(results):

@@ -15,6 +15,7 @@ from raybridge.results.schema.tables import (
     MEANS,
     TABLES,
     TEXTS,
+    TIMES,
 )
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "LENGTHS",
     "MEANS",
     "TEXTS",
+    "TIMES",
     "Column",
     "File",
     "described",

@@ -117,14 +117,18 @@ FOUND = (
     Column(name="trials.fingerprint", means="its identity"),
     Column(name="trials.config", means="as in trial.json"),
     Column(name="trials.result", means="as in result.json"),
-    Column(name="trials.compression", means="question tokens over soft tokens; at or below 1 nothing is compressed"),
-    Column(name="trials.gap_recovered", means="(floor NLL - bridged NLL) / (floor NLL - text NLL); null where not measured"),
-    Column(name="trials.gap_recovered_shuffled", means="the same of the shuffled control"),
+    Column(name="trials.arm", means="which it was selected, stopped and is ranked by"),
+    Column(
+        name="trials.compression",
+        means="question tokens over soft tokens; at or below 1, or beside the question as text, nothing is compressed",
+    ),
+    Column(name="trials.gap_recovered", means="(floor NLL - the arm's NLL) / (floor NLL - text NLL); null where not measured"),
+    Column(name="trials.gap_recovered_shuffled", means="the same of the arm's control"),
     Column(name="trials.reconstruction_gap_recovered", means="the same of the question's NLL"),
-    Column(name="trials.reconstruction_gap_recovered_shuffled", means="the same of the shuffled control"),
+    Column(name="trials.reconstruction_gap_recovered_shuffled", means="the same of the arm's control"),
     Column(name="trials.test", means="by arm: its row of evals.parquet on test by the first reading"),
     Column(name="trials.missing", means="arms without a translator that were not computed"),
-    Column(name="trials.transfer", means="bridged against shuffled by accuracy, p Holm-corrected over the sweep"),
+    Column(name="trials.transfer", means="the arm against its control by accuracy, p Holm-corrected over the sweep"),
     Column(name="trials.transfer_nll", means="the same by the NLL of the answer"),
 )
 MACHINE = (

@@ -64,6 +64,7 @@ COST = (
         only=EVALUATED,
     ),
 )
+TIMES = ("latency_1", "prefill_source", "prefill_translator", "prefill_target", "seconds_a_token")  # of problems one by one
 TEXT = (
     Column(name="completion", means="what the model wrote, up to a stop string"),
     Column(name="prompt_hash", means="SHA-256 of the prompt's token ids, shortened"),
@@ -138,7 +139,25 @@ EVALUATION = (
     Column(name="first_token_entropy", means="of the first tokens over the problems", unit="bits"),
     Column(name="first_token_correct_rate", means="share of likeliest first tokens that are the worked answer's"),
     Column(name="no_stop_rate", means="share of completions without an end token"),
-    *(Column(name=one.name, means=f"{one.means}: mean where measured", unit=one.unit, only=one.only) for one in COST),
+    *(
+        Column(
+            name=one.name,
+            means=f"{one.means}: {'median' if one.name in TIMES else 'mean'} where measured",
+            unit=one.unit,
+            only=one.only,
+        )
+        for one in COST
+    ),
+    *(
+        Column(
+            name=f"{name}_{end}",
+            means=f"{which} end of that median's 95% interval over the problems; missing below six of them",
+            unit="seconds",
+            only=TRANSLATED if name in ("prefill_source", "prefill_translator") else EVALUATED,
+        )
+        for name in TIMES
+        for end, which in (("low", "lower"), ("high", "upper"))
+    ),
     Column(name="ran_on", means="completions that run on into a new question", unit="problems", only=ELSEWHERE),
     Column(name="recorded_as", means="what the run called the evaluation", only=ELSEWHERE),
     Column(name="imported", means="true", only=ELSEWHERE),
