@@ -39,6 +39,7 @@ CRAMMED = Crammed(
 )
 WITH_ANSWER = Crammed(
     name="crammed_with_answer",
+    version=2,  # 2: optimised behind the exemplars that it is judged behind
     crams=("question", "answer"),
     note="a ceiling and no method: its vectors are optimised on the gold answer of the very problem that they are judged on",
     look={"color": BLACK, "linestyle": ":", "marker": "P"},

@@ -10,7 +10,7 @@ from dataclasses import is_dataclass
 from functools import cache
 from typing import Any
 
-from raybridge.data import Evaluator, Split, data_folder
+from raybridge.data import Evaluator, Problem, Split, data_folder
 from raybridge.errors import unknown
 
 
@@ -49,6 +49,16 @@ def check_problems(evaluator: Evaluator, needs: Mapping[Split, tuple[str, int]])
 def count_of(evaluator: Evaluator, split: Split, folder: str) -> int:
     """How many problems a split has. folder: where data are."""
     return len(evaluator.problems(split))
+
+
+def exemplars_of(evaluator: Evaluator) -> tuple[Problem, ...]:
+    """The worked exemplars of a benchmark, read once."""
+    return _exemplars(evaluator, str(data_folder()))
+
+
+@cache
+def _exemplars(evaluator: Evaluator, folder: str) -> tuple[Problem, ...]:
+    return tuple(evaluator.exemplars())
 
 
 def questions_of(evaluator: Evaluator) -> dict[str, str]:

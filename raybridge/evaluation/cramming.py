@@ -17,9 +17,12 @@ from torch import Tensor
 from raybridge.arms import Arm
 from raybridge.arms.arm import Crams
 from raybridge.data import Problem
+from raybridge.evaluation.benchmarks import exemplars_of
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import Request, Setting
 from raybridge.models.frozen import FrozenLM
+from raybridge.models.lent import Lent
+from raybridge.models.prefill import lend
 from raybridge.models.prompts import REPEAT_CUE, Frame, frame
 from raybridge.translators.anchor import windows
 from raybridge.translators.parts import at_rms
@@ -68,16 +71,19 @@ def crammed(target: FrozenLM, setting: Setting, problems: Sequence[Problem], cra
     target.check_target()
     around, repeat = frame(target, setting.evaluator), frame(target, setting.evaluator, after=REPEAT_CUE)
     questions = [problem.question for problem in problems]
-    tasks: list[tuple[Frame, list[list[int]]]] = []
+    tasks: list[tuple[Frame, list[list[int]], Lent | None]] = []
     if "question" in crams:
-        tasks.append((repeat, repeat.answers(questions)))
-    if "answer" in crams:
-        tasks.append((around, around.answers([problem.rationale for problem in problems])))
+        tasks.append((repeat, repeat.answers(questions), None))
+    if "answer" in crams:  # behind the exemplars that the arm is judged behind
+        asked = frame(target, setting.evaluator, exemplars=exemplars_of(setting.evaluator))
+        rows = asked.answers([problem.rationale for problem in problems])
+        longest = setting.soft_tokens + len(asked.after) + max(map(len, rows))
+        tasks.append((asked, rows, lend(target, asked.before, longest=longest) if asked.before != around.before else None))
     vectors_BKD = start(target, around.questions(questions), setting.soft_tokens).requires_grad_()
     optimizer = torch.optim.Adam([vectors_BKD], lr=RATE, betas=BETAS)
     for _ in range(STEPS):
         soft_BKD = at_rms(vectors_BKD, target.embedding_rms)
-        loss_B = torch.stack([nll(target, around, soft_BKD, rows) for around, rows in tasks]).sum(0)
+        loss_B = torch.stack([nll(target, around, soft_BKD, rows, lent) for around, rows, lent in tasks]).sum(0)
         (vectors_BKD.grad,) = torch.autograd.grad(loss_B.sum(), vectors_BKD)
         optimizer.step()
     return at_rms(vectors_BKD.detach(), target.embedding_rms)
@@ -93,8 +99,10 @@ def start(target: FrozenLM, questions: Sequence[Sequence[int]], soft_tokens: int
     return at_rms(weights_BKT @ embeds_BTD, 1.0).detach()
 
 
-def nll(target: FrozenLM, around: Frame, soft_BKD: Tensor, rows: Sequence[Sequence[int]]) -> Tensor:
-    """NLL a token (B) of each row behind the vectors in their place."""
+def nll(target: FrozenLM, around: Frame, soft_BKD: Tensor, rows: Sequence[Sequence[int]], lent: Lent | None = None) -> Tensor:
+    """NLL a token (B) of each row behind the vectors in their place. lent: what stands before them, if it was read before."""
     B = len(soft_BKD)
-    pieces = [target.text_piece([around.before] * B), target.soft_piece(soft_BKD), target.text_piece([around.after] * B)]
-    return target.answer_nll(pieces, rows).sum(1) / torch.tensor([len(row) for row in rows], device=target.device)
+    before = [] if lent else [target.text_piece([around.before] * B)]
+    pieces = [*before, target.soft_piece(soft_BKD), target.text_piece([around.after] * B)]
+    nll_BA = target.answer_nll(pieces, rows, lent=lent)
+    return nll_BA.sum(1) / torch.tensor([len(row) for row in rows], device=target.device)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from raybridge.arms import Arm
 from raybridge.arms.arm import Texts
-from raybridge.data import Evaluator, Problem
+from raybridge.data import Problem
+from raybridge.evaluation.benchmarks import exemplars_of
 from raybridge.evaluation.consulted import Consultation
 from raybridge.evaluation.cramming import crammed_for
 from raybridge.evaluation.models import Models
@@ -183,9 +184,3 @@ def common_beginning(rows: Sequence[Sequence[int]]) -> tuple[int, ...]:
     first = rows[0]
     count = next((i for i in range(shortest) if any(row[i] != first[i] for row in rows)), shortest)
     return tuple(first[:count])
-
-
-@cache
-def exemplars_of(evaluator: Evaluator) -> tuple[Problem, ...]:
-    """The few-shot exemplars, read once."""
-    return tuple(evaluator.exemplars())

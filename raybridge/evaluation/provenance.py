@@ -18,8 +18,8 @@ import torch
 from raybridge import HOUSE
 from raybridge.data import Evaluator
 from raybridge.data.origin import REVISIONS
+from raybridge.evaluation.benchmarks import exemplars_of
 from raybridge.evaluation.identity import contents_of_model
-from raybridge.evaluation.prompt import exemplars_of
 from raybridge.models.identity import model_identity, revision_of
 from raybridge.results.contents import ModelContents
 from raybridge.trial import Trial

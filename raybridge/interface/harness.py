@@ -20,8 +20,7 @@ from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
 from raybridge.data import Evaluator
-from raybridge.evaluation.benchmarks import load_evaluator
-from raybridge.evaluation.prompt import exemplars_of
+from raybridge.evaluation.benchmarks import exemplars_of, load_evaluator
 from raybridge.evaluation.setting import BATCH
 from raybridge.interface.loading import load
 from raybridge.interface.placed import Text, completed, scored

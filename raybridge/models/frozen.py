@@ -190,6 +190,6 @@ class FrozenLM(Backbone):
         """Logits in fp32 from last hidden states."""
         return self.head(hidden).float()
 
-    def answer_nll(self, pieces: Sequence[Piece], answer_rows: Sequence[Sequence[int]]) -> Tensor:
-        """NLL (B, A) of each answer token after the pieces; zero beyond an answer's end."""
-        return self.states_nll(*self.continuation_states(pieces, answer_rows))
+    def answer_nll(self, pieces: Sequence[Piece], answer_rows: Sequence[Sequence[int]], *, lent: Lent | None = None) -> Tensor:
+        """NLL (B, A) of each answer token after the pieces, and before them what is lent; zero beyond an answer's end."""
+        return self.states_nll(*self.continuation_states(pieces, answer_rows, lent=lent))

@@ -12,8 +12,8 @@ from typing import cast
 from torch import Tensor
 
 from raybridge.data import Problem
+from raybridge.evaluation.benchmarks import exemplars_of
 from raybridge.evaluation.kept_source import Source
-from raybridge.evaluation.prompt import exemplars_of
 from raybridge.losses.bridge import SHARED_TOKENS, Batch
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.lent import Lent

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from raybridge.evaluation.prompt import exemplars_of
+from raybridge.evaluation.benchmarks import exemplars_of
 from raybridge.evaluation.scoring import check_first_token
 from raybridge.evaluation.setting import setting_of
 from raybridge.models.prompts import Frame, frame

@@ -1,10 +1,12 @@
 """Vectors optimised problem by problem: a ceiling that repeats the question, and what it is allowed to see."""
 
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
 from asking import ask
+from shown import Shown
 
 from raybridge.arms import find
 from raybridge.arms.arm import Arm
@@ -12,14 +14,17 @@ from raybridge.arms.controls import partners
 from raybridge.evaluation import cramming
 from raybridge.evaluation.answerer import Local
 from raybridge.evaluation.answering import answer
+from raybridge.evaluation.benchmarks import exemplars_of
 from raybridge.evaluation.card import arms_of, evaluate
 from raybridge.evaluation.cramming import crammed, start
 from raybridge.evaluation.keeping import Keeper
 from raybridge.evaluation.setting import Setting, setting_of
+from raybridge.models.prefill import lend
 from raybridge.models.prompts import REPEAT_CUE, frame
 from raybridge.translators.parts import at_rms
 
 WAYS = ("crammed", "crammed_with_answer")
+cramming_nll = cramming.nll
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +120,25 @@ def test_with_the_answer_the_target_finds_it_likelier(setting, models):
     rows = answer(request_of(setting, *WAYS), models)
     nll = {arm: sum(row["nll"] for row in rows if row["arm"] == arm) for arm in WAYS}
     assert nll["crammed_with_answer"] < 0.9 * nll["crammed"]
+
+
+def test_an_answer_is_crammed_behind_the_exemplars_it_is_judged_behind(setting, models):
+    """As text in every row, or lent: the loss and its gradient are those of one pass over all of it."""
+    target, evaluator = models.load(setting.target), Shown(train=8, dev=4, test=4)
+    asked = frame(target, evaluator, exemplars=exemplars_of(evaluator))
+    assert len(asked.before) > len(frame(target, evaluator).before) + 20
+    soft = torch.randn(2, 4, target.width, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    rows = [[5, 6, 7, 8], [9, 10]]
+    ways = [cramming.nll(target, asked, soft, rows, lent) for lent in (None, lend(target, asked.before, longest=64))]
+    torch.testing.assert_close(*ways, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*(torch.autograd.grad(way.sum(), soft)[0] for way in ways), rtol=1e-3, atol=1e-5)
+    seen = []
+    with mock.patch.object(cramming, "nll", side_effect=lambda *args: seen.append(args) or cramming_nll(*args)):
+        crammed(target, replace(setting, evaluator=evaluator), setting.problems[:1], ("question", "answer"))
+    assert {(len(args[1].before), args[4] is not None) for args in seen} == {
+        (len(frame(target, evaluator, after=REPEAT_CUE).before), False),
+        (len(asked.before), True),
+    }
 
 
 def test_vectors_are_optimised_once_for_all_prompts_and_arms(setting, models, monkeypatch):

@@ -15,7 +15,6 @@ from evaluators.pocket import Pocket
 from raybridge.arms import find
 from raybridge.evaluation.answering import answer
 from raybridge.evaluation.models import Models
-from raybridge.evaluation.prompt import exemplars_of
 from raybridge.evaluation.trained import of_trial, trial_of
 from raybridge.interface.placed import Text, completed, scored
 from raybridge.pocket.problems import generated
@@ -68,11 +67,9 @@ def short():
 
 @pytest.fixture
 def gsm8k(data, monkeypatch):
-    """That gsm8k in the place of the real one, which may have been read before."""
+    """That gsm8k in the place of the real one."""
     monkeypatch.setenv("RAYBRIDGE_DATA", str(data.parent))
-    exemplars_of.cache_clear()
-    yield data
-    exemplars_of.cache_clear()
+    return data
 
 
 def asked(folder: Path, tmp_path: Path, *, shots: int = 5, **told: object):

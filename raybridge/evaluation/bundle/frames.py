@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from raybridge.data import Evaluator
-from raybridge.evaluation.prompt import exemplars_of
+from raybridge.evaluation.benchmarks import exemplars_of
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.identity import model_identity
 from raybridge.models.prompts import Frame, frame, template_hash
