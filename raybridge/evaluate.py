@@ -22,6 +22,7 @@ from raybridge.analysis.compare import Asked, compare_readings, default_arm, sen
 from raybridge.console import DEBUG, HELP, RESULTS, OneUnnamed, guarded, print_table, progress_of
 from raybridge.evaluation.exchange import export, import_runs, verify
 from raybridge.results import Results
+from raybridge.results.command_log import logged
 from raybridge.results.find import find_trial
 from raybridge.statistics import minimum_detectable_effect
 
@@ -73,7 +74,7 @@ def evaluate_trial(
     debug: DEBUG = False,
 ) -> None:
     """Evaluate a trial's best checkpoint on a benchmark with every arm and control, or two models without a translator."""
-    with guarded(console, debug=debug):
+    with logged(results, "evaluate", console) as log, guarded(console, debug=debug):
         from transformers.utils import logging
 
         from raybridge.analysis.plan import expected
@@ -102,6 +103,7 @@ def evaluate_trial(
                 raise ValueError("give a trial, or --source and --target, not both: a trial has its own source")
             run = find_trial(trial, kept, commands=COMMANDS)
             kept, evaluator = Results(run.root), load_evaluator(on) if on else None
+            log.move(run.root)
             setting, trained = of_trial(run, evaluator=evaluator, target=target, **asked)
         elif source and target and on:
             setting = of_models(source, target, evaluator=load_evaluator(on), **asked)
@@ -155,7 +157,7 @@ def compare_trials(
     debug: DEBUG = False,
 ) -> None:
     """Compare A against B, such as new against old, by problem: the difference is A minus B, a win one where A is better."""
-    with guarded(console, debug=debug):
+    with logged(results, "compare", console), guarded(console, debug=debug):
         from raybridge.evaluation.benchmarks import check_benchmark
 
         kept = Results(results)

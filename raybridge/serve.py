@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from raybridge.console import DEBUG, HELP, RESULTS, guarded, printable
+from raybridge.results.command_log import logged
 
 app = typer.Typer(add_completion=False, help=__doc__, context_settings=HELP)
 console = Console(width=None if sys.stdout.isatty() else 160)  # a log file has no width of its own
@@ -36,7 +37,7 @@ def main(
     debug: DEBUG = False,
 ) -> None:
     """Serve a trained translator before a running vLLM until Ctrl-C."""
-    with guarded(console, debug=debug), suppress(KeyboardInterrupt):
+    with logged(results, "serve", console), guarded(console, debug=debug), suppress(KeyboardInterrupt):
         from transformers.utils import logging
 
         from raybridge.cluster.serving import Asked, serving

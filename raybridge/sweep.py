@@ -24,7 +24,9 @@ from raybridge.analysis.progress import Phase, Row, changes, phase_of, row_of, t
 from raybridge.analysis.summary import write_summary
 from raybridge.console import HELP, guarded, print_table, typed
 from raybridge.results import Results, TrialRun
+from raybridge.results.command_log import logged
 from raybridge.results.sweep_folder import SMOKE, SweepFolder
+from raybridge.trackers import LogTo, built, following
 
 if TYPE_CHECKING:
     from raybridge.scales import Resources, Scale
@@ -54,11 +56,12 @@ def main(
     states_budget: Annotated[
         float | None, typer.Option(min=0, help="GB of disk for states of sources; default: a quarter of what is free")
     ] = None,
+    log_to: Annotated[list[LogTo] | None, typer.Option(help="show it there as well; once for each")] = None,
     results: Annotated[Path, typer.Option(help="where results are")] = Path("ray_results"),
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:
     """Run every trial of a sweep that has no result yet, and write its summary."""
-    with guarded(console, debug=debug):
+    with logged(results, "sweep", console) as log, guarded(console, debug=debug):
         from raybridge.cluster.session import there
         from raybridge.scales import choose
         from raybridge.sweep_file import load
@@ -67,11 +70,15 @@ def main(
         asked = dict(gpus=gpus, gpus_per_model=gpus_per_model, concurrent=concurrent)
         chosen, why = choose(there(), scale, **asked, states_budget=states_budget)
         say(why)
-        run(sweep, file, chosen, dry_run=dry_run, smoke=smoke, results=Results(results))
+        log.note(f"{chosen.name}: {chosen.resources}")
+        run(sweep, file, chosen, dry_run=dry_run, smoke=smoke, log_to=log_to or (), results=Results(results))
 
 
-def run(sweep: Sweep, file: Path, chosen: Scale, *, dry_run: bool, smoke: bool, results: Results) -> None:
+def run(
+    sweep: Sweep, file: Path, chosen: Scale, *, dry_run: bool, smoke: bool, log_to: Sequence[LogTo], results: Results
+) -> None:
     """The command, once it is known what it runs on. file: of the sweep, for refusals."""
+    from raybridge.plots.__main__ import page_of
     from raybridge.sweep_file import distinct
     from raybridge.training.inspection import looked_at
 
@@ -93,7 +100,9 @@ def run(sweep: Sweep, file: Path, chosen: Scale, *, dry_run: bool, smoke: bool, 
     folder = results.sweep(sweep.name)
     resume = f"{typed('raybridge.sweep')} {shlex.join(sys.argv[1:])}"
     launched = time.time()
-    with folder.locked(), stoppable(folder, resume):
+    trackers = [built(kind, results, sweep=sweep.name) for kind in dict.fromkeys(log_to)]
+    with folder.locked(), stoppable(folder, resume), following(trackers, results, sweep=sweep.name, say=say) as told:
+        told.follow(trials)
         failed = launch(trials, folder=folder, chosen=chosen, results=results)
         if sweep.follow_up:
             summed_up(sweep, trials, results, failed)  # first, for a follow_up may be wrong
@@ -103,12 +112,18 @@ def run(sweep: Sweep, file: Path, chosen: Scale, *, dry_run: bool, smoke: bool, 
             refuse(dark)
             say_plan(further, results)
             trials = distinct([*trials, *further], str(file))
+            told.follow(trials)
             failed |= launch(trials, folder=folder, chosen=chosen, results=results)
         if folder.stopped():
             say(f"stopped; {saved(trials, results, failed, since=launched)}. To go on: {resume}")
             raise typer.Exit(130)
-    text, why = summed_up(sweep, trials, results, failed)
-    say(text)
+        text, why = summed_up(sweep, trials, results, failed)
+        say(text)
+        told.attach(folder.path / "EXPERIMENTS_SUMMARY.md")
+        if trackers:
+            told.attach(page_of(results))
+    for tracker in trackers:
+        say(f"{tracker.name}: {tracker.where()}")
     fail_if_failed(why)
     among = [*([] if root == Path("ray_results") else ["--results", str(root)]), *(["--smoke"] if smoke else [])]
     say(f"results: {folder.path} (EXPERIMENTS_SUMMARY.md); figures: {shlex.join([*typed('raybridge.plots').split(), *among])}")

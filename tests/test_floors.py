@@ -16,7 +16,7 @@ FLOORS = [
     ("errors", "config", "statistics", "data", "world", "console"),
     ("models", "arms", "stopping"),
     ("translators", "results"),
-    ("losses", "analysis"),
+    ("losses", "analysis", "trackers"),
     ("trial", "plots"),
     ("evaluation",),
     ("training", "interface"),
@@ -42,7 +42,7 @@ LATE = {
 }
 LIGHT = [
     "plots",
-    *(f"raybridge.{name}" for name in ("errors", "statistics", "console", "results", "arms", "analysis", "plots")),
+    *(f"raybridge.{name}" for name in ("errors", "statistics", "console", "results", "arms", "analysis", "trackers", "plots")),
 ]
 # Complete base trials need a benchmark; the pocket pair is trained until it is good at its own.
 MAY_NAME_A_BENCHMARK = {"raybridge.scales", "raybridge.pocket.__main__"}
@@ -161,6 +161,7 @@ PLANTED = {  # for every room, an import from the floor above it or from a room 
     "raybridge.results.store": "raybridge.translators.wire",
     "raybridge.losses.flow": "raybridge.trial",
     "raybridge.analysis.runs": "raybridge.trial",
+    "raybridge.trackers.series": "raybridge.analysis.runs",
     "raybridge.trial": "raybridge.evaluation.setting",
     "raybridge.plots.style": "raybridge.trial",
     "raybridge.evaluation.setting": "raybridge.training.step",

@@ -13,6 +13,7 @@ from raybridge.analysis import samples
 from raybridge.analysis.compare import findings, sentence
 from raybridge.console import DEBUG, FAILURE, RESULTS, guarded, print_table, printable
 from raybridge.results import Results
+from raybridge.results.command_log import logged
 from raybridge.results.find import find_trial
 
 console = Console(width=None if sys.stdout.isatty() else 160)  # a log file has no width of its own
@@ -27,7 +28,7 @@ def export(
     debug: DEBUG = False,
 ) -> None:
     """Write what a trial came to as a bundle that others can verify: rows of every arm, tables, config, weights, frames."""
-    with guarded(console, debug=debug):
+    with logged(results, "export", console), guarded(console, debug=debug):
         from raybridge.evaluation.bundle.export import export as write
 
         run = find_trial(trial, Results(results))
@@ -70,7 +71,7 @@ def import_runs(
     debug: DEBUG = False,
 ) -> None:
     """Take bundles and earlier runs (eval_samples_step_*.jsonl, train.log) into the results; say what the statistics say."""
-    with guarded(console, debug=debug):
+    with logged(results, "import-runs", console), guarded(console, debug=debug):
         from raybridge.evaluation.benchmarks import load_evaluator, questions_of
         from raybridge.evaluation.earlier.bundles import read_bundle, write_imported
         from raybridge.evaluation.earlier.records import find_runs, read_run

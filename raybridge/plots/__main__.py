@@ -17,6 +17,7 @@ from raybridge.errors import unknown
 from raybridge.plots.figures import Made, Plot, load, make, plot_files
 from raybridge.plots.page import Drawn, report
 from raybridge.results import Results
+from raybridge.results.command_log import logged
 from raybridge.results.sweep_folder import SMOKE
 
 FORMATS = ("pdf", "png")
@@ -51,24 +52,25 @@ def main(
     debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
 ) -> None:
     """Draw every figure and table that the results on disk can support."""
-    console = Console(soft_wrap=True, highlight=False)
-    with guarded(Console(stderr=True), debug=debug):
-        kinds = chosen_formats([*formats, *(["png"] if page else [])])  # the report shows the PNGs
-        results = results / SMOKE if smoke else results
-        if not results.is_dir():
-            made = f"python -m raybridge.sweep sweeps/compression.py{' --smoke' if smoke else ''}"
-            raise ValueError(f"there is no folder {results}; {made} makes one")
-        runs = Runs(Results(results), sweep)
-        plots = [load(path) for path in files or plot_files()]
-        console.print(f"{len(runs.runs)} trials in {results}" + (f", of sweep {sweep}" if sweep else ""), markup=False)
-    for sentence in runs.left_out.values():
-        console.print(f"left out: {printable(sentence)}", style="red", markup=False)
-    tried = [made_or_said(plot, runs, kinds, console, debug=debug) for plot in plots]
-    if page:
-        with guarded(Console(stderr=True), debug=debug):
-            console.print(f"report: {write_report(runs, tried)}", markup=False)
-    if runs.left_out or any(isinstance(one, Absent) and one.failed for one in tried):
-        raise typer.Exit(1)
+    console, errors = Console(soft_wrap=True, highlight=False), Console(stderr=True)
+    results = results / SMOKE if smoke else results
+    with logged(results, "plots", console, errors):
+        with guarded(errors, debug=debug):
+            kinds = chosen_formats([*formats, *(["png"] if page else [])])  # the report shows the PNGs
+            if not results.is_dir():
+                made = f"python -m raybridge.sweep sweeps/compression.py{' --smoke' if smoke else ''}"
+                raise ValueError(f"there is no folder {results}; {made} makes one")
+            runs = Runs(Results(results), sweep)
+            plots = [load(path) for path in files or plot_files()]
+            console.print(f"{len(runs.runs)} trials in {results}" + (f", of sweep {sweep}" if sweep else ""), markup=False)
+        for sentence in runs.left_out.values():
+            console.print(f"left out: {printable(sentence)}", style="red", markup=False)
+        tried = [made_or_said(plot, runs, kinds, console, debug=debug) for plot in plots]
+        if page:
+            with guarded(errors, debug=debug):
+                console.print(f"report: {write_report(runs, tried)}", markup=False)
+        if runs.left_out or any(isinstance(one, Absent) and one.failed for one in tried):
+            raise typer.Exit(1)
 
 
 def made_or_said(plot: Plot, runs: Runs, kinds: Sequence[str], console: Console, *, debug: bool) -> Made | Absent:
@@ -89,6 +91,12 @@ def made_or_said(plot: Plot, runs: Runs, kinds: Sequence[str], console: Console,
         why = f"failed: {error if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'}"
     console.print(f"{plot.name}: {printable(why)}", style="red" if error else "", markup=False)
     return Absent(sentence=f"{plot.name}: {why}", failed=error is not None)
+
+
+def page_of(results: Results) -> Path:
+    """Draw everything and write report.html, as `--report` does, without a word; its path."""
+    runs, quiet = Runs(results), Console(quiet=True)
+    return write_report(runs, [made_or_said(load(path), runs, list(FORMATS), quiet, debug=False) for path in plot_files()])
 
 
 def write_report(runs: Runs, tried: Sequence[Made | Absent]) -> Path:

@@ -148,6 +148,10 @@ class Results:
         """The folder of a sweep, launched or not."""
         return SweepFolder(self.root / "sweeps" / name)
 
+    def tracked(self, tracker: str) -> Path:
+        """The folder of a tracker: its own store, where that is on disk, and what it has been told of each trial."""
+        return self.root.absolute() / "trackers" / tracker
+
     def sweeps(self) -> list[SweepFolder]:
         """Every sweep that has a plan."""
         return [SweepFolder(path.parent) for path in sorted((self.root / "sweeps").glob("[!.]*/plan.json"))]

@@ -131,6 +131,10 @@ FOUND = (
     Column(name="trials.transfer", means="the arm against its control by accuracy, p Holm-corrected over the sweep"),
     Column(name="trials.transfer_nll", means="the same by the NLL of the answer"),
 )
+TOLD = (
+    Column(name="run", means="what the tracker calls the trial's run"),
+    Column(name="steps.*", means="by series, the last step that it has", unit="steps"),
+)
 MACHINE = (
     Column(name="device", means="name of the GPU, or cpu"),
     Column(name="gib", means="its memory", unit="GiB", only="a GPU"),
@@ -174,4 +178,16 @@ RECORDS = (
         only="shares that did not fit as a whole",
     ),
     File(path="evaluations.jsonl", holds="A line for each evaluation outside a sweep", columns=EVALUATED),
+    File(
+        path="trackers/*/*/told.json",
+        holds="trackers/<tracker>/<trial>/: what a tracker has been told; deleted, it is told again",
+        columns=TOLD,
+        only="sweeps launched with `--log-to`",
+    ),
+    File(
+        path="logs/*.log",
+        holds="logs/<time>-<command>.log: what was typed, every line that the command printed with its time, and how it ended",
+        columns=(),
+        only="commands that found or made a folder of results",
+    ),
 )
