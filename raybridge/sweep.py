@@ -187,8 +187,8 @@ def launch(trials: Sequence[Workload], *, folder: SweepFolder, chosen: Scale, re
         return {}
     with watched(trials, results) as tell:
         tell("starting Ray")
-        with cluster(chosen.resources) as dashboard:
-            console.print(f"dashboard {dashboard}")
+        with cluster(chosen.resources, name=folder.name) as dashboard:
+            say(f"dashboard {dashboard}")
             for trial in waiting:
                 if (run_ := found[trial.fingerprint]) and run_.launch.busy():
                     say(f"{trial.name} is run by another sweep: it is waited for")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +23,8 @@ from torch import Tensor
 
 from raybridge.arms import Arm
 from raybridge.cluster.failures import GivenUpError, last_line
+from raybridge.cluster.gauges import ReplicaGauges, WaitingGauge
+from raybridge.cluster.naming import readable
 from raybridge.cluster.nodes import alive, bound, hosts, places
 from raybridge.cluster.session import NAMESPACE, cluster
 from raybridge.evaluation.answerer import Local, Rows
@@ -53,8 +55,12 @@ class Checkpoint:
 class Replica:
     """The frozen models on its devices, and the weights of the checkpoint that it was asked about last."""
 
-    def __init__(self, devices: Sequence[str], threads: int, kept: States | None, share: float | None = None) -> None:
+    def __init__(
+        self, name: str, devices: Sequence[str], threads: int, kept: States | None, share: float | None = None
+    ) -> None:
         torch.set_num_threads(threads)
+        self._name, self._devices = readable(name), [torch.device(device) for device in devices]
+        self._gauges = ReplicaGauges(self._name)
         first, *beside = devices
         if share is not None:
             for device in devices:
@@ -62,9 +68,14 @@ class Replica:
         self._here = Local(Models(first, beside=beside, kept=kept))
         self._last: tuple[str, dict[str, Tensor]] | None = None
 
+    def __repr__(self) -> str:
+        return self._name
+
     def answer(self, request: Request, checkpoint: Checkpoint | None) -> Rows:
         """Sample rows of a request."""
-        return self._here.start([request], self._weights(checkpoint)).result()
+        rows = self._here.start([request], self._weights(checkpoint)).result()
+        self._gauges.answered(len(rows), self._devices)
+        return rows
 
     def costs(self, request: Request, arm: Arm, checkpoint: Checkpoint | None, alone: int) -> dict[str, dict[str, float]]:
         """What an arm costs here."""
@@ -114,7 +125,7 @@ def start_replicas(
                 "env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
             }
         devices = place.devices(resources.gpus_per_model)
-        handles.append(actor.options(**options).remote(devices, resources.threads, kept, share))
+        handles.append(actor.options(**options).remote(name, devices, resources.threads, kept, share))
     return handles
 
 
@@ -130,6 +141,7 @@ class ReplicaPool:
         self.replicas = list(replicas)
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="evaluation")
         self._put: tuple[Mapping[str, Tensor], Checkpoint] | None = None
+        self._waiting = WaitingGauge()
 
     @property
     def device(self) -> str:
@@ -195,11 +207,13 @@ class ReplicaPool:
                     break
                 number, tries = waiting.popleft()
                 flying[ask(number, self.replicas[chosen])] = (number, tries, chosen)
+                self._tell_waiting(flying.values())
             if not flying:
                 time.sleep(max(0.0, min(rested.values()) - time.monotonic()))
                 continue
             (done, *_), _ = ray.wait(list(flying), num_returns=1)
             number, tries, chosen = flying.pop(done)
+            self._tell_waiting(flying.values())
             try:
                 value = ray.get(done)
             except DEATHS as error:
@@ -221,6 +235,10 @@ class ReplicaPool:
                 deaths.pop(chosen, None)
                 yield number, value
 
+    def _tell_waiting(self, flying: Iterable[tuple[int, int, int]]) -> None:
+        busy = Counter(replica for _, _, replica in flying)
+        self._waiting.tell({f"replica-{number}": busy[number] for number in range(len(self.replicas))})
+
     def _least_busy(self, busy: Sequence[int], rested: Mapping[int, float]) -> int | None:
         """Which replica to ask, or None while all that died are resting."""
         now = time.monotonic()
@@ -236,5 +254,5 @@ def pool_on(gpus: int, *, gpus_per_model: int = 1) -> Iterator[ReplicaPool]:
     count = gpus // gpus_per_model
     counts = dict(workers=count, replicas=count, concurrent_trials=1, threads=4)
     resources = Resources(gpus_per_model=gpus_per_model, cpus_per_worker=0.5, **counts)
-    with cluster(resources):
+    with cluster(resources, name="evaluate"):
         yield ReplicaPool(start_replicas(names_of(count, launch="evaluate"), resources))

@@ -21,6 +21,7 @@ import raybridge
 from raybridge import HOUSE
 from raybridge.cluster.failures import AGAIN, last_line, why_lost
 from raybridge.cluster.machine import gpus_told, here
+from raybridge.cluster.naming import job, way_in
 from raybridge.console import FAILURE
 from raybridge.data import HERE
 from raybridge.evaluation.provenance import commit_to_tell
@@ -192,8 +193,11 @@ def lost_now(head: str, node: str) -> str | None:
 
 
 @contextmanager
-def cluster(resources: Resources) -> Iterator[str]:
-    """A connected cluster that can run `resources`, ended on the way out if it was started here; yields the dashboard's URL."""
+def cluster(resources: Resources, *, name: str) -> Iterator[str]:
+    """A connected cluster that can run `resources`, ended on the way out if it was started here.
+
+    Yields the dashboard's URL and how to get in. name: what its page of jobs calls this command.
+    """
     options: dict[str, Any]
     if os.environ.get("RAY_ADDRESS"):
         options = {"runtime_env": shipped()}
@@ -203,10 +207,10 @@ def cluster(resources: Resources) -> Iterator[str]:
         # A dashboard stays on: Train asks it before it gives a stopped trial's resources back.
         options = {"num_gpus": machine.gpus, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial failed is said once, by the command
-    with connected(**options) as context:
+    with connected(**options, job_config=job(name)) as context:
         refuse(shortfall(resources, of_cluster()))
         with watched():
-            yield f"http://{context.dashboard_url}" if context.dashboard_url else "off"
+            yield way_in(f"http://{context.dashboard_url}") if context.dashboard_url else "off"
 
 
 def refuse(lacking: str | None) -> None:

@@ -19,15 +19,18 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.trainable.function_trainable import wrap_function
 
 from raybridge.analysis.plan import unfinished
 from raybridge.cluster.failures import REFUSALS, repeats, why_refused
+from raybridge.cluster.gauges import MemoryGauge
+from raybridge.cluster.naming import NamedWorkers
 from raybridge.cluster.replicas import ReplicaPool, find_replicas
 from raybridge.config import rebuild
 from raybridge.results import Results, TrialRun
 from raybridge.results.launch import Timing
 from raybridge.results.sweep_folder import SweepFolder
-from raybridge.scales import Resources
+from raybridge.scales import DRIVER_CPUS, Resources
 from raybridge.training.worker import Worker, engine_of
 from raybridge.trial import Workload
 from raybridge.world import World, agreed
@@ -86,6 +89,18 @@ def drive(config: dict[str, Job]) -> None:
             fit(experiment, resources, job)
 
 
+class Driver(wrap_function(drive)):  # type: ignore[misc]
+    """`drive` as an actor that the dashboard calls by its trial."""
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Job]) -> ray.tune.PlacementGroupFactory:
+        """What it takes itself: next to nothing, for its workers do the work."""
+        return ray.tune.PlacementGroupFactory([{"CPU": DRIVER_CPUS}])
+
+    def __repr__(self) -> str:
+        return f"{self.config['job']['name']} driver"
+
+
 def fit(experiment: Workload, resources: Resources, job: Job) -> None:
     """Run its workers to their end, again where one died."""
     TorchTrainer(
@@ -100,7 +115,7 @@ def fit(experiment: Workload, resources: Resources, job: Job) -> None:
         run_config=RunConfig(
             name=f"{experiment.name}-{experiment.fingerprint[:8]}",
             storage_path=str(folder_of(job).train_path),
-            callbacks=[TuneReportCallback()],
+            callbacks=[TuneReportCallback(), NamedWorkers(experiment.name)],
             failure_config=FailureConfig(max_failures=3, controller_failure_limit=2),
         ),
     ).fit()
@@ -163,9 +178,11 @@ def _run(experiment: Workload, resources: Resources, run: TrialRun, job: Job) ->
     device, *beside = ray.train.torch.get_devices() if resources.gpus_per_model else [torch.device("cpu")]
     world = World(rank=context.get_world_rank(), size=context.get_world_size(), device=device, beside=tuple(beside))
     first_step: list[float] = []
+    memory = MemoryGauge(f"{experiment.name} worker {world.rank}")
 
     def report(row: dict[str, Any]) -> None:
         first_step.append(time.time())
+        memory.look([device, *beside])
         ray.train.report({key: value for key, value in row.items() if value is not None})
 
     worker = Worker(

@@ -15,17 +15,18 @@ import ray.tune
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from raybridge.cluster.failures import last_line, why_lost
+from raybridge.cluster.gauges import gauged
 from raybridge.cluster.machine import card
 from raybridge.cluster.nodes import check_nodes
 from raybridge.cluster.replicas import ReplicaPool, names_of, start_replicas
-from raybridge.cluster.trainer import Job, drive
+from raybridge.cluster.trainer import Driver, Job
 from raybridge.config import packages_of, resolve
 from raybridge.evaluation.keeping import Keeper
 from raybridge.evaluation.setting import Setting, frozen_arms
 from raybridge.results import Results
 from raybridge.results.states import States
 from raybridge.results.sweep_folder import SweepFolder
-from raybridge.scales import DRIVER_CPUS, Resources
+from raybridge.scales import Resources
 from raybridge.training.worker import by_engine, engine_of
 from raybridge.trial import Workload
 
@@ -44,7 +45,10 @@ def run_trials(
     replicas = names_of(resources.replicas, launch=folder.name) if settings else []
     kept = results.kept_states(resources.states_budget)
     pool = ReplicaPool(start_replicas(replicas, resources, kept, share_of_replica(trials, resources, kept)))
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="baselines") as aside:
+    with (
+        gauged(judged, results, sweep=folder.name),
+        ThreadPoolExecutor(max_workers=1, thread_name_prefix="baselines") as aside,
+    ):
         begins = [trial for trial in trials if not ((run := results.find(trial.fingerprint)) and run.complete)]
         prepared = partial(prepare, begins, pool, device=resources.device, kept=kept, results=results)
         baselines = aside.submit(run_baselines, settings, results=results, pool=pool, folder=folder, first=prepared)
@@ -109,7 +113,7 @@ def _tune(
         for trial in trials
     ]
     tuner = ray.tune.Tuner(
-        ray.tune.with_resources(drive, {"CPU": DRIVER_CPUS}),
+        Driver,
         param_space={"job": ray.tune.grid_search(jobs)},
         tune_config=ray.tune.TuneConfig(
             max_concurrent_trials=resources.concurrent_trials,

@@ -114,7 +114,7 @@ def test_two_nodes_answer_as_one_does_and_the_one_without_data_is_named(two_node
     from raybridge.cluster.session import cluster
 
     requests = requests_of(trial, "dev", "bridged", size=2)
-    with cluster(TWO):
+    with cluster(TWO, name="test"):
         pool = ReplicaPool(start_replicas(names_of(2, launch="test"), TWO))
         rows = pool.start(requests, weights).result()
         where = ray.get(

@@ -54,7 +54,7 @@ def counts(monkeypatch):
 def test_of_many_requests_the_first_takes_the_weights_out_and_builds(trial, weights, counts):
     from raybridge.cluster.replicas import Replica, ReplicaPool
 
-    pool, replica = ReplicaPool([]), Replica(["cpu"], 1, None)
+    pool, replica = ReplicaPool([]), Replica("test-0-replica-0", ["cpu"], 1, None)
     requests = requests_of(trial, "dev", "bridged", size=2)
     assert len(requests) == 4
     found = [row for request in requests for row in replica.answer(request, pool._stored(weights))]
@@ -66,10 +66,10 @@ def test_of_many_requests_the_first_takes_the_weights_out_and_builds(trial, weig
 def test_a_replica_that_starts_again_and_one_that_is_asked_about_another_checkpoint_take_them_out_anew(trial, weights, counts):
     from raybridge.cluster.replicas import Replica, ReplicaPool
 
-    pool, replica = ReplicaPool([]), Replica(["cpu"], 1, None)
+    pool, replica = ReplicaPool([]), Replica("test-0-replica-0", ["cpu"], 1, None)
     request, *_ = requests_of(trial, "dev", "bridged", size=2)
     before = replica.answer(request, pool._stored(weights))
-    again = Replica(["cpu"], 1, None).answer(request, pool._stored(weights))
+    again = Replica("test-0-replica-0", ["cpu"], 1, None).answer(request, pool._stored(weights))
     assert (counts["put"], counts["got"], counts["built"]) == (1, 2, 2)
     other = {name: tensor * 2 for name, tensor in weights.items()}
     changed = replica.answer(request, pool._stored(other))
