@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(context_settings=HELP, add_completion=False)
 console = Console(width=None if sys.stdout.isatty() else 140)  # a log file has no width of its own
+unseen = Console(quiet=True)  # what a live table shows is in the command's log as lines
 ROOM = 2**20  # bytes free, below which a disk counts as full
 EVERY = 15.0  # seconds between two lines of a phase, in a log file
 # torch and transformers take seconds to import: what needs them imports them, so that --help does not.
@@ -61,7 +62,7 @@ def main(
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:
     """Run every trial of a sweep that has no result yet, and write its summary."""
-    with logged(results, "sweep", console) as log, guarded(console, debug=debug):
+    with logged(results, "sweep", console, unseen) as log, guarded(console, debug=debug):
         from raybridge.cluster.session import there
         from raybridge.scales import choose
         from raybridge.sweep_file import load
@@ -119,9 +120,8 @@ def run(
             raise typer.Exit(130)
         text, why = summed_up(sweep, trials, results, failed)
         say(text)
-        told.attach(folder.path / "EXPERIMENTS_SUMMARY.md")
         if trackers:
-            told.attach(page_of(results))
+            told.attach([folder.path / "EXPERIMENTS_SUMMARY.md", page_of(results)])
     for tracker in trackers:
         say(f"{tracker.name}: {tracker.where()}")
     fail_if_failed(why)
@@ -139,9 +139,9 @@ def summed_up(
     return write_summary(asked, sweep=sweep.name, question=sweep.question, results=results, why=why, width=width), why
 
 
-def say(text: str) -> None:
+def say(text: str, *, on: Console | None = None) -> None:
     """Print text as it is; the terminal breaks its lines."""
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    (on or console).print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def say_plan(trials: Sequence[Workload], results: Results, dark: Mapping[str, str] | None = None) -> None:
@@ -219,10 +219,9 @@ def watched(trials: Sequence[Workload], results: Results) -> Iterator[Callable[[
     def look() -> Table:
         now = [row_of(trial, results, since=launched) for trial in trials]
         phase = phase_of(now, [results.find(trial.fingerprint) for trial in trials], phases, launched=launched)
-        if not console.is_terminal:
-            for line in [*changes(rows, now), *([phase.due(every=EVERY)] if phase else [])]:
-                if line:
-                    say(f"{time.strftime('%H:%M:%S')}  {line}")
+        for line in [*changes(rows, now), *([phase.due(every=EVERY)] if phase else [])]:
+            if line:
+                say(f"{time.strftime('%H:%M:%S')}  {line}", on=unseen if console.is_terminal else console)
         rows[:] = now
         return table(now, width=console.width, phase=phase)
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from raybridge import sweep
 from raybridge.results import Results
+from raybridge.results.command_log import logged
 
 
 @pytest.fixture(autouse=True)
@@ -141,3 +142,18 @@ def test_stopped_trials_have_their_checkpoints_only_where_that_is_so(trial, tmp_
     assert told(since=time.time() + 60) == "every trial has its checkpoint"  # it failed in a launch before
     monkeypatch.setattr(sweep.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))  # and takes no sentence
     assert "is full, and a trial may have its last checkpoint but one" in told(since=time.time() + 60)
+
+
+def test_what_a_live_table_shows_is_in_the_log_as_lines(tmp_path, trial, monkeypatch):
+    seen = Console(file=io.StringIO(), width=140, force_terminal=True)
+    monkeypatch.setattr(sweep, "console", seen)
+    with (
+        logged(tmp_path, "sweep", seen, sweep.unseen) as log,
+        sweep.watched([trial], Results(tmp_path)) as tell,
+    ):
+        tell("starting Ray")
+        time.sleep(1.2)
+    written = log.path.read_text(encoding="utf8")
+    assert "tiny: waiting, step 0 of 12\n" in written
+    assert "starting Ray, " in written
+    assert "tiny: waiting, step" not in seen.file.getvalue()

@@ -64,11 +64,11 @@ class Following:
                     if (tracker.name, fingerprint) not in self._closed:
                         self._try(tracker, partial(self._tell, tracker, fingerprint))
 
-    def attach(self, report: Path) -> None:
-        """Add a report, once everything before it is told."""
+    def attach(self, reports: Sequence[Path]) -> None:
+        """Add the reports of the sweep, once everything before them is told."""
         self.look()
         for tracker in self.trackers:
-            self._try(tracker, partial(tracker.attach, report, self.sweep))
+            self._try(tracker, partial(tracker.attach, reports, self.sweep))
 
     def end(self) -> None:
         """Tell the rest and close every run."""

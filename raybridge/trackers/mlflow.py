@@ -70,10 +70,11 @@ class MLflow:
         self._client.log_dict(begun, dict(trial.config), "config.json")
         return OwnRun(self._client, begun)
 
-    def attach(self, report: Path, sweep: str) -> None:
-        """The report as an artifact of a run of the sweep's name."""
+    def attach(self, reports: Sequence[Path], sweep: str) -> None:
+        """The reports as artifacts of a run of the sweep's name."""
         run = self._client.create_run(self._experiment, run_name=sweep).info.run_id
-        self._client.log_artifact(run, str(report))
+        for report in reports:
+            self._client.log_artifact(run, str(report))
         self._client.set_terminated(run)
 
     def where(self) -> str:

@@ -73,11 +73,12 @@ class TensorBoard:
                 events.writer.file_writer.add_summary(summary, 0)
         return events
 
-    def attach(self, report: Path, sweep: str) -> None:
+    def attach(self, reports: Sequence[Path], sweep: str) -> None:
         """The summary as text, in a run of the sweep's name. A page cannot be shown there, and is named."""
-        told = report.read_text(encoding="utf8") if report.suffix == ".md" else f"`{report}`"
         with SummaryWriter(str(self.folder / sweep)) as writer:
-            writer.file_writer.add_summary(text(report.stem, told), 0)
+            for report in reports:
+                told = report.read_text(encoding="utf8") if report.suffix == ".md" else f"`{report}`"
+                writer.file_writer.add_summary(text(report.stem, told), 0)
 
     def where(self) -> str:
         """What to type."""

@@ -72,8 +72,8 @@ class Tracker(Protocol):
     def begin(self, trial: Tracked, run: str | None) -> Run:
         """A trial's run. run: the id of the one that an earlier launch began; None for a new one."""
 
-    def attach(self, report: Path, sweep: str) -> None:
-        """Add the report of a sweep: its summary as Markdown, or its page."""
+    def attach(self, reports: Sequence[Path], sweep: str) -> None:
+        """Add the reports of a sweep: its summary as Markdown, and its page."""
 
     def where(self) -> str:
         """Where to look, or what to type to look, in one sentence."""

@@ -65,14 +65,15 @@ class WeightsAndBiases:
         begun.define_metric("*", step_metric="step")
         return OwnRun(begun)
 
-    def attach(self, report: Path, sweep: str) -> None:
-        """The report as an artifact of a run of the sweep's name, and the page to look at."""
+    def attach(self, reports: Sequence[Path], sweep: str) -> None:
+        """The reports as an artifact of a run of the sweep's name, and a page to look at."""
         run = self._begin(name=sweep, group=sweep, job_type="report")
-        artifact = wandb.Artifact(f"{sweep}-{report.stem}", type="report")
-        artifact.add_file(str(report))
+        artifact = wandb.Artifact(f"{sweep}-report", type="report")
+        for report in reports:
+            artifact.add_file(str(report))
+            if report.suffix == ".html":
+                run.log({report.stem: wandb.Html(report.read_text(encoding="utf8"))})
         run.log_artifact(artifact)
-        if report.suffix == ".html":
-            run.log({"report": wandb.Html(report.read_text(encoding="utf8"))})
         run.finish()
 
     def where(self) -> str:

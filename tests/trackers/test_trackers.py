@@ -42,8 +42,8 @@ class Book:
     def end(self, ended):
         self.ends.append(ended)
 
-    def attach(self, report, sweep):
-        self.reports.append(report.read_text())
+    def attach(self, reports, sweep):
+        self.reports += [report.read_text() for report in reports]
 
     def where(self) -> str:
         return "here"
@@ -128,7 +128,7 @@ def test_a_report_is_attached_once_all_is_told(tmp_path):
     (tmp_path / "report.md").write_text("# found")
     with following([book], Results(tmp_path), sweep="s") as told:
         told.follow([run])
-        told.attach(tmp_path / "report.md")
+        told.attach([tmp_path / "report.md"])
         assert book.values(BRIDGED) == curve(run, "bridged")
     assert book.reports == ["# found"]
 
@@ -146,7 +146,7 @@ def told_to(kind, root: Path, run) -> Results:
     tracker = built(kind, results, sweep="compression")
     with following([tracker], results, sweep="compression") as told:
         told.follow([run])
-        told.attach(root / "EXPERIMENTS_SUMMARY.md")
+        told.attach([root / "EXPERIMENTS_SUMMARY.md"])
     return results
 
 
