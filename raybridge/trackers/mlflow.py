@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import time
@@ -89,6 +90,8 @@ class MLflow:
     @cached_property
     def _client(self) -> MlflowClient:
         self.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("mlflow", "alembic"):  # a table of trials is live where these would say that a database is made
+            logging.getLogger(name).setLevel(logging.WARNING)
         return MlflowClient(tracking_uri=self._uri)
 
     @cached_property
