@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(context_settings=HELP, add_completion=False)
 console = Console(width=None if sys.stdout.isatty() else 140)  # a log file has no width of its own
-unseen = Console(quiet=True)  # what a live table shows is in the command's log as lines
+unseen = Console(quiet=True)  # what a live table shows is in the log as lines
 ROOM = 2**20  # bytes free, below which a disk counts as full
 EVERY = 15.0  # seconds between two lines of a phase, in a log file
 # torch and transformers take seconds to import: what needs them imports them, so that --help does not.
@@ -72,14 +72,11 @@ def main(
         chosen, why = choose(there(), scale, **asked, states_budget=states_budget)
         say(why)
         log.note(f"{chosen.name}: {chosen.resources}")
-        run(sweep, file, chosen, dry_run=dry_run, smoke=smoke, log_to=log_to or (), results=Results(results))
+        run(sweep, file, chosen, dry_run=dry_run, smoke=smoke, log_to=log_to or [], results=Results(results))
 
 
-def run(
-    sweep: Sweep, file: Path, chosen: Scale, *, dry_run: bool, smoke: bool, log_to: Sequence[LogTo], results: Results
-) -> None:
+def run(sweep: Sweep, file: Path, chosen: Scale, *, dry_run: bool, smoke: bool, log_to: list[LogTo], results: Results) -> None:
     """The command, once it is known what it runs on. file: of the sweep, for refusals."""
-    from raybridge.plots.__main__ import page_of
     from raybridge.sweep_file import distinct
     from raybridge.training.inspection import looked_at
 
@@ -121,9 +118,9 @@ def run(
         text, why = summed_up(sweep, trials, results, failed)
         say(text)
         if trackers:
+            from raybridge.plots.__main__ import page_of
+
             told.attach([folder.path / "EXPERIMENTS_SUMMARY.md", page_of(results)])
-    for tracker in trackers:
-        say(f"{tracker.name}: {tracker.where()}")
     fail_if_failed(why)
     among = [*([] if root == Path("ray_results") else ["--results", str(root)]), *(["--smoke"] if smoke else [])]
     say(f"results: {folder.path} (EXPERIMENTS_SUMMARY.md); figures: {shlex.join([*typed('raybridge.plots').split(), *among])}")

@@ -144,7 +144,8 @@ def following(
 ) -> Iterator[Following]:
     """Trackers told every few seconds of the trials that are followed, and of the rest at the end.
 
-    RuntimeError at the end for one that failed, or `say` where the launch ends by an error of its own.
+    say: is told where to look. RuntimeError at the end for a tracker that failed, which `say` is told of where the launch
+    itself ends by an error.
     """
     told, over = Following(trackers, results, sweep), threading.Event()
 
@@ -155,6 +156,8 @@ def following(
     thread = threading.Thread(target=watch, name="trackers", daemon=True)
     if trackers:
         thread.start()
+    for tracker in trackers:
+        say(f"{tracker.name}: {tracker.where()}")
     try:
         yield told
     except BaseException:
