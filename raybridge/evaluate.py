@@ -134,6 +134,7 @@ def evaluate_trial(
         if as_json:
             told = {**card.plain(), "arms": named, "prompt": prompt_of(setting.evaluator), "shows": said}
             typer.echo(json.dumps(told, ensure_ascii=False, allow_nan=False))
+            log.note(json.dumps(told))
             return
         for table in tables(card):
             print_table(console, table)
@@ -157,7 +158,7 @@ def compare_trials(
     debug: DEBUG = False,
 ) -> None:
     """Compare A against B, such as new against old, by problem: the difference is A minus B, a win one where A is better."""
-    with logged(results, "compare", console), guarded(console, debug=debug):
+    with logged(results, "compare", console) as log, guarded(console, debug=debug):
         from raybridge.evaluation.benchmarks import check_benchmark
 
         kept = Results(results)
@@ -168,6 +169,7 @@ def compare_trials(
         compared = compare_readings(left, right, shared=shared)
         if as_json:
             typer.echo(json.dumps([asdict(one) for one in compared]))
+            log.note(json.dumps([asdict(one) for one in compared]))
             return
         for one in compared:
             console.print(sentence(one, typed=True), soft_wrap=True, highlight=False, markup=False)

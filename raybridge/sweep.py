@@ -62,7 +62,7 @@ def main(
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:
     """Run every trial of a sweep that has no result yet, and write its summary."""
-    with logged(results, "sweep", console, unseen) as log, guarded(console, debug=debug):
+    with logged(results / SMOKE if smoke else results, "sweep", console, unseen) as log, guarded(console, debug=debug):
         from raybridge.cluster.session import there
         from raybridge.scales import choose
         from raybridge.sweep_file import load

@@ -1,7 +1,8 @@
-"""The log of a command, beside the results that it works on: logs/<time>-<command>.log."""
+"""The log of a command, beside the results that it works on: logs/<time>-<command>-<process>.log."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import threading
@@ -78,7 +79,7 @@ def _plain(renderable: ConsoleRenderable) -> str:
 @contextmanager
 def logged(root: Path, command: str, *consoles: Console) -> Iterator[CommandLog]:
     """A command with its log: what was typed, when, every line that it prints on these consoles, and how it ended."""
-    log = CommandLog(root, f"{time.strftime('%Y%m%d-%H%M%S')}-{command}.log")
+    log = CommandLog(root, f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-{os.getpid()}.log")
     log.note(f"{shlex.join(sys.argv)}\nraybridge {version('raybridge')}, {time.strftime('%Y-%m-%d %H:%M:%S %z')}")
     began = time.monotonic()
     for console in consoles:

@@ -40,11 +40,12 @@ class Open:
 
 @dataclass
 class Following:
-    """Trackers and the trials that they are told of. lost: why a tracker is told no more, by its name."""
+    """Trackers and the trials that they are told of. say: is told at once of one that fails. lost: why, by its name."""
 
     trackers: Sequence[Tracker]
     results: Results
     sweep: str
+    say: Callable[[str], None] = lambda told: None
     lost: dict[str, str] = field(default_factory=dict)
     _trials: dict[str, None] = field(default_factory=dict)  # fingerprints, in order
     _open: dict[tuple[str, str], Open] = field(default_factory=dict)
@@ -91,6 +92,7 @@ class Following:
             act()
         except Exception as error:  # whatever its package raises
             self.lost[tracker.name] = f"{type(error).__name__}: {reason_of(error)}"
+            self.say(f"{tracker.name} is told no more: {self.lost[tracker.name]}")
 
     def _tell(self, tracker: Tracker, fingerprint: str) -> None:
         if (run := self.results.find(fingerprint)) is None:
@@ -144,10 +146,9 @@ def following(
 ) -> Iterator[Following]:
     """Trackers told every few seconds of the trials that are followed, and of the rest at the end.
 
-    say: is told where to look. RuntimeError at the end for a tracker that failed, which `say` is told of where the launch
-    itself ends by an error.
+    say: is told where to look, and of a tracker that fails. RuntimeError at the end for one that did.
     """
-    told, over = Following(trackers, results, sweep), threading.Event()
+    told, over = Following(trackers, results, sweep, say), threading.Event()
 
     def watch() -> None:
         while not over.wait(EVERY):
@@ -160,18 +161,10 @@ def following(
         say(f"{tracker.name}: {tracker.where()}")
     try:
         yield told
-    except BaseException:
-        _ended(told, thread, over)
-        if told.lost:
-            say(told.complaint())
-        raise
-    _ended(told, thread, over)
+    finally:
+        over.set()
+        if trackers:
+            thread.join()
+        told.end()
     if told.lost:
         raise RuntimeError(told.complaint())
-
-
-def _ended(told: Following, thread: threading.Thread, over: threading.Event) -> None:
-    over.set()
-    if told.trackers:
-        thread.join()
-    told.end()

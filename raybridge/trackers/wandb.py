@@ -14,6 +14,7 @@ import wandb
 from raybridge.trackers.tracker import Ended, Panel, Point, Tracked
 
 PROJECT = "raybridge"
+WITHOUT = ("offline", "disabled")  # modes that need no key
 QUIET = {"silent": True, "console": "off"}  # the command's own lines are in its log
 
 
@@ -58,6 +59,10 @@ class WeightsAndBiases:
     folder: Path
     name: str = "wandb"
 
+    def __post_init__(self) -> None:
+        if not offline() and not wandb.login(prompt=False):  # it would ask, in the middle of a sweep
+            raise ValueError("Weights & Biases knows no key here; type `wandb login`, or set WANDB_MODE=offline")
+
     def begin(self, trial: Tracked, run: str | None) -> OwnRun:
         """A trial's run in the group of its sweep, with its config; one that was begun goes on."""
         begun = self._begin(id=run or uuid.uuid4().hex[:12], name=trial.name, group=trial.sweep, config=dict(trial.config))
@@ -78,7 +83,7 @@ class WeightsAndBiases:
 
     def where(self) -> str:
         """Where the runs are; of an offline one what to type to send them."""
-        if os.environ.get("WANDB_MODE") == "offline":
+        if offline():
             return f"wandb sync --sync-all, in {self.folder}"
         return f"project {os.environ.get('WANDB_PROJECT', PROJECT)} of Weights & Biases"
 
@@ -92,3 +97,8 @@ class WeightsAndBiases:
             settings=wandb.Settings(**QUIET),
             **told,
         )
+
+
+def offline() -> bool:
+    """Whether W&B is told to send nothing."""
+    return os.environ.get("WANDB_MODE") in WITHOUT

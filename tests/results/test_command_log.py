@@ -17,7 +17,7 @@ from raybridge.results.command_log import logged
 
 def lines(root) -> list[str]:
     (file,) = (root / "logs").iterdir()
-    assert re.fullmatch(r"\d{8}-\d{6}-sweep\.log", file.name)
+    assert re.fullmatch(r"\d{8}-\d{6}-sweep-\d+\.log", file.name)
     read = file.read_text(encoding="utf8").splitlines()
     assert all(re.match(r"\d\d:\d\d:\d\d(  |$)", line) for line in read)
     return [line[10:] for line in read]

@@ -105,13 +105,14 @@ def test_a_panel_has_an_arm_and_its_control(tmp_path):
 def test_a_tracker_that_fails_ends_neither_the_launch_nor_the_others(tmp_path):
     run, good, bad = trial(tmp_path), Book(), Book(name="away")
     bad.log = lambda points: (_ for _ in ()).throw(ConnectionError("no server\nat all"))
-    after = []
+    after, said = [], []
     failed = pytest.raises(RuntimeError, match=r"away \(ConnectionError: no server\); results are whole")
-    with failed, following([bad, good], Results(tmp_path), sweep="s") as told:
+    with failed, following([bad, good], Results(tmp_path), sweep="s", say=said.append) as told:
         told.follow([run])
         told.look()
         after.append(1)
     assert after == [1]
+    assert said == ["away: here", "book: here", "away is told no more: ConnectionError: no server"]
     assert good.values(BRIDGED) == curve(run, "bridged")
     assert good.ends == ["complete"]
     assert bad.ends == []
@@ -207,6 +208,15 @@ def test_weights_and_biases_keeps_one_run_a_trial_offline(tmp_path, monkeypatch)
     assert all(BRIDGED.encode() in files[0] and name in files[0] for name in (b"soft_tokens", b"shuffled", b"train/loss"))
     assert BRIDGED.encode() not in files[1].replace(b"panels", b"")
     assert b"train/loss" in files[1]
+
+
+@pytest.mark.filterwarnings("ignore")  # of W&B's own
+def test_weights_and_biases_without_a_key_is_refused_before_anything_starts(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr(wandb, "login", lambda *, prompt: prompt)
+    with pytest.raises(ValueError, match="WANDB_MODE=offline"):
+        built(LogTo.WANDB, Results(tmp_path), sweep="s")
 
 
 def test_a_tracker_that_is_not_installed_is_refused_with_what_to_type(tmp_path, monkeypatch):

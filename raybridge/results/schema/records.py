@@ -186,7 +186,7 @@ RECORDS = (
     ),
     File(
         path="logs/*.log",
-        holds="logs/<time>-<command>.log: what was typed, every line that the command printed with its time, and how it ended",
+        holds="logs/<time>-<command>-<process>.log: what was typed, each line that was printed with its time, how it ended",
         columns=(),
         only="commands that found or made a folder of results",
     ),
