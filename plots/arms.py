@@ -21,6 +21,7 @@ from raybridge.plots import (
     points,
     rest,
     seeds_of,
+    without_control,
     words,
 )
 
@@ -94,8 +95,7 @@ def caption(arms: pd.DataFrame) -> str:
     if controlled:
         sentences.append("Under the line: controls, which should fail.")
     uncontrolled = [label for label in shown["label"].unique() if label not in controlled]
-    if uncontrolled:
-        sentences.append(f"No control was run for {counted(uncontrolled, of=many)}.")
+    sentences += without_control(uncontrolled, of=many)
     if shown["runs_on"].any() and len(readings) > 1:
         where = counted(shown.loc[shown["runs_on"], "label"], of=many)
         sentences.append(f"Completions of {where} run on into a new question, whose answer the {readings[1]} reading finds.")

@@ -11,7 +11,21 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.plots import BLACK, Figure, Runs, arm_look, counted, few, interval_of, kinds, legend, n_of, points, rest
+from raybridge.plots import (
+    BLACK,
+    Figure,
+    Runs,
+    arm_look,
+    counted,
+    few,
+    interval_of,
+    kinds,
+    legend,
+    n_of,
+    points,
+    rest,
+    without_control,
+)
 from raybridge.statistics import compare, corrected, picked
 
 NEEDS = "python -m raybridge.sweep sweeps/stability.py"
@@ -122,8 +136,7 @@ def caption(trials: pd.DataFrame) -> str:
     return (
         f"{n_of(trials['n'])} problems ({where}). Bars: 95%, Wilson for accuracies, paired bootstrap for differences. Filled "
         f"diamonds: the fall is significant (exact McNemar, corrected for all pairs of evaluations and by Holm): {worse} of "
-        f"{len(trials)}. The peak is the best of several looks, so a small fall is expected without any degradation."
+        f"{len(trials)}. The peak is the best of several looks: a small fall is no degradation."
         + (f" Ranked by bridged with text: {counted(with_text, of=many)}." if len(with_text) else "")
-        + (f" No control was run for {counted(uncontrolled, of=many)}." if len(uncontrolled) else "")
-        + "".join(f" {sentence}" for sentence in others)
+        + "".join(f" {sentence}" for sentence in (*without_control(uncontrolled, of=many), *others))
     )

@@ -17,12 +17,12 @@ from raybridge.plots import (
     Runs,
     arm_look,
     arms,
-    counted,
     few,
     legend,
     of_first_reading,
     rest,
     stacked,
+    without_control,
     words,
 )
 
@@ -146,7 +146,6 @@ def caption(curves: pd.DataFrame) -> str:
     if "bridged_with_text" in set(there["arm"]):
         sentences.append("Bridged with text: the question stood behind the soft tokens as text.")
     uncontrolled = [label for label in labels if "shuffled" not in set(there.loc[there["label"] == label, "arm"])]
-    if uncontrolled:
-        sentences.append(f"No control was run for {counted(uncontrolled, of=len(labels))}.")
+    sentences += without_control(uncontrolled, of=len(labels))
     best = "best on dev" if set(there["split"]) == {"dev"} else "the best"
     return " ".join([*sentences, *rest(len(labels), many, by=best)])

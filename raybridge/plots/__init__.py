@@ -17,7 +17,7 @@ from raybridge.analysis.seeds import gaps_by_seed, mean_gap, over_seeds
 from raybridge.analysis.standings import standings
 from raybridge.analysis.times import TIMED
 from raybridge.arms.arm import BLACK, GREY
-from raybridge.plots.captions import counted, few, intervals_of, n_by_arm, n_of, rest, seeds_of
+from raybridge.plots.captions import counted, few, intervals_of, n_by_arm, n_of, rest, seeds_of, without_control
 from raybridge.plots.figures import load
 from raybridge.plots.latex import Column
 from raybridge.plots.names import elided
@@ -80,5 +80,6 @@ __all__ = [
     "stacked",
     "standings",
     "transfer",
+    "without_control",
     "words",
 ]

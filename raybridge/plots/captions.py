@@ -24,6 +24,14 @@ def counted(names: Iterable[str], *, of: int, what: str = "configurations") -> s
     return elided(some[0], NAME) if len(some) == 1 else f"{'all' if len(some) == of else f'{len(some)} of'} {of} {what}"
 
 
+def without_control(names: Iterable[str], *, of: int) -> list[str]:
+    """The sentence on configurations that nothing shows to carry the question; none where each has its control."""
+    some = list(dict.fromkeys(names))
+    if not some:
+        return []
+    return ["No control was run." if len(some) == of else f"No control was run for {counted(some, of=of)}."]
+
+
 def rest(shown: int, many: int, *, by: str, what: str = "configurations") -> list[str]:
     """The sentence of a figure that has no room for all: which it shows, and how others are seen; none where it shows all."""
     return [f"Shown: {shown} of {many} {what}, {by}; --trials NAME draws others, the CSV has all."] if many > shown else []

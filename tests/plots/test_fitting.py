@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
 
 from raybridge.plots import Figure, Runs
-from raybridge.plots.captions import LINES, WIDTH, counted, few
+from raybridge.plots.captions import LINES, WIDTH, counted, few, without_control
 from raybridge.plots.figures import load, make, plot_files
 from raybridge.plots.names import MARK, broken, elided, fitted, shortened
 from raybridge.plots.style import RC, laid_out
@@ -128,4 +128,7 @@ def test_names_of_a_caption_are_counted():
     assert counted(["a", "b"], of=3) == "2 of 3 configurations"
     assert counted(["a", "b"], of=2, what="trials") == "all 2 trials"
     assert few(["a", "b"], "arms") == "a, b"
+    assert without_control([], of=3) == []
+    assert without_control(["a"], of=1) == without_control(["a", "b"], of=2) == ["No control was run."]
+    assert without_control(["a", "b"], of=3) == ["No control was run for 2 of 3 configurations."]
     assert few(list("abcd"), "arms") == "4 arms"
