@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import Column, Runs, against_first, band_told, intervals_of, n_of, seeds_of
+from raybridge.plots import Column, Runs, against_first, band_told, elided, intervals_of, n_of, seeds_of
 
 NEEDS = "python -m raybridge.sweep sweeps/loss_ablation.py"
 
@@ -27,7 +27,7 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
 
 
 def caption(rows: pd.DataFrame) -> str:
-    baseline = f"{rows['baseline'].iloc[0]} (accuracy {rows['baseline_accuracy'].iloc[0]:.3f})"
+    baseline = f"{elided(rows['baseline'].iloc[0], 40)} (accuracy {rows['baseline_accuracy'].iloc[0]:.3f})"
     return (
         f"Against {baseline} on {n_of(rows['n'])} test problems, {seeds_of(rows['seeds'])}: paired difference with its "
         f"interval ({intervals_of(rows['seeds'], 'bootstrap')}), problems won and lost, p. "

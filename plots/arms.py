@@ -12,13 +12,16 @@ from raybridge.plots import (
     Figure,
     Runs,
     arm_look,
+    counted,
     each_seed,
     intervals_of,
     kinds,
     n_by_arm,
     over_seeds,
     points,
+    rest,
     seeds_of,
+    without_control,
     words,
 )
 
@@ -81,6 +84,7 @@ def draw(figure: Figure, arms: pd.DataFrame) -> None:
 
 def caption(arms: pd.DataFrame) -> str:
     shown = pd.concat(panels(arms))
+    many = shown["label"].nunique()
     readings = list(dict.fromkeys(shown["reading"]))
     sentences = [
         f"{n_by_arm(shown)} test problems, {seeds_of(shown['seeds'])}.",
@@ -91,14 +95,15 @@ def caption(arms: pd.DataFrame) -> str:
     if controlled:
         sentences.append("Under the line: controls, which should fail.")
     uncontrolled = [label for label in shown["label"].unique() if label not in controlled]
-    if uncontrolled:
-        sentences.append(f"No control was run for {', '.join(uncontrolled)}.")
+    sentences += without_control(uncontrolled, of=many)
     if shown["runs_on"].any() and len(readings) > 1:
-        where = ", ".join(shown.loc[shown["runs_on"], "label"].unique())
+        where = counted(shown.loc[shown["runs_on"], "label"], of=many)
         sentences.append(f"Completions of {where} run on into a new question, whose answer the {readings[1]} reading finds.")
     if not shown["imported"].all():
         sentences.append("Of several configurations, the one that was best on dev.")
     if shown["imported"].any():
-        where = ", ".join(shown.loc[shown["imported"], "label"].unique())
-        sentences.append(f"{where}: imported; its last evaluation, on problems that its training had looked at before.")
-    return " ".join(sentences)
+        where = counted(shown.loc[shown["imported"], "label"], of=many)
+        told = "" if many == 1 else f"{where}, "
+        sentences.append(f"Imported: {told}the last evaluation, on problems that training had looked at before.")
+    by = "the first" if shown["imported"].all() else "best on dev"
+    return " ".join([*sentences, *rest(many, arms["label"].nunique(), by=by)])

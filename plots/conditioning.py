@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from raybridge.plots import ATTENTION_BINS, GREY, LOOKS, Axes, Figure, Runs, legend, log_ticks, n_of, points, seeds_of
+from raybridge.plots import ATTENTION_BINS, GREY, LOOKS, Axes, Figure, Runs, legend, log_ticks, n_of, points, rest, seeds_of
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 SHOWN = 4  # configurations in the lower panels
@@ -115,16 +115,14 @@ def effective_rank(values: pd.Series) -> float:
 def caption(rows: pd.DataFrame) -> str:
     part = shown(rows)
     spectra = part[part["kind"] == "singular_value"].groupby("label", sort=False)["value"]
-    ranks = ", ".join(f"{label} {effective_rank(values):.1f}" for label, values in spectra)
+    ranks = ", ".join(f"{effective_rank(values):.1f}" for _, values in spectra)
     sentences = [f"{n_of(part['n'])} questions of {part['evaluator'].iloc[0]}, {seeds_of(part['seeds'])}."]
     if not attended(part).empty:
         sentences.append("Map: where the queries of the cross-attention look, mean over heads, layers and questions.")
     sentences += [
         "Singular values of all soft tokens about their mean (IncrementalPCA). Cosine to the nearest target embedding: mean",
         "over the soft tokens, bars from the 10th to the 90th percentile of the questions.",
-        f"Directions in use (entropy of the squared values): {ranks}." if ranks else "",
+        f"Directions in use (entropy of the squared values), in the legend's order: {ranks}." if ranks else "",
     ]
-    many, labels = rows["label"].nunique(), part["label"].nunique()
-    if many > labels:
-        sentences.append(f"The {labels} of {many} configurations that were best on dev.")
+    sentences += rest(part["label"].nunique(), rows["label"].nunique(), by="best on dev")
     return " ".join(filter(None, sentences))

@@ -17,11 +17,12 @@ from raybridge.plots import (
     arm_look,
     band_told,
     each_seed,
-    folded,
+    elided,
     intervals_of,
     legend,
     n_of,
     points,
+    rest,
     seeds_of,
     words,
 )
@@ -56,7 +57,7 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
         control = [row["shuffled_difference"]], [y - 0.2], [row["shuffled_low"]], [row["shuffled_high"]]
         look = arm_look("shuffled") | {"linestyle": "none", "label": None if y else "shuffled soft tokens"}
         points(ax, *control, look=look, across=True)
-    ax.set_yticks(range(0, -len(rows), -1), [folded(label) for label in rows["label"]])
+    ax.set_yticks(range(0, -len(rows), -1), rows["label"].tolist())
     ax.set_ylim(-len(rows) + 0.4, 0.6)
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("test accuracy minus baseline")
@@ -66,12 +67,12 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
 def caption(rows: pd.DataFrame) -> str:
     return " ".join(
         [
-            f"Paired differences, each by the arm that ranks it, to {rows['baseline'].iloc[0]}",
+            f"Paired differences, each by the arm that ranks it, to {elided(rows['baseline'].iloc[0], 40)}",
             f"({rows['baseline_accuracy'].iloc[0]:.3f}),",
             f"{n_of(rows['n'])} test problems, {seeds_of(rows['seeds'])}. Bars: {intervals_of(rows['seeds'], 'bootstrap')};",
             "small points: seeds. Filled: significant after Holm's correction and outside the A/A band; else a tie, and",
             f"without a band no ranking. {band_told(rows['aa_band'].iloc[0], rows['seeds'])}.",
             "Shuffled: the same translators with the soft tokens of another problem.",
-            *([f"The first {SHOWN} of {len(rows)} configurations."] if len(rows) > SHOWN else []),
+            *rest(SHOWN, len(rows), by="the first"),
         ]
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import LOOKS, Axes, Figure, Runs, legend, log_ticks, seeds_of, words
+from raybridge.plots import LOOKS, Axes, Figure, Runs, few, legend, log_ticks, rest, seeds_of, words
 
 NEEDS = "python -m raybridge.sweep sweeps/loss_ablation.py"
 SHOWN = 4
@@ -89,9 +89,9 @@ def caption(rows: pd.DataFrame) -> str:
         [
             f"Training batches, {seeds_of(counts)}{'; shaded from the lowest to the highest' if counts.max() > 1 else ''}.",
             "Values and norms of the gradients are before weighting.",
-            f"No gradient although on: {', '.join(map(words, dead))}."
+            f"No gradient although on: {few([words(name) for name in dead], 'terms')}."
             if dead
             else "Every term that is on moves the translator.",
-            *([f"The {len(labels)} of {many} configurations with most terms."] if many > len(labels) else []),
+            *rest(len(labels), many, by="those with most terms"),
         ]
     )

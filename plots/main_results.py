@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raybridge.plots import Column, Runs, intervals_of, kinds, n_by_arm, seeds_of, shots_told, standings
+from raybridge.plots import Column, Runs, intervals_of, kinds, n_by_arm, seeds_of, shots_told, standings, without_control
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 
@@ -32,7 +32,7 @@ def columns(rows: pd.DataFrame) -> dict[str, Column]:
 
 def caption(rows: pd.DataFrame) -> str:
     controlled = set(rows.loc[kinds.are(rows["arm"], kinds.control), "label"])
-    uncontrolled = ", ".join(label for label in rows["label"].unique() if label not in controlled)
+    uncontrolled = [label for label in rows["label"].unique() if label not in controlled]
     return " ".join(
         [
             f"Every arm on {n_by_arm(rows)} test problems, {seeds_of(rows['seeds'])}; of several configurations, the one that",
@@ -40,6 +40,6 @@ def caption(rows: pd.DataFrame) -> str:
             "target, gap to the text recovered. The last columns compare the bridge with each arm on the problems that both",
             "answered (paired, Holm-corrected).",
             *([f"{told}."] if (told := shots_told(rows["shots"])) else []),
-            *([f"No control was run for {uncontrolled}."] if uncontrolled else []),
+            *without_control(uncontrolled, of=rows["label"].nunique()),
         ]
     )

@@ -11,7 +11,21 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.plots import BLACK, Figure, Runs, arm_look, folded, interval_of, kinds, legend, n_of, points
+from raybridge.plots import (
+    BLACK,
+    Figure,
+    Runs,
+    arm_look,
+    counted,
+    few,
+    interval_of,
+    kinds,
+    legend,
+    n_of,
+    points,
+    rest,
+    without_control,
+)
 from raybridge.statistics import compare, corrected, picked
 
 NEEDS = "python -m raybridge.sweep sweeps/stability.py"
@@ -107,21 +121,22 @@ def names(trials: pd.DataFrame) -> list[str]:
     """What to call each trial: its label, with the seed where several share it."""
     several = trials["label"].duplicated(keep=False)
     return [
-        f"{label}\nseed {seed:.0f}" if shared else folded(label)
+        f"{label}\nseed {seed:.0f}" if shared else label
         for label, seed, shared in zip(trials["label"], trials["seed"], several, strict=True)
     ]
 
 
 def caption(trials: pd.DataFrame) -> str:
-    where = ", ".join(f"{split} of {evaluator}" for (split, evaluator), _ in trials.groupby(["split", "evaluator"]))
+    where = few([f"{split} of {evaluator}" for (split, evaluator), _ in trials.groupby(["split", "evaluator"])], "benchmarks")
     worse = int(trials["degraded"].sum())
+    many = trials["label"].nunique()
+    others = rest(SHOWN, len(trials), by="the first", what="trials")
     with_text = trials.loc[trials["arm"] == "bridged_with_text", "label"].unique()
     uncontrolled = trials.loc[trials["shuffled"].isna(), "label"].unique()
     return (
         f"{n_of(trials['n'])} problems ({where}). Bars: 95%, Wilson for accuracies, paired bootstrap for differences. Filled "
         f"diamonds: the fall is significant (exact McNemar, corrected for all pairs of evaluations and by Holm): {worse} of "
-        f"{len(trials)}. The peak is the best of several looks, so a small fall is expected without any degradation."
-        + (f" {', '.join(with_text)}: bridged with text, which ranks it." if len(with_text) else "")
-        + (f" No control was run for {', '.join(uncontrolled)}." if len(uncontrolled) else "")
-        + (f" The first {SHOWN} of {len(trials)} trials." if len(trials) > SHOWN else "")
+        f"{len(trials)}. The peak is the best of several looks: a small fall is no degradation."
+        + (f" Ranked by bridged with text: {counted(with_text, of=many)}." if len(with_text) else "")
+        + "".join(f" {sentence}" for sentence in (*without_control(uncontrolled, of=many), *others))
     )

@@ -10,7 +10,21 @@ from typing import Any
 
 import pandas as pd
 
-from raybridge.plots import TEXT_LINE, Axes, Figure, Runs, arm_look, arms, legend, of_first_reading, stacked, words
+from raybridge.plots import (
+    TEXT_LINE,
+    Axes,
+    Figure,
+    Runs,
+    arm_look,
+    arms,
+    few,
+    legend,
+    of_first_reading,
+    rest,
+    stacked,
+    without_control,
+    words,
+)
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 PROBLEMS = ["evaluator", "split", "n"]
@@ -115,7 +129,7 @@ def marks(ax: Axes, rows: pd.DataFrame, measure: str) -> None:
 def caption(curves: pd.DataFrame) -> str:
     labels = shown(curves)
     there = curves[curves["label"].isin(labels)]
-    problems = ", ".join(f"{n} {split} problems of {evaluator}" for (evaluator, split, n), _ in there.groupby(PROBLEMS))
+    problems = few([f"{n} {split} problems of {evaluator}" for (evaluator, split, n), _ in there.groupby(PROBLEMS)], "sets")
     seeds = there.groupby("label")["fingerprint"].nunique()
     many = curves["label"].nunique()
     sentences = [
@@ -132,8 +146,6 @@ def caption(curves: pd.DataFrame) -> str:
     if "bridged_with_text" in set(there["arm"]):
         sentences.append("Bridged with text: the question stood behind the soft tokens as text.")
     uncontrolled = [label for label in labels if "shuffled" not in set(there.loc[there["label"] == label, "arm"])]
-    if uncontrolled:
-        sentences.append(f"No control was run for {', '.join(uncontrolled)}.")
-    if many > len(labels):
-        sentences.append(f"The {len(labels)} of {many} configurations that were best on dev.")
-    return " ".join(sentences)
+    sentences += without_control(uncontrolled, of=len(labels))
+    best = "best on dev" if set(there["split"]) == {"dev"} else "the best"
+    return " ".join([*sentences, *rest(len(labels), many, by=best)])

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import typer
 from rich.console import Console
@@ -27,6 +27,7 @@ HELP = {"help_option_names": ["-h", "--help"]}
 USAGE, FAILURE = 2, 1
 RESULTS = Annotated[Path, typer.Option("--results", help="where results are")]
 DEBUG = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
+T = TypeVar("T")
 EVERY = 60.0  # seconds between two lines on an arm that is not done, in a log file
 
 
@@ -122,6 +123,10 @@ def _parts(table: Table, console: Console) -> list[Table]:
             chosen.append([])
         chosen[-1].append(column)
     parts = [_of_columns(table, [0, *columns]) for columns in chosen]
+    for part in parts:
+        if Measurement.get(console, free, part).maximum > console.width:  # a column and the first: their cells go on below
+            for one in part.columns:
+                one.no_wrap = False
     for part in parts[1:]:
         part.title = None
     return parts
@@ -136,6 +141,21 @@ def _of_columns(table: Table, columns: Sequence[int]) -> Table:
     for row, values in zip(table.rows, zip(*cells, strict=True), strict=True):
         part.add_row(*values, style=row.style)
     return part
+
+
+def tracked(console: Console, doing: str, items: Sequence[T]) -> Iterator[T]:
+    """The items, with a bar and the time left while they are gone through; in a log file, a line a minute."""
+    began = said = time.monotonic()
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(doing, total=len(items))
+        for done, item in enumerate(items):
+            now = time.monotonic()
+            if done and not console.is_terminal and now - said >= EVERY:
+                said, left = now, (now - began) / done * (len(items) - done)
+                console.print(f"{doing}: {done} of {len(items)}, about {left / 60:.0f} min left", highlight=False, markup=False)
+            yield item
+            progress.advance(task)
 
 
 @contextmanager

@@ -3,10 +3,11 @@
 import io
 
 import pytest
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from raybridge.console import print_table, progress_of, typed
+from raybridge.console import guarded, print_table, progress_of, tracked, typed
 
 
 def wide() -> Table:
@@ -73,3 +74,30 @@ def test_json_is_alone_in_the_output():
     with progress_of(console, ["source"], 4, quiet=True) as tell:
         tell("source", 4)
     assert console.file.getvalue() == ""
+
+
+def test_a_name_wider_than_the_terminal_goes_on_below(tmp_path):
+    console = Console(file=io.StringIO(), width=40)
+    table = Table("trial", "accuracy", "plan")
+    table.add_row("X" * 55, "0.123 [0.100, 0.150]", "Y" * 30)
+    print_table(console, table)
+    told = console.file.getvalue()
+    assert max(map(len, told.splitlines())) <= 40
+    assert (told.count("Y"), told.count("X")) == (30, 2 * 55)
+
+
+def test_what_takes_long_says_how_much_is_left(monkeypatch):
+    log = Console(file=io.StringIO(), width=80)
+    clock = iter(range(0, 10_000, 40))
+    monkeypatch.setattr("raybridge.console.time.monotonic", lambda: float(next(clock)))
+    assert list(tracked(log, "drawing", ["a", "b", "c", "d"])) == ["a", "b", "c", "d"]
+    assert log.file.getvalue().startswith("drawing: 1 of 4, about 4 min left")
+
+
+@pytest.mark.parametrize("off", [True, False])
+def test_no_color_is_no_colour(monkeypatch, off):
+    monkeypatch.setenv("NO_COLOR", "1" if off else "")
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=80)
+    with pytest.raises(typer.Exit), guarded(console, debug=False):
+        raise ValueError("wrong")
+    assert ("\x1b[31m" in console.file.getvalue()) != off

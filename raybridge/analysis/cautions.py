@@ -77,6 +77,8 @@ def unfinished(runs: Runs) -> Iterator[dict[str, Any]]:
             failure = runs.runs[trial["fingerprint"]].failure()
             why = f"failed: {failure}" if failure else "has no result yet"
             yield _said(trial["trial"], "not complete", f"{why}; it is in no comparison on test")
+    if runs.chosen is not None:  # others are there, and were not asked about
+        return
     known = {*runs.runs, *runs.left_out}
     for sweep, names in runs.named.items():
         for fingerprint, name in names.items():

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from raybridge.config import kind_in
+from raybridge.console import one_line
 
 
 def flattened(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -67,14 +68,29 @@ def name_of(evaluator: Mapping[str, Any]) -> str:
 
 
 def labels_of(trials: pd.DataFrame) -> dict[str, str]:
-    """What to call each group: the name of its first trial without the seed; numbered where groups share a name."""
+    """What to call each group: the name of its first trial without the seed.
+
+    Where groups share a name it stands behind as many of the folders above, that an imported run remembers, as tell it from
+    the others; where that tells nothing they are numbered.
+    """
     labels: dict[str, str] = {}
-    taken: dict[str, int] = {}
+    places: dict[str, str] = {}
     for group, part in trials.groupby("group", sort=False):
         first = part.iloc[0]
         label = first["trial"]
         if math.isfinite(first["seed"]):
             label = re.sub(rf"[_.-]?(?:seed|s)?{first['seed']:.0f}(?!\d)", "", label) or label
-        taken[label] = taken.get(label, 0) + 1
-        labels[str(group)] = label if taken[label] == 1 else f"{label} ({taken[label]})"
+        labels[str(group)] = label
+        folder = first.get("result.folder")
+        above = folder.rpartition("/")[0] if isinstance(folder, str) else ""
+        places[str(group)] = one_line(f"{above}/{label}") if above else label
+    count = Counter(labels.values())
+    for name in [label for label, groups in count.items() if groups > 1]:
+        alike = [group for group, label in labels.items() if label == name]
+        told = short(places[group] for group in alike)
+        taken: Counter[str] = Counter()
+        for group in alike:
+            label = told[places[group]]
+            taken[label] += 1
+            labels[group] = label if taken[label] == 1 else f"{label} ({taken[label]})"
     return labels

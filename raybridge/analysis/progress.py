@@ -167,7 +167,9 @@ def table(rows: Sequence[Row], *, width: int = 160, phase: Phase | None = None) 
     }
     cells = [row.cells() for row in rows]
     left_out = {"loss", "tokens/s"} if width < NARROW else set()
-    drawn = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), caption=None if phase is None else escape(str(phase)))
+    hidden = f"{len(left_out)} more columns where the terminal is {NARROW} wide; the log has them"
+    told = [*([] if phase is None else [str(phase)]), *([hidden] if left_out else [])]
+    drawn = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), caption=escape("\n".join(told)) or None)
     drawn.caption_justify = "left"
     headings = [heading for heading in HEADINGS if heading not in left_out]
     for heading in headings:

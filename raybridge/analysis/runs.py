@@ -33,6 +33,7 @@ class Runs:
 
     results: Results
     sweep: str | None = None
+    chosen: frozenset[str] | None = None  # fingerprints; None is all
 
     @cached_property
     def _disk(self) -> Readable:
@@ -56,7 +57,8 @@ class Runs:
     @cached_property
     def runs(self) -> dict[str, TrialRun]:
         """Each trial by its fingerprint, but for those that are left out."""
-        return {fingerprint: run for fingerprint, (run, _) in self._disk.trials.items() if fingerprint not in self.left_out}
+        there = {fingerprint: run for fingerprint, (run, _) in self._disk.trials.items() if fingerprint not in self.left_out}
+        return {one: run for one, run in there.items() if self.chosen is None or one in self.chosen}
 
     @cached_property
     def left_out(self) -> dict[str, str]:

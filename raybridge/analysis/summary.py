@@ -252,21 +252,28 @@ def markdown(
     drawn = []
     for heading, *rows in tables:
         drawn += ["| " + " | ".join(row) + " |" for row in [heading, ["---"] * len(heading), *rows]] + [""]
-    artifacts = [f"- `{run.path}`: {reason}" for run, reason in reasons.items()]
+    artifacts = [f"- [{run.path.name}](../../trials/{run.path.name}): {reason}" for run, reason in reasons.items()]
     listed = [f"- {note}" for note in said]
     return "\n".join([f"# {sweep}", "", question, "", *drawn, *listed, "", "## Artifacts", "", *artifacts, ""])
 
 
 def parts(rows: Sequence[Sequence[str]], width: int | None) -> list[list[list[str]]]:
-    """A table as tables that are no wider, if that can be, each with the first column."""
+    """A table as tables that are no wider, if that can be, each with the first column, whose long cells have several lines."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths[0] = widths[0] if width is None else min(widths[0], width // 2)
     chosen: list[list[int]] = [[]]
     for column in range(1, len(widths)):
         needed = widths[0] + sum(GAP + widths[one] for one in [*chosen[-1], column])
         if chosen[-1] and width is not None and needed > width:
             chosen.append([])
         chosen[-1].append(column)
-    return [[[row[0], *(row[one] for one in columns)] for row in rows] for columns in chosen]
+    return [[line for row in rows for line in _in_lines([row[0], *(row[one] for one in part)], widths[0])] for part in chosen]
+
+
+def _in_lines(row: Sequence[str], room: int) -> list[list[str]]:
+    """A row, its first cell going on below where it is longer than its room."""
+    first = [row[0][at : at + room] for at in range(0, len(row[0]), room)] or [""]
+    return [[first[0], *row[1:]], *([more, *("" for _ in row[1:])] for more in first[1:])]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

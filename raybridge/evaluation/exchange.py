@@ -11,7 +11,7 @@ from rich.console import Console
 
 from raybridge.analysis import samples
 from raybridge.analysis.compare import findings, sentence
-from raybridge.console import DEBUG, FAILURE, RESULTS, guarded, print_table, printable
+from raybridge.console import DEBUG, FAILURE, RESULTS, guarded, print_table, printable, tracked
 from raybridge.results import Results
 from raybridge.results.command_log import logged
 from raybridge.results.find import find_trial
@@ -82,7 +82,8 @@ def import_runs(
         bundles = [read_bundle(folder) for folder in folders if is_bundle(folder)]
         earlier = [folder for folder in folders if not is_bundle(folder)]
         official = questions_of(evaluator) if earlier else {}
-        recorded = [read_run(folder, evaluator, official=official) for folder in find_runs(earlier)]
+        found = tracked(console, "reading", find_runs(earlier))
+        recorded = [read_run(folder, evaluator, official=official) for folder in found]
         for bundle in bundles:  # only now, when all of them are read and whole
             run = write_imported(bundle, Results(results))
             _say(f"{run.path.name} (imported) has the rows of {len(bundle.rows)} evaluations")

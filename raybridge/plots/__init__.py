@@ -17,8 +17,10 @@ from raybridge.analysis.seeds import gaps_by_seed, mean_gap, over_seeds
 from raybridge.analysis.standings import standings
 from raybridge.analysis.times import TIMED
 from raybridge.arms.arm import BLACK, GREY
+from raybridge.plots.captions import counted, few, intervals_of, n_by_arm, n_of, rest, seeds_of, without_control
 from raybridge.plots.figures import load
 from raybridge.plots.latex import Column
+from raybridge.plots.names import elided
 from raybridge.plots.style import (
     ARMS,
     COLUMN,
@@ -27,14 +29,9 @@ from raybridge.plots.style import (
     TEXT_LINE,
     arm_look,
     each_seed,
-    folded,
-    intervals_of,
     legend,
     log_ticks,
-    n_by_arm,
-    n_of,
     points,
-    seeds_of,
     words,
 )
 from raybridge.results.schema import ATTENTION_BINS
@@ -58,8 +55,10 @@ __all__ = [
     "arms",
     "band_told",
     "costs",
+    "counted",
     "each_seed",
-    "folded",
+    "elided",
+    "few",
     "gaps_by_seed",
     "interval_of",
     "intervals_of",
@@ -75,10 +74,12 @@ __all__ = [
     "own_on_test",
     "per_problem",
     "points",
+    "rest",
     "seeds_of",
     "shots_told",
     "stacked",
     "standings",
     "transfer",
+    "without_control",
     "words",
 ]

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from raybridge.analysis.asked import only
 from raybridge.analysis.runs import Runs
-from raybridge.console import HELP, guarded, printable
+from raybridge.console import HELP, guarded, printable, tracked
 from raybridge.errors import unknown
 from raybridge.plots.figures import Made, Plot, load, make, plot_files
 from raybridge.plots.page import Drawn, report
@@ -45,6 +46,9 @@ def chosen_formats(formats: Iterable[str]) -> list[str]:
 def main(
     files: Annotated[list[Path] | None, typer.Argument(help="Files of plots/; all of them if none is named.")] = None,
     sweep: Annotated[str | None, typer.Option(help="Only the trials of this sweep.")] = None,
+    trials: Annotated[
+        list[str] | None, typer.Option("--trials", help="Only these: names, patterns ('2_*'), fingerprints; may be repeated.")
+    ] = None,
     results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("ray_results"),
     smoke: Annotated[bool, typer.Option("--smoke", help="Of the smoke runs, which are drawn only when asked for.")] = False,
     formats: Annotated[list[str], typer.Option("--format", help="pdf, png or both.")] = list(FORMATS),  # noqa: B006
@@ -61,13 +65,15 @@ def main(
                 made = f"python -m raybridge.sweep sweeps/compression.py{' --smoke' if smoke else ''}"
                 raise ValueError(f"there is no folder {results}; {made} makes one")
             runs = Runs(Results(results), sweep)
+            runs = only(runs, trials) if trials else runs
             plots = [load(path) for path in files or plot_files()]
-            console.print(f"{len(runs.runs)} trials in {results}" + (f", of sweep {sweep}" if sweep else ""), markup=False)
+            said = (f", of sweep {sweep}" if sweep else "") + (", chosen by hand" if trials else "")
+            console.print(f"{len(runs.runs)} trials in {results}{said}", markup=False)
         for sentence in runs.left_out.values():
             console.print(f"left out: {printable(sentence)}", style="red", markup=False)
-        tried = [made_or_said(plot, runs, kinds, console, debug=debug) for plot in plots]
+        tried = [made_or_said(plot, runs, kinds, console, debug=debug) for plot in tracked(console, "drawing", plots)]
         if page:
-            with guarded(errors, debug=debug):
+            with guarded(errors, debug=debug), console.status("writing the report"):
                 console.print(f"report: {write_report(runs, tried)}", markup=False)
         if runs.left_out or any(isinstance(one, Absent) and one.failed for one in tried):
             raise typer.Exit(1)

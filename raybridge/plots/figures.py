@@ -8,6 +8,7 @@ Its docstring's first line is the title. It names no folder and writes nothing.
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
@@ -23,6 +24,7 @@ from raybridge.analysis.runs import Runs
 from raybridge.console import one_line
 from raybridge.errors import unknown
 from raybridge.plots import latex
+from raybridge.plots.captions import WIDTH
 from raybridge.plots.latex import Column
 from raybridge.plots.style import pictures
 
@@ -96,7 +98,7 @@ def make(plot: Plot, runs: Runs, formats: Sequence[str]) -> Made | None:
     table = plot.table(runs)
     if table.empty:
         return None
-    caption = one_line(plot.caption(table) + left_out(runs) + (SMOKE if runs.smoke else ""))
+    caption = one_line(plot.caption(table) + chosen(runs) + left_out(runs) + (SMOKE if runs.smoke else ""))
     origin = origin_of(table, runs)
     if plot.columns:
         files = {"tex": latex.render(table, plot.columns(table), caption=caption, label=plot.name, origin=origin).encode()}
@@ -105,8 +107,13 @@ def make(plot: Plot, runs: Runs, formats: Sequence[str]) -> Made | None:
         draw = plot.draw
         assert draw is not None
         files = pictures(lambda page: draw(page, table), plot.height(table), about=about, formats=formats)
-        files["txt"] = f"{caption}\n".encode()
+        files["txt"] = f"{textwrap.fill(caption, WIDTH, break_on_hyphens=False)}\n".encode()
     return Made(plot=plot, caption=caption, files=files | {"csv": as_csv(table)})
+
+
+def chosen(runs: Runs) -> str:
+    """A sentence for every caption when not all trials were asked for."""
+    return f" Of the trials, {len(runs.runs)} chosen by hand." if runs.chosen is not None else ""
 
 
 def left_out(runs: Runs) -> str:

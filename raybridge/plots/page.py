@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,29 +25,18 @@ from raybridge.analysis.standings import standings
 from raybridge.analysis.sweeps import changes, costs, differences, origins, outcomes
 from raybridge.data import Problem
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 80rem; margin: 0 auto; padding: 1.5rem; }
-h1 { font-size: 1.6rem; margin-bottom: 0; }
-h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; padding-bottom: .2rem; }
-h3 { margin: 1.6rem 0 .3rem; }
-nav a { margin-right: 1rem; }
-.quiet { color: #595959; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; white-space: nowrap; padding: .25rem .6rem .25rem 0; vertical-align: top; }
-td { border-bottom: 1px solid #e3e3e3; }
-th { border-bottom: 2px solid #333; vertical-align: bottom; }
-.number { text-align: right; }
-.figures { columns: 21rem; column-gap: 1.5rem; }
-figure { break-inside: avoid; margin: 0 0 1.8rem; font-size: .9rem; }
-figure img { width: 100%; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .5rem; margin: 0; font-size: .78rem; }
-.sides pre { max-height: 16rem; overflow-y: auto; }
-.sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr)); gap: .8rem; margin: .4rem 0 1.2rem; }
-.caution { border-left: 4px solid #b35900; padding-left: .7rem; margin: .8rem 0; }
-.caution ul { margin: .2rem 0; }
-summary { cursor: pointer; }
-"""
+HERE = Path(__file__)
+STYLE, SCRIPT = (HERE.with_name(f"page.{kind}").read_text(encoding="utf8") for kind in ("css", "js"))
+POLICY = "; ".join(  # nothing is fetched, and no script runs but ours
+    [
+        "default-src 'none'",
+        "img-src data:",
+        *(
+            f"{kind}-src 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+            for kind, text in (("style", STYLE), ("script", SCRIPT))
+        ),
+    ]
+)
 READING = (
     "Means over the seeds. Test: accuracy by the first reading with its 95% interval, over the problems, and from three seeds "
     "on over seeds and problems. dev: of the checkpoint that is tested. Transfer: the arm that ranks a trial against "
@@ -53,6 +45,7 @@ READING = (
     "question."
 )
 EXAMPLES = 3  # of each kind
+LONG = 32  # characters of a cell that may take several lines
 FOLDED = 8  # cautions of one kind before they are folded away
 
 
@@ -69,7 +62,7 @@ def report(runs: Runs, figures: Sequence[Drawn], missing: Sequence[str]) -> str:
     """The whole page. `missing` says which figures have no data and what makes them."""
     parts = {
         "Cautions": said(lambda: caution_list(runs)),
-        "Sweeps": "".join(sweep_section(runs, name) for name in runs.plans if runs.sweep in (None, name)) or "<p>None.</p>",
+        "Sweeps": "".join(sweep_section(runs, name) for name in _sweeps_of(runs)) or "<p>None.</p>",
         "Arms": said(lambda: arms_table(runs)),
         "Figures": figure_list(figures, missing),
         "Examples": said(lambda: example_list(runs)),
@@ -77,14 +70,32 @@ def report(runs: Runs, figures: Sequence[Drawn], missing: Sequence[str]) -> str:
         "Provenance": table_html(origins(runs)),
         "Trials": "".join(trial_section(runs, trial) for trial in runs.trials.to_dict("records")),
     }
-    links = "".join(f'<a href="#{name.lower()}">{name}</a>' for name in parts)
+    below = {"Sweeps": _sweeps_of(runs), "Figures": [one.title.partition(":")[0] for one in figures]}
+    links = "".join(
+        _link(name.lower(), name) + "".join(_link(_place(name, one), one, "below") for one in below.get(name, ()))
+        for name in parts
+    )
     body = "".join(f'<h2 id="{name.lower()}">{name}</h2>{html}' for name, html in parts.items())
     count = f"{len(runs.trials)} trial{'s' if len(runs.trials) != 1 else ''}, {int(runs.trials['complete'].sum())} complete"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>raybridge report</title><style>{STYLE}</style></head><body><h1>raybridge report</h1>"
-        f'<p class="quiet">{count}</p><nav>{links}</nav>{body}</body></html>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f"<title>raybridge report</title><style>{STYLE}</style></head><body><nav>{links}</nav><main><h1>raybridge report</h1>"
+        f'<p class="quiet">{count}</p>{body}</main><script>{SCRIPT}</script></body></html>\n'
     )
+
+
+def _sweeps_of(runs: Runs) -> list[str]:
+    return [name for name in runs.plans if runs.sweep in (None, name)]
+
+
+def _place(section: str, name: str) -> str:
+    """The id of a part of a section."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{section} {name}".lower()).strip("-")
+
+
+def _link(place: str, name: str, kind: str = "") -> str:
+    return f'<a{f" class={kind}" if kind else ""} href="#{place}">{escape(name)}</a>'
 
 
 def said(section: Callable[[], str]) -> str:
@@ -102,10 +113,16 @@ def table_html(table: pd.DataFrame) -> str:
     numeric = {column: pd.api.types.is_numeric_dtype(table[column]) for column in table}
     head = "".join(f"<th{' class=number' if numeric[column] else ''}>{escape(str(column))}</th>" for column in table)
     rows = "".join(
-        "<tr>" + "".join(f"<td{' class=number' if numeric[c] else ''}>{cell(row[c])}</td>" for c in table) + "</tr>"
+        "<tr>" + "".join(_td(cell(row[column]), number=numeric[column]) for column in table) + "</tr>"
         for row in table.to_dict("records")
     )
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _td(text: str, *, number: bool) -> str:
+    """A cell of a table; a long text may break, nothing else does."""
+    kind = "number" if number else "long" if len(text) > LONG else ""
+    return f"<td{f' class={kind}' if kind else ''}>{text}</td>"
 
 
 def cell(value: Any) -> str:
@@ -137,7 +154,8 @@ def sweep_section(runs: Runs, name: str) -> str:
     question = runs.results.sweep(name).question() or ""
     trials = runs.of_sweep(name)
     return (
-        f"<h3>{escape(name)}</h3><p>{escape(question)}</p>{said(lambda: table_html(outcomes(runs, trials)))}"
+        f'<h3 id="{_place("Sweeps", name)}">{escape(name)}</h3><p>{escape(question)}</p>'
+        f"{said(lambda: table_html(outcomes(runs, trials)))}"
         f'<p class="quiet">{READING} {said(lambda: escape(band(runs, trials)))}</p>'
         f"<p>Where its trials differ:</p>{table_html(differences(runs, trials))}"
     )
@@ -163,7 +181,8 @@ def arms_table(runs: Runs) -> str:
 def figure_list(figures: Sequence[Drawn], missing: Sequence[str]) -> str:
     """The figures above their captions, and those that have no data yet."""
     drawn = "".join(
-        f'<figure><img alt="{escape(one.title)}" src="data:image/png;base64,{base64.b64encode(one.png).decode()}">'
+        f'<figure id="{_place("Figures", one.title.partition(":")[0])}"><img alt="{escape(one.title)}" '
+        f'src="data:image/png;base64,{base64.b64encode(one.png).decode()}">'
         f"<figcaption><b>{escape(one.title)}.</b> {escape(one.caption)}</figcaption></figure>"
         for one in figures
     )
@@ -248,7 +267,7 @@ def trial_section(runs: Runs, trial: Mapping[Any, Any]) -> str:
     state = "imported" if trial["imported"] else "complete" if trial["complete"] else "not complete"
     inner = from_base(runs, trial) + inner
     name = f"{escape(trial['trial'])} <span class=quiet>{escape(trial['fingerprint'][:8])}, {state}</span>"
-    return f"<details><summary>{name}</summary><p class=quiet>{escape(str(run.path))}</p>{inner}</details>"
+    return f"<details><summary>{name}</summary><p class=quiet>trials/{escape(run.path.name)}</p>{inner}</details>"
 
 
 def from_base(runs: Runs, trial: Mapping[Any, Any]) -> str:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.legend import Legend
 
 from raybridge import arms
 from raybridge.arms.arm import BLACK, BLUE, GREEN, ORANGE, PLAIN_LOOK, PURPLE, SKY, VERMILLION
-from raybridge.statistics import ENOUGH_SEEDS
+from raybridge.plots.fitting import LINE, LINES, fit, fits
+from raybridge.plots.names import fitted
 
 COLUMN = 3.3  # inches: one column of a two-column paper
 
@@ -68,9 +66,7 @@ LOOKS: list[dict[str, Any]] = [
 ]
 TEXT_LINE: dict[str, Any] = {"color": BLACK, "linewidth": 0.8, "linestyle": (0, (1, 1))}  # where the text itself stands
 TOP = 0.04  # inches left free above
-WIDE = 66  # characters that a legend may be wide
 SEED = 2.4  # size of the point of a seed
-FOLD = 18  # characters of a label beside an axis
 
 
 def arm_look(label: str) -> dict[str, Any]:
@@ -85,49 +81,34 @@ def words(name: str) -> str:
     return LOSSES.get(name) or str(replace(label, arm=label.arm.replace("_", " ")))
 
 
-def folded(label: str) -> str:
-    """A label beside an axis: a long one breaks after an underscore, so that the axis keeps its room."""
-    label = elided(label)
-    if len(label) <= FOLD:
-        return label
-    ends = [at + 1 for at, character in enumerate(label) if character in "_- " and at + 1 < len(label)]
-    if not ends:
-        return label
-    middle = min(ends, key=lambda end: abs(end - len(label) / 2))
-    return f"{label[:middle]}\n{label[middle:]}"
-
-
-def elided(label: str, limit: int = WIDE) -> str:
-    """A label of so many characters: of a longer one its beginning and its end."""
-    return label if len(label) <= limit else f"{label[: limit // 2]}...{label[3 - limit // 2 :]}"
-
-
 def legend(figure: Figure, axes: Iterable[Axes], *, ncols: int, first: Iterable[str] = ()) -> None:
-    """One legend above all axes: each name once, those in `first` before the others."""
+    """One legend above all axes, no wider than the page: each name once, those in `first` before the others."""
     found = {
         name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True) if name[:1] != "_"
     }
     ahead = [name for name in first if name in found]
     order = [*ahead, *(name for name in found if name not in ahead)]
-    if order:
-        columns = next(count for count in range(min(ncols, len(order)), 0, -1) if count == 1 or _width(order, count) <= WIDE)
-        handles = [found[name] for name in order]
-        figure.legend(
-            handles,
-            [elided(name) for name in order],
-            loc="outside upper center",
-            ncols=columns,
-            columnspacing=1,
-            handletextpad=0.4,
-        )
+    if not order:
+        return
+    wanted = columns = min(ncols, len(order))
+    drawn = _legend(figure, [found[name] for name in order], order, columns)
+    while columns > 1 and drawn.get_window_extent().width > figure.bbox.width:
+        drawn.remove()
+        columns -= 1
+        drawn = _legend(figure, [found[name] for name in order], order, columns)
+    texts = drawn.get_texts()
+    widest = max(one.get_window_extent().width for one in texts)
+    room = figure.bbox.width - (drawn.get_window_extent().width - widest)
+    told = fitted(order, [fits(one, room) for one in texts], LINES)
+    for text, name in zip(texts, told, strict=True):
+        text.set_text(name)
+    lines = -(-len(order) // columns) - -(-len(order) // wanted) + sum(name.count("\n") for name in told)
+    figure.set_figheight(figure.get_figheight() + LINE * lines)
 
 
-def _width(names: Sequence[str], columns: int) -> int:
-    """Characters that a legend of so many columns is wide, which are filled one after the other."""
-    names = [elided(name) for name in names]
-    sizes = [len(part) for part in np.array_split(np.array(names), columns)]
-    ends = np.cumsum([0, *sizes])
-    return sum(max(map(len, names[a:b])) + 7 for a, b in itertools.pairwise(ends))
+def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], columns: int) -> Legend:
+    place: dict[str, Any] = {"loc": "outside upper center", "columnspacing": 1, "handletextpad": 0.4, "borderaxespad": 0}
+    return figure.legend(handles, names, ncols=columns, **place)
 
 
 def points(
@@ -173,52 +154,12 @@ def _few(ax: Axes) -> bool:
     return high < 100 * low
 
 
-def n_of(numbers: Iterable[Any]) -> str:
-    """How many problems, for a caption: "n = 200" or "n = 200 to 1319"."""
-    counts = sorted(int(number) for number in numbers)
-    return f"n = {counts[0]}" if counts[0] == counts[-1] else f"n = {counts[0]} to {counts[-1]}"
-
-
-def n_by_arm(rows: pd.DataFrame) -> str:
-    """How many problems, for a caption; arms with another number than most are named: "n = 200 (mean: 32)"."""
-    told = {_n_of_one(part): _n_of_one(part, str(evaluator)) for evaluator, part in rows.groupby("evaluator")}
-    return next(iter(told)) if len(told) == 1 else ", ".join(told.values())
-
-
-def _n_of_one(rows: pd.DataFrame, *notes: str) -> str:
-    usual = int(rows["n"].mode().max())
-    others = {int(part["n"].iloc[0]): part["arm"].unique() for _, part in rows[rows["n"] != usual].groupby("n")}
-    told = [*notes, *(f"{', '.join(words(str(label)) for label in labels)}: {count}" for count, labels in others.items())]
-    return f"n = {usual}" + (f" ({'; '.join(told)})" if told else "")
-
-
-def seeds_of(numbers: Iterable[Any]) -> str:
-    """How many seeds, for a caption: "1 seed" or "1 to 3 seeds"."""
-    counts = sorted(int(number) for number in numbers)
-    many = "seed" if counts[-1] == 1 else "seeds"
-    return f"{counts[0]} {many}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} {many}"
-
-
-def intervals_of(numbers: Iterable[Any], of_one: str = "Wilson") -> str:
-    """What bars show, for a caption, by how many seeds each configuration has. of_one: what intervals over problems are."""
-    whole = [int(number) >= ENOUGH_SEEDS for number in numbers]
-    two = "hierarchical bootstrap over seeds and problems"
-    return f"95%, {two if all(whole) else f'{of_one} over the problems'}" + (
-        f" ({two} from {ENOUGH_SEEDS} seeds on)" if any(whole) and not all(whole) else ""
-    )
-
-
 def pictures(
     draw: Callable[[Figure], None], height: float, *, about: Mapping[str, str], formats: Iterable[str]
 ) -> dict[str, bytes]:
     """A figure as files, by format. The same figure gives the same bytes: no date, no random names."""
     with rc_context(RC):
-        page = Figure(figsize=(COLUMN, height))
-        page.set_layout_engine("constrained", rect=(0, 0, 1, 1 - TOP / height))
-        draw(page)
-        for ax in page.axes:
-            _fit_title(ax)
-        _settle(page)
+        page = laid_out(draw, height)
         by_format: dict[str, dict[str, str | None]] = {
             "pdf": {"Creator": "raybridge", "CreationDate": None},
             "png": {"Software": "raybridge"},
@@ -231,12 +172,14 @@ def pictures(
     return files
 
 
-def _fit_title(ax: Axes) -> None:
-    """A title no wider than its panel, which would lose its room to it."""
-    place = ax.get_subplotspec()
-    limit = WIDE // (place.get_gridspec().ncols if place else 1)
-    for title in (one for one in ax.get_children() if isinstance(one, Text)):
-        title.set_text("\n".join(elided(line, limit) for line in title.get_text().split("\n")))
+def laid_out(draw: Callable[[Figure], None], height: float) -> Figure:
+    """A figure with every text whole inside it, and its axes placed for good. Higher than `height` where its texts break."""
+    page = Figure(figsize=(COLUMN, height))
+    page.set_layout_engine("constrained", rect=(0, 0, 1, 1 - TOP / height))
+    draw(page)
+    fit(page)
+    _settle(page)
+    return page
 
 
 def _settle(page: Figure) -> None:

@@ -6,6 +6,7 @@ import math
 import pytest
 import synthetic
 
+from raybridge.analysis.asked import only
 from raybridge.analysis.labels import seed_of, short
 from raybridge.plots import Runs
 from raybridge.results import Results
@@ -47,3 +48,31 @@ def test_a_seed_that_is_none_is_missing_and_the_name_stays_whole(tmp_path, seed)
     assert math.isnan(runs.trials["seed"].item())
     assert runs.trials["label"].item() == "banana_4tok"
     assert (seed_of({"seed": "12"}), seed_of({"seed": 0})) == (12.0, 0.0)
+
+
+def test_runs_of_one_name_are_told_apart_by_the_folders_above_them(tmp_path):
+    folders = ["day/exp001/all_fix", "day/exp002/all_fix", "hail_mary/a/runs/all_fix", "hail_mary/b/runs/all_fix", None, None]
+    for number, folder in enumerate(folders):
+        run = synthetic.trial(tmp_path, "all_fix", points=2, n=8, steps=100 + number)
+        run.finish(run.result() | ({"folder": folder} if folder else {}))
+    labels = set(Runs(Results(tmp_path)).trials["label"])
+    assert labels == {"exp001/all_fix", "exp002/all_fix", "a/runs/all_fix", "b/runs/all_fix", "all_fix", "all_fix (2)"}
+
+
+def test_trials_are_chosen_by_name_label_pattern_and_fingerprint(tmp_path):
+    made = [
+        synthetic.trial(tmp_path, f"2_s{seed}_{k}tok", soft_tokens=k, seed=seed, points=2, n=8)
+        for k in (4, 8)
+        for seed in (1, 2)
+    ]
+    runs = Runs(Results(tmp_path))
+
+    def names(*asked: str) -> list[str]:
+        return sorted(only(runs, asked).trials["trial"])
+
+    assert names("2_s1_4tok") == ["2_s1_4tok"]
+    assert names("2_8tok") == ["2_s1_8tok", "2_s2_8tok"]
+    assert names("2_s1*", made[1].fingerprint[:8]) == ["2_s1_4tok", "2_s1_8tok", "2_s2_4tok"]
+    assert set(only(runs, ["2_4tok"]).test["label"]) == {"2_4tok"}
+    with pytest.raises(ValueError, match="unknown trial '2_9tok'; valid: 2_4tok, 2_8tok; did you mean"):
+        only(runs, ["2_9tok"])

@@ -19,6 +19,7 @@ from raybridge.analysis.summary import (
     nll_table,
     notes,
     overheads,
+    parts,
     plain,
     write_summary,
 )
@@ -300,3 +301,12 @@ def test_what_trains_no_translator_has_a_table_of_its_own(finished, tmp_path):
     told = json.loads((copy.sweep("s").path / "ablation_results.json").read_text(encoding="utf8"))
     assert [one["name"] for one in told["trials"]] == ["t_2tok", "t_64tok"]
     assert complete_of({"f" * 64: "line"}, copy).keys() == {"line"}
+
+
+def test_a_name_longer_than_half_a_terminal_goes_on_below():
+    name = "n" * 70
+    rows = [["trial", "dev", "test"], [name, "0.500 at 100", "0.400 [0.300, 0.500]"]]
+    drawn = [line for part in parts(rows, 60) for line in part]
+    assert all(sum(map(len, line)) + 2 * (len(line) - 1) <= 60 for line in drawn)
+    assert "".join(line[0] for line in drawn if set(line[0]) == {"n"}) == name * len(parts(rows, 60))
+    assert parts(rows, None) == [rows]

@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
-from drawing import HOUSE, table_of
+from drawing import HOUSE, conditioned, table_of
 
 from raybridge.plots import ATTENTION_BINS, Figure, Runs
 from raybridge.plots.figures import load, make
 from raybridge.plots.style import SEED
 from raybridge.results import Results, TrialRun
-from raybridge.results.files import write_frame
 
 
 def test_training_curves_hold_every_dev_evaluation_of_the_bridge_and_its_control(runs):
@@ -37,7 +36,7 @@ def test_training_curves_show_as_many_configurations_as_fit_and_say_so(tmp_path)
     plot = load(HOUSE / "plots/training_curves.py")
     table = plot.table(Runs(Results(tmp_path)))
     assert table["label"].nunique() == 8
-    assert "The 6 of 8 configurations that were best on dev." in plot.caption(table)
+    assert "Shown: 6 of 8 configurations, best on dev; --trials NAME draws others" in plot.caption(table)
 
 
 def test_arms_show_the_configuration_that_was_best_on_dev(runs):
@@ -205,20 +204,6 @@ def test_a_model_to_itself_has_no_other_direction(tmp_path):
     assert table_of("directions", Runs(Results(tmp_path))).empty
 
 
-def conditioned(run: TrialRun, queries: int) -> None:
-    """Attention that is even but for the first query, which looks at the first part alone; two directions; cosines."""
-    even = np.full((queries, ATTENTION_BINS), 1 / ATTENTION_BINS)
-    even[0] = np.eye(ATTENTION_BINS)[0]
-    values = {"attention": even.ravel(), "singular_value": [2.0, 2.0], "nearest": [0.5] * queries}
-    values |= {"nearest_random": [0.1] * queries}
-    rows = [
-        {"kind": kind, "index": index, "value": float(value), "n": 12}
-        for kind, found in values.items()
-        for index, value in enumerate(found)
-    ]
-    write_frame(run.path / "samples/pocket/conditioning.parquet", pd.DataFrame(rows))
-
-
 def test_conditioning_shows_what_evaluation_left_of_each_configuration(tmp_path):
     for seed in (1, 2):
         conditioned(synthetic.trial(tmp_path, f"t_s{seed}", soft_tokens=3, seed=seed, points=2, n=20), 3)
@@ -231,7 +216,7 @@ def test_conditioning_shows_what_evaluation_left_of_each_configuration(tmp_path)
     assert attention[0, 0] == 1
     assert attention[1:] == pytest.approx(1 / ATTENTION_BINS)
     assert "n = 12 questions of pocket, 2 seeds." in plot.caption(rows)
-    assert "Directions in use (entropy of the squared values): t 2.0." in plot.caption(rows)
+    assert "Directions in use (entropy of the squared values), in the legend's order: 2.0." in plot.caption(rows)
     assert make(plot, Runs(Results(tmp_path)), ["png"]) is not None
 
 

@@ -47,10 +47,12 @@ WRITTEN = {
         "li",
         "span",
         "pre",
+        "main",
+        "script",
     ),
     *("table", "thead", "tbody", "tr", "th", "td", "figure", "img", "figcaption", "details", "summary"),
 }
-NAMED = {"class", "href", "id", "src", "alt", "lang", "charset", "name", "content"}
+NAMED = {"class", "href", "id", "src", "alt", "lang", "charset", "name", "content", "http-equiv"}
 
 
 class Elements(HTMLParser):

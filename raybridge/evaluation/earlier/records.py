@@ -28,6 +28,7 @@ FIELDS = (
 )
 MISSING = ("generated_tokens", "truncated", "nll", "nll_tokens", "prompt_tokens")  # what these runs did not record
 TYPES = dict.fromkeys(MISSING, "Float64") | {"truncated": "boolean", "soft_tokens": "Int64"}
+ABOVE = 4  # names of a run's path that are kept
 INVALID = "[invalid]"  # how these runs wrote an answer that they did not find
 TOKENS_IN_NAME = re.compile(r"(?<=_)\d+(?=tok(?![a-z]))")
 
@@ -46,6 +47,7 @@ class Recorded:
     """An earlier run, read, checked and graded."""
 
     name: str
+    folder: str  # where it stood: the last names of its path, which tell runs of one name apart
     log: RunLog
     bridge: str  # the arm that the run called bridged
     evaluations: tuple[Evaluation, ...]  # by step, the final one last
@@ -105,6 +107,7 @@ def read_run(folder: Path, evaluator: Evaluator, *, official: Mapping[str, str] 
     name, renamed = _name(folder, log.soft_tokens)
     return Recorded(
         name=name,
+        folder="/".join(folder.resolve().parts[1:][-ABOVE:]),
         log=log,
         bridge=bridge,
         evaluations=tuple(evaluations),

@@ -63,6 +63,7 @@ def _result(recorded: Recorded, run: TrialRun, readings: Sequence[str]) -> dict[
         "name": run.name,
         "fingerprint": run.fingerprint,
         "imported": True,
+        "folder": recorded.folder,
         "steps": recorded.log.last_step if recorded.log.last_step is not None else last,
         "stopped": recorded.log.stopped,
         "reason": recorded.log.reason,

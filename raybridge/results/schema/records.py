@@ -69,6 +69,7 @@ RESULT = (
     Column(name="headline.name", means="what the experiment is judged by", only=WORKLOAD),
     Column(name="headline.value", means="what it came to", only=WORKLOAD),
     Column(name="imported", means="true", only="runs imported from elsewhere"),
+    Column(name="folder", means="the last names of the path that it stood in", only="runs imported from elsewhere"),
     Column(name="notes", means="what the import found, a sentence each", only="runs imported from elsewhere"),
 )
 TIMING = (
