@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
 import urllib.request
@@ -10,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ray.job_config import JobConfig
-from ray.train.v2._internal.execution.callback import WorkerGroupCallback
-from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
-from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGroup
 
-# Train has no public way to name its workers; it takes callbacks of its own kind for such things (`fit` of its trainer).
 PATIENCE = 5.0  # seconds that a dashboard has to say whether it asks for a token
+
+log = logging.getLogger(__name__)
 
 
 def job(name: str) -> JobConfig:
@@ -29,26 +28,14 @@ def readable(replica: str) -> str:
     return f"{kind}-{number} {launch}"
 
 
-class NamedWorkers(WorkerGroupCallback):
-    """Has a trial's training workers called by its name. It runs in Train's controller, which serves one trial."""
-
-    def __init__(self, trial: str) -> None:
-        self.trial = trial
-
-    def before_worker_group_start(self, worker_group_context: Any) -> None:
-        """Put a class in the workers' place that has a name; ranks are given out later."""
-        WorkerGroup._worker_cls = worker_of(self.trial)
-
-
-def worker_of(trial: str) -> type[RayTrainWorker]:
-    """Train's worker, called by its trial."""
-
-    class Worker(RayTrainWorker):
-        def __repr__(self) -> str:
-            return f"{trial} worker"
-
-    Worker.__name__ = Worker.__qualname__ = RayTrainWorker.__name__
-    return Worker
+def callbacks(trial: str) -> list[Any]:
+    """What has Train call a trial's workers by its name; none, and that is logged, under a Ray whose inside is another."""
+    try:
+        from raybridge.cluster.worker_names import NamedWorkers
+    except ImportError as error:
+        log.warning("training workers have no names in the dashboard, for this Ray has another inside (%s)", error)
+        return []
+    return [NamedWorkers(trial)]
 
 
 def way_in(url: str) -> str:

@@ -22,9 +22,9 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.trainable.function_trainable import wrap_function
 
 from raybridge.analysis.plan import unfinished
+from raybridge.cluster import naming
 from raybridge.cluster.failures import REFUSALS, repeats, why_refused
 from raybridge.cluster.gauges import MemoryGauge
-from raybridge.cluster.naming import NamedWorkers
 from raybridge.cluster.replicas import ReplicaPool, find_replicas
 from raybridge.config import rebuild
 from raybridge.results import Results, TrialRun
@@ -115,7 +115,7 @@ def fit(experiment: Workload, resources: Resources, job: Job) -> None:
         run_config=RunConfig(
             name=f"{experiment.name}-{experiment.fingerprint[:8]}",
             storage_path=str(folder_of(job).train_path),
-            callbacks=[TuneReportCallback(), NamedWorkers(experiment.name)],
+            callbacks=[TuneReportCallback(), *naming.callbacks(experiment.name)],
             failure_config=FailureConfig(max_failures=3, controller_failure_limit=2),
         ),
     ).fit()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -12,9 +13,10 @@ import pytest
 from raybridge import HOUSE
 from raybridge.analysis.progress import Row
 from raybridge.cluster.gauges import OF_TRIALS, values
-from raybridge.cluster.naming import NamedWorkers, job, readable, way_in, worker_of
+from raybridge.cluster.naming import callbacks, job, readable, way_in
 from raybridge.cluster.replicas import names_of
 from raybridge.cluster.trainer import Driver
+from raybridge.cluster.worker_names import NamedWorkers, worker_of
 from raybridge.results.headline import Headline, Measured
 
 DEV = Headline(name="dev accuracy", column="accuracy", arm="bridged", control="shuffled", reading="strict")
@@ -103,3 +105,10 @@ def test_grafana_asks_for_what_is_measured_and_the_page_names_it():
     assert {panel["id"] for panel in board["panels"]} == set(range(1, len(board["panels"]) + 1))
     page = (HOUSE / "docs/dashboard.md").read_text(encoding="utf8")
     assert all(name in page or name.removeprefix("ray_raybridge") in page for name in SET | COUNTED)
+
+
+def test_training_goes_on_without_names_under_a_ray_with_another_inside(monkeypatch, caplog):
+    assert [type(one) for one in callbacks("2_stable_64tok")] == [NamedWorkers]
+    monkeypatch.setitem(sys.modules, "raybridge.cluster.worker_names", None)
+    assert callbacks("2_stable_64tok") == []
+    assert "training workers have no names in the dashboard" in caplog.text
