@@ -1,4 +1,4 @@
-"""Names for the workers of Train, which has no public way to give them: the one place that knows the inside of Ray (`naming`)."""
+"""Names for the workers of Train, which has no public way to give them: the one place that knows the inside of Ray."""
 
 from __future__ import annotations
 
