@@ -124,6 +124,7 @@ def anonymous(path: Path) -> str:
     """A file's place with what differs from run to run left out."""
     name = re.sub(r"-[0-9a-f]{8}/", "-FINGERPRINT/", path.as_posix())
     name = re.sub(r"step_\d+", "step_N", name)
+    name = re.sub(r"logs/\d+-\d+-(\w+)-\d+\.log", r"logs/WHEN-\1-PROCESS.log", name)
     return re.sub(r"baselines/(\w+)-.*\.parquet", r"baselines/\1-KEY.parquet", name)
 
 
