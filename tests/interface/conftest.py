@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from bundled import short_answers
+from quick import short_answers
 from small_bridge import finished
 
 from raybridge.results import TrialRun
