@@ -36,7 +36,12 @@ class TrialGauges:
     def tell(self, row: Row) -> None:
         """Set what is known of a trial."""
         for name, (value, measure) in values(row).items():
-            self._gauges[name].set(value, {"sweep": self._sweep, "trial": row.name, "measure": measure})
+            self._gauges[name].set(value, tagged(sweep=self._sweep, trial=row.name, measure=measure))
+
+
+def tagged(**tags: str) -> dict[str, str]:
+    """Tags of a metric, of which Ray takes ASCII alone; a folder's name may have other letters."""
+    return {name: text.encode("ascii", "backslashreplace").decode() for name, text in tags.items()}
 
 
 def values(row: Row) -> dict[str, tuple[float, str]]:
@@ -80,7 +85,7 @@ class ReplicaGauges:
     def __init__(self, process: str) -> None:
         self._rows = Counter("raybridge_replica_rows", "rows answered", ("replica",))
         self._memory = MemoryGauge(process)
-        self._tags = {"replica": process}
+        self._tags = tagged(replica=process)
 
     def answered(self, rows: int, devices: Sequence[torch.device]) -> None:
         """Count the rows of a request, and look at the memory."""
@@ -94,7 +99,7 @@ class MemoryGauge:
 
     def __init__(self, process: str) -> None:
         self._gauge = Gauge("raybridge_gpu_memory_gib", "GiB that a process holds of its GPUs", ("process",))
-        self._tags = {"process": process}
+        self._tags = tagged(process=process)
 
     def look(self, devices: Sequence[torch.device]) -> None:
         """Set it; of a CPU there is none."""
@@ -111,4 +116,4 @@ class WaitingGauge:
     def tell(self, waiting: dict[str, int]) -> None:
         """Set them, by replica."""
         for replica, count in waiting.items():
-            self._gauge.set(count, {"replica": replica})
+            self._gauge.set(count, tagged(replica=replica))

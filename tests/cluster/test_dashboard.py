@@ -12,7 +12,7 @@ import pytest
 
 from raybridge import HOUSE
 from raybridge.analysis.progress import Row
-from raybridge.cluster.gauges import OF_TRIALS, values
+from raybridge.cluster.gauges import OF_TRIALS, tagged, values
 from raybridge.cluster.naming import callbacks, job, readable, way_in
 from raybridge.cluster.replicas import names_of
 from raybridge.cluster.trainer import Driver
@@ -112,3 +112,7 @@ def test_training_goes_on_without_names_under_a_ray_with_another_inside(monkeypa
     monkeypatch.setitem(sys.modules, "raybridge.cluster.worker_names", None)
     assert callbacks("2_stable_64tok") == []
     assert "training workers have no names in the dashboard" in caplog.text
+
+
+def test_a_tag_has_no_letter_that_ray_refuses():
+    assert tagged(sweep="Straße", trial="2_stable_16tok") == {"sweep": "Stra\\xdfe", "trial": "2_stable_16tok"}

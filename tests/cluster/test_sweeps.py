@@ -47,6 +47,7 @@ def numbers(run: TrialRun) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
 
 @pytest.mark.cluster
 @pytest.mark.timeout(400)
+@pytest.mark.timeout(900)  # four launches, each of which starts Ray
 def test_killed_then_interrupted_then_resumed_ends_with_the_numbers_of_an_undisturbed_run(desk, tmp_path):
     # Killed in the middle: the lock is free again, and a checkpoint is there.
     first = desk.launch()
