@@ -74,6 +74,15 @@ def head_by_head(q_BHQE: Tensor, k_BGTE: Tensor, v_BGTE: Tensor, mask: Tensor, *
     return torch.stack(heads, dim=2).flatten(1, 2)
 
 
+def check_plain(
+    *, position_bias: Tensor | None = None, softcap: float | None = None, s_aux: Tensor | None = None, **_: object
+) -> None:
+    """Assert that a layer asks for scaled dot products and nothing else."""
+    assert softcap is None, "see `takes_heads_grouped`"
+    assert s_aux is None, "see `takes_heads_grouped`"
+    assert position_bias is None, "a bias by position belongs to encoders"
+
+
 def attention(
     module: nn.Module,
     query: Tensor,
@@ -83,23 +92,18 @@ def attention(
     *,
     scaling: float | None = None,
     is_causal: bool | None = None,
-    position_bias: Tensor | None = None,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
     prefix: Cache | None = None,
     lent: bool = False,
-    **_: object,
+    **told: Any,
 ) -> tuple[Tensor, None]:
     """The attention of a transformers layer: query (B, H, Q, E), key and value (B, G, T, E) to (B, Q, H, E).
 
     prefix: the keys and values of a prompt that all rows share and every position sees. lent: whether every position sees as
     well what the layer was lent (`models.lent`), through which a gradient goes back.
     """
-    assert softcap is None, "see `takes_heads_grouped`"
-    assert s_aux is None, "see `takes_heads_grouped`"
-    assert position_bias is None, "a bias by position belongs to encoders"
-    told = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    causal = told and attention_mask is None and query.shape[2] > 1
+    check_plain(**told)
+    asked = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    causal = asked and attention_mask is None and query.shape[2] > 1
     if lent:
         keys_1GPE, values_1GPE = lent_to(module)
         attention_mask = seeing(attention_mask, query.shape[2], keys_1GPE.shape[2], query.device)
@@ -108,7 +112,9 @@ def attention(
         out_BHQE = grouped(query, key, value, attention_mask, causal=causal, scale=scaling)
     else:
         layer, scale = prefix.layers[module.layer_idx], query.shape[-1] ** -0.5 if scaling is None else scaling
-        bias = None if attention_mask is None else bias_of(attention_mask, query.dtype)
+        bias = attention_mask
+        if bias is not None and bias.dtype == torch.bool:
+            bias = bias_of(bias, query.dtype)
         out_BHQE = attended(query, key, value, (layer.keys, layer.values), bias, causal=causal, scale=scale)
     return out_BHQE.transpose(1, 2).contiguous(), None
 

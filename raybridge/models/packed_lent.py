@@ -15,22 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
-def forward(
-    q_NHE: Tensor,
-    k_MGE: Tensor,
-    v_MGE: Tensor,
-    bounds: tuple[Tensor, Tensor],
-    longest: tuple[int, int],
-    *,
-    causal: bool,
-    scale: float,
-) -> tuple[Tensor, Tensor]:
-    """Attention (N, H, E) of sequences to others, and the log-sum-exp (H, N) of the scores. bounds, longest: of both."""
-    found = torch.ops.aten._flash_attention_forward(q_NHE, k_MGE, v_MGE, *bounds, *longest, 0.0, causal, False, scale=scale)
-    out_NHE, total_HN = found[:2]
-    assert total_HN.shape == (q_NHE.shape[1], q_NHE.shape[0]), f"log-sum-exps of shape {tuple(total_HN.shape)}"
-    return out_NHE, total_HN
+from raybridge.models.partial import flash, joined
 
 
 def backward(
@@ -73,12 +58,12 @@ def attend(
 
     One operation to compiled code, which does not look into it.
     """
-    own_NHE, own_HN = forward(q_NHE, k_NGE, v_NGE, (bounds, bounds), (longest, longest), causal=True, scale=scale)
+    own_NHE, own_HN = flash(q_NHE, k_NGE, v_NGE, (bounds, bounds), (longest, longest), causal=True, scale=scale)
     size = q_NHE.shape[0], keys_PGE.shape[0]
-    lent_NHE, lent_HN = forward(q_NHE, keys_PGE, values_PGE, _ends(bounds, size[1]), size, causal=False, scale=scale)
-    weight_NH1 = torch.sigmoid(own_HN - lent_HN).T.unsqueeze(-1)
-    out_NHE = torch.lerp(lent_NHE.float(), own_NHE.float(), weight_NH1).to(q_NHE.dtype)
-    return out_NHE, torch.logaddexp(own_HN, lent_HN)
+    lent_NHE, lent_HN = flash(q_NHE, keys_PGE, values_PGE, _ends(bounds, size[1]), size, causal=False, scale=scale)
+    for total_HN in (own_HN, lent_HN):
+        assert total_HN.shape == (q_NHE.shape[1], q_NHE.shape[0]), f"log-sum-exps of shape {tuple(total_HN.shape)}"
+    return joined(own_NHE, own_HN.T, lent_NHE, lent_HN.T), torch.logaddexp(own_HN, lent_HN)
 
 
 @attend.register_fake

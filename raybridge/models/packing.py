@@ -17,6 +17,7 @@ from transformers import AttentionInterface
 
 from raybridge.models import packed_lent
 from raybridge.models.lent import lent_to
+from raybridge.models.partial import flash
 from raybridge.models.shape import attends_only, head_sizes, window_of
 
 NAME = "raybridge_packed"  # of the attention, among those that transformers knows
@@ -84,10 +85,7 @@ def within_window(model: Any, length: int) -> bool:
 
 def attend(q_NHE: Tensor, k_NGE: Tensor, v_NGE: Tensor, bounds: Tensor, longest: int, scale: float) -> Tensor:
     """Causal attention (N, H, E) within each sequence; flash takes the keys and values of a group once."""
-    out_NHE: Tensor = torch.ops.aten._flash_attention_forward(
-        q_NHE, k_NGE, v_NGE, bounds, bounds, longest, longest, 0.0, True, False, scale=scale
-    )[0]
-    return out_NHE
+    return flash(q_NHE, k_NGE, v_NGE, (bounds, bounds), (longest, longest), causal=True, scale=scale)[0]
 
 
 def attention(

@@ -78,16 +78,24 @@ def partial(
 
 
 def flash(
-    q_MGE: Tensor, k_NGE: Tensor, v_NGE: Tensor, bounds: tuple[Tensor, Tensor], longest: tuple[int, int], **told: Any
+    q_MHE: Tensor,
+    k_NGE: Tensor,
+    v_NGE: Tensor,
+    bounds: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
+    *,
+    causal: bool,
+    scale: float,
+    **told: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Attention (M, G, E) of queries that stand one behind another to keys that do, and the log-sum-exp (M, G) of the scores.
+    """Attention (M, H, E) of queries that stand one behind another to keys that do, and the log-sum-exp (H, M) of the scores.
 
     bounds: where each sequence begins and ends among the queries, and among the keys; longest: of each.
     """
-    out_MGE, sum_GM, *_ = torch.ops.aten._flash_attention_forward(
-        q_MGE, k_NGE, v_NGE, *bounds, *longest, 0.0, False, False, **told
+    out_MHE, sum_HM, *_ = torch.ops.aten._flash_attention_forward(
+        q_MHE, k_NGE, v_NGE, *bounds, *longest, 0.0, causal, False, scale=scale, **told
     )
-    return out_MGE, sum_GM.transpose(0, 1)
+    return out_MHE, sum_HM
 
 
 def bias_of(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from raybridge.models.attention import attending, grouped
+from raybridge.models.attention import attending, check_plain
+from raybridge.models.attention import attention as masked
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.kv_cache import growing_cache
-from raybridge.models.partial import HALF, attended, bias_of, flash, joined
+from raybridge.models.partial import HALF, bias_of, flash, joined
 from raybridge.models.prefill import Prefix
 
 NAME = "raybridge_slots"  # of the attention, among those that transformers knows; it makes no mask
@@ -188,30 +189,18 @@ def attention(
     *,
     step: Step,
     scaling: float | None = None,
-    position_bias: Tensor | None = None,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-    **_: object,
+    **told: Any,
 ) -> tuple[Tensor, None]:
     """The attention of a transformers layer for a token of every slot: query (N, H, 1, E), key and value (N, G, T, E)."""
     assert attention_mask is None, "what a slot sees is told by its length"
-    assert softcap is None, "see `takes_heads_grouped`"
-    assert s_aux is None, "see `takes_heads_grouped`"
-    assert position_bias is None, "a bias by position belongs to encoders"
-    shared = None
-    if step.prefix is not None:
-        layer = step.prefix.cache.layers[module.layer_idx]
-        shared = layer.keys, layer.values
+    cache = None if step.prefix is None else step.prefix.cache
+    if not takes_lengths(query, value):
+        return masked(module, query, key, value, step.bias(query.dtype), scaling=scaling, prefix=cache, **told)
+    check_plain(**told)
+    layer = None if cache is None else cache.layers[module.layer_idx]
+    shared = None if layer is None else (layer.keys, layer.values)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if takes_lengths(query, value):
-        out_NHE = by_lengths(query.squeeze(2), key, value, shared, step, scale=scale)
-        return out_NHE.unsqueeze(1), None
-    bias = step.bias(query.dtype)
-    if shared is None:
-        out_NH1E = grouped(query, key, value, bias, causal=False, scale=scale)
-    else:
-        out_NH1E = attended(query, key, value, shared, bias, causal=False, scale=scale)
-    return out_NH1E.transpose(1, 2).contiguous(), None
+    return by_lengths(query.squeeze(2), key, value, shared, step, scale=scale).unsqueeze(1), None
 
 
 def takes_lengths(query: Tensor, value: Tensor) -> bool:
@@ -229,12 +218,13 @@ def by_lengths(
     q_MGE = q_NHE.unflatten(1, (G, R)).transpose(1, 2).flatten(0, 1)
     keys, values = (one.transpose(1, 2).flatten(0, 1) for one in (k_NGCE, v_NGCE))
     bounds = step.bounds(N, R), step.bounds(N, C)
-    out_MGE, sum_MG = flash(q_MGE, keys, values, bounds, (R, C), scale=scale, seqused_k=step.lengths)
+    out_MGE, sum_GM = flash(q_MGE, keys, values, bounds, (R, C), causal=False, scale=scale, seqused_k=step.lengths)
     if shared is not None:
         P = shared[0].shape[2]
         keys, values = (one.squeeze(0).transpose(0, 1) for one in shared)
-        others = flash(q_MGE, keys, values, (step.bounds(1, N * R), step.bounds(1, P)), (N * R, P), scale=scale)
-        out_MGE = joined(out_MGE, sum_MG, *others)
+        bounds = step.bounds(1, N * R), step.bounds(1, P)
+        shared_MGE, shared_GM = flash(q_MGE, keys, values, bounds, (N * R, P), causal=False, scale=scale)
+        out_MGE = joined(out_MGE, sum_GM.T, shared_MGE, shared_GM.T)
     return out_MGE.unflatten(0, (N, R)).transpose(1, 2).flatten(1, 2)
 
 

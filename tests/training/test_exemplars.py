@@ -133,7 +133,7 @@ def backward(grad, q, k, v, out, total, bounds, longest, *, causal, scale):
 @pytest.fixture
 def flash(monkeypatch):
     """The two calls of flash attention by their formulas."""
-    monkeypatch.setattr(packed_lent, "forward", forward)
+    monkeypatch.setattr(packed_lent, "flash", forward)
     monkeypatch.setattr(packed_lent, "backward", backward)
 
 
