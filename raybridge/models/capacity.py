@@ -51,15 +51,19 @@ def rows_at_a_time(
 
     free: of each device the bytes that are free, and the share of the layers whose keys and values it holds.
     """
-    one_pass = POSITIONS * pass_bytes(config, value_bytes)
-    room = min((SHARE * bytes_ - one_pass) / share for bytes_, share in free if share)
+    room = min(beside_a_pass(config, bytes_, value_bytes) / share for bytes_, share in free if share)
     return that_fit(lengths, new=new, bytes_a_position=position_bytes(config, value_bytes), free=max(room, 0))
 
 
 def slots_that_fit(config: Any, room: int, *, free: int, value_bytes: int) -> int:
     """How many rows of so many positions find room in the bytes that are free, beside a pass; one, if none does."""
-    left = SHARE * free - POSITIONS * pass_bytes(config, value_bytes)
+    left = beside_a_pass(config, free, value_bytes)
     return max(int(left // (room * position_bytes(config, value_bytes) or 1)), 1)
+
+
+def beside_a_pass(config: Any, free: int, value_bytes: int) -> float:
+    """Of the bytes that are free those that keys and values may take; below zero where a pass alone is more."""
+    return SHARE * free - POSITIONS * pass_bytes(config, value_bytes)
 
 
 def halved(rows: Sequence[int], work: Callable[[Sequence[int]], Sequence[T]]) -> list[T]:

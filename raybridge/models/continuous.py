@@ -63,7 +63,7 @@ class Table:
         """What each of the rows writes."""
         lengths = self.prompt.lengths
         waiting = deque(sorted(rows, key=lambda row: lengths[row], reverse=True))
-        while waiting or any(row is not None for row in self.seated):
+        while waiting or not self._nobody:
             if waiting and self._takes_rows():
                 self._seat(waiting)
             elif not waiting:
@@ -72,21 +72,24 @@ class Table:
         return [self.written[row] for row in rows]
 
     @property
+    def _nobody(self) -> bool:
+        """Whether no slot has a row."""
+        return all(row is None for row in self.seated)
+
+    @property
     def _free(self) -> list[int]:
         """Slots without a row."""
         return [i for i in range(self.slots.seats.count) if i >= len(self.seated) or self.seated[i] is None]
 
     def _takes_rows(self) -> bool:
         """Whether rows come in now. What hardens a row counts its tokens, so such rows begin and end together."""
-        nobody = all(row is None for row in self.seated)
-        return nobody or (self.choose.hardening.plain and len(self._free) * FREE >= self.slots.seats.count)
+        return self._nobody or (self.choose.hardening.plain and len(self._free) * FREE >= self.slots.seats.count)
 
     def _seat(self, waiting: deque[int]) -> None:
         """Read the prompts of rows that wait into free slots, and write their first tokens."""
-        if all(row is None for row in self.seated):
-            self.seated = [None] * min(len(waiting), self.slots.seats.count)
-        else:
-            self.seated += [None] * (min(self.slots.seats.count, len(self.seated) + len(waiting)) - len(self.seated))
+        if self._nobody:
+            self.seated = []
+        self.seated += [None] * min(self.slots.seats.count - len(self.seated), len(waiting))
         places = [place for place, row in enumerate(self.seated) if row is None][: len(waiting)]
         coming = [waiting.popleft() for _ in places]
         self.slots.seats.running = len(self.seated)
