@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from raybridge.analysis.power import could_show
-from raybridge.data import Split, UnreachableError
+from raybridge.data import UnreachableError
 from raybridge.evaluation import identity
 from raybridge.evaluation.answerer import Answerer
 from raybridge.evaluation.benchmarks import check_problems
@@ -28,14 +28,13 @@ from raybridge.training.allotment import Allotment, allotted
 from raybridge.training.gaps import fill
 from raybridge.training.loop import train
 from raybridge.training.memory import fits
-from raybridge.training.reading import not_loaded, read_ahead, states_told
+from raybridge.training.reading import JUDGED, not_loaded, read_ahead, states_told
 from raybridge.training.step import build_trainer
 from raybridge.training.worker import Ended, Worker
 from raybridge.trial import Trial
 from raybridge.world import World
 
 log = logging.getLogger(__name__)
-SPLITS: tuple[Split, ...] = ("dev", "test")
 
 
 def sealed(trial: Trial, *, device: str) -> Trial:
@@ -119,7 +118,7 @@ def replica_share(trials: Sequence[Trial], *, workers: int, card: float, cards: 
 
 def settings(trial: Trial) -> list[Setting]:
     """The dev problems, which it is selected by, and the test problems."""
-    return [setting_of(trial, split) for split in SPLITS]
+    return [setting_of(trial, split) for split in JUDGED]
 
 
 def provenance(trial: Trial) -> dict[str, Any]:
