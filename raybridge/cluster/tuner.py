@@ -62,7 +62,8 @@ def share_of_replica(trials: Sequence[Workload], resources: Resources, kept: Sta
     if not resources.gpus_per_model:
         return None
     told = dict(workers=resources.workers, cards=resources.gpus_per_model)
-    shares = [engine.replica_share(some, **told, card=card(), kept=kept) for engine, some in by_engine(trials)]
+    gib = card()  # nvidia-smi is asked once
+    shares = [engine.replica_share(some, **told, card=gib, kept=kept) for engine, some in by_engine(trials)]
     return min((share for share in shares if share is not None), default=None)
 
 
