@@ -15,9 +15,11 @@ from rich.console import Console
 from raybridge.analysis.measures import summarised
 from raybridge.analysis.scorecard import scorecard, tables
 from raybridge.analysis.times import median_interval
+from raybridge.evaluation.bundle.tables import tables_of
 from raybridge.plots import Runs
 from raybridge.plots.figures import load
 from raybridge.results import Results
+from raybridge.results.bundle import Place
 from raybridge.results.schema import TIMES
 
 
@@ -68,6 +70,19 @@ def test_a_card_has_a_table_of_times_with_prefill_and_a_token_apart():
         assert heading in text
     untimed = samples(20).drop(columns=list(TIMES))
     assert len(tables(scorecard(untimed, **told))) == 3
+
+
+def test_a_bundle_has_the_table_of_times_where_there_is_one():
+    """An evaluation with times, as `evaluate` makes it, ended `export` with a message about zip."""
+    place = Place(evaluator="pocket", split="test", step=1)
+    for rows, there in ((samples(20), True), (samples(20).drop(columns=list(TIMES)), False)):
+        files = tables_of({place: rows}, best=1, title="t", golds={"pocket/test": 5})
+        assert {"tables/pocket/test/answers.csv", "tables/pocket/test/cost.csv"} <= files.keys()
+        assert ("tables/pocket/test/times.csv" in files) == there
+    assert (
+        b"10.5 [6.0, 15.0]"
+        in tables_of({place: samples(20)}, best=1, title="t", golds={"pocket/test": 5})["tables/pocket/test/times.csv"]
+    )
 
 
 def test_the_table_of_costs_has_them_too(tmp_path):

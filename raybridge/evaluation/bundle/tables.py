@@ -17,7 +17,7 @@ from raybridge.analysis.scorecard import Scorecard, scorecard, tables
 from raybridge.results import EVAL_COLUMNS
 from raybridge.results.bundle import Place
 
-NAMES = ("answers", "form", "cost")  # of the tables of a scorecard, in its order
+NAMES = ("answers", "form", "cost", "times")  # of the tables of a scorecard, in its order; the last where arms were timed
 DIGITS = "%.10g"  # a last digit differs between two builds of the same library
 
 
@@ -35,7 +35,7 @@ def tables_of(rows: Mapping[Place, pd.DataFrame], *, best: int, title: str, gold
             stacked(others, tested), evaluator=evaluator, split=split, step=best, title=title, golds=golds.get(there)
         )
         drawn = tables(card)
-        files |= {f"{folder}/{name}.csv": _csv(one) for name, one in zip(NAMES, drawn, strict=True)}
+        files |= {f"{folder}/{name}.csv": _csv(one) for name, one in zip(NAMES[: len(drawn)], drawn, strict=True)}
         files[f"{folder}/tables.md"] = "\n".join([*map(_markdown, drawn), *(f"- {note}" for note in card.notes), ""])
     return {name: text.encode() for name, text in files.items()}
 
