@@ -19,7 +19,7 @@ from raybridge.evaluation.bundle.tables import tables_of
 from raybridge.plots import Runs
 from raybridge.plots.figures import load
 from raybridge.results import Results
-from raybridge.results.bundle import Place
+from raybridge.results.bundle import TABLE, Place
 from raybridge.results.schema import TIMES
 
 
@@ -79,6 +79,7 @@ def test_a_bundle_has_the_table_of_times_where_there_is_one():
         files = tables_of({place: rows}, best=1, title="t", golds={"pocket/test": 5})
         assert {"tables/pocket/test/answers.csv", "tables/pocket/test/cost.csv"} <= files.keys()
         assert ("tables/pocket/test/times.csv" in files) == there
+        assert all(TABLE.fullmatch(name) for name in files)
     assert (
         b"10.5 [6.0, 15.0]"
         in tables_of({place: samples(20)}, best=1, title="t", golds={"pocket/test": 5})["tables/pocket/test/times.csv"]

@@ -15,9 +15,8 @@ from raybridge.analysis.kinds import is_plain, ordered, trained
 from raybridge.analysis.measures import readings_of, stacked, summarised
 from raybridge.analysis.scorecard import Scorecard, scorecard, tables
 from raybridge.results import EVAL_COLUMNS
-from raybridge.results.bundle import Place
+from raybridge.results.bundle import PRINTED, Place
 
-NAMES = ("answers", "form", "cost", "times")  # of the tables of a scorecard, in its order; the last where arms were timed
 DIGITS = "%.10g"  # a last digit differs between two builds of the same library
 
 
@@ -35,7 +34,7 @@ def tables_of(rows: Mapping[Place, pd.DataFrame], *, best: int, title: str, gold
             stacked(others, tested), evaluator=evaluator, split=split, step=best, title=title, golds=golds.get(there)
         )
         drawn = tables(card)
-        files |= {f"{folder}/{name}.csv": _csv(one) for name, one in zip(NAMES[: len(drawn)], drawn, strict=True)}
+        files |= {f"{folder}/{name}.csv": _csv(one) for name, one in zip(PRINTED[: len(drawn)], drawn, strict=True)}
         files[f"{folder}/tables.md"] = "\n".join([*map(_markdown, drawn), *(f"- {note}" for note in card.notes), ""])
     return {name: text.encode() for name, text in files.items()}
 
