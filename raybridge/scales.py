@@ -50,8 +50,9 @@ class Resources:
     """What a scale asks of a machine. Never part of a trial's identity.
 
     workers: training workers a trial; gpus_per_model: over which a worker, or a replica, lays each of its models, 0 for CPUs;
-    replicas: frozen replicas that evaluate for all trials; threads: torch threads a process on CPU. states_budget: bytes of
-    disk that states of sources may take; None for a share.
+    replicas: frozen replicas that evaluate for all trials; threads: torch threads a process on CPU. ahead: trials whose drivers
+    start while all devices are taken, and wait for them. states_budget: bytes of disk that states of sources may take; None for
+    a share.
     """
 
     VERSION: ClassVar[int] = 1
@@ -62,6 +63,7 @@ class Resources:
     replicas: int
     concurrent_trials: int
     threads: int
+    ahead: int = 0
     states_budget: int | None = None
 
     def __post_init__(self) -> None:
@@ -108,7 +110,9 @@ class Resources:
             )
         at_once = fits if of_trial.gpus else min(fits, self.concurrent_trials)
         replicas = max(groups, 1) if of_trial.gpus else self.replicas
-        return replace(of_trial, concurrent_trials=concurrent or at_once, replicas=replicas)
+        count = concurrent or at_once
+        bound = of_trial.gpus > 0 and count == groups // of_trial.workers  # else one more would not wait, but run
+        return replace(of_trial, concurrent_trials=count, replicas=replicas, ahead=int(bound))
 
 
 @dataclass(frozen=True, kw_only=True)

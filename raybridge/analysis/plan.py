@@ -71,6 +71,8 @@ def plan_of(trial: Planned, results: Results, kept: Mapping[str, Sequence[TrialR
     run_ = results.find(trial.fingerprint)
     if run_ and run_.complete:
         return trial.gaps(run_).planned or REUSED
+    if run_ and run_.trained():
+        return "trained; its test split is left"
     if run_ and (steps := run_.checkpoints()):
         return f"resumes at step {steps[-1]}"
     why = [] if run_ else why_anew(trial.resolved(), kept)

@@ -95,7 +95,7 @@ def row_of(followed: Followed, results: Results, *, since: float = 0.0) -> Row:
         state = "complete"
     elif run.launch.failed(since=since):
         state = "failed"
-    elif step >= steps and state == "training":
+    elif run.trained() or (step >= steps and state == "training"):
         state = "testing"
     spent = _last(metrics, "seconds") if step and state == "training" else None
     return Row(

@@ -39,6 +39,7 @@ ALLOCATOR = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
 EVERY = 5.0  # seconds between two looks at whether the cluster is still there
 NO_GPU = "--scale pocket, which needs none"
 PATIENCE = 40.0  # seconds that it may be away: a head that is started again takes some; Ray gives up after 60
+REPLACED = 180.0  # seconds in which a machine of it that is gone may come back
 
 
 def shortfall(resources: Resources, machine: Machine) -> str | None:
@@ -149,34 +150,36 @@ def connected(**options: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def watched() -> Iterator[None]:
+def watched(resources: Resources) -> Iterator[None]:
     """End the command with a sentence once the connected cluster is lost, for Ray says none that tells what to do.
 
-    Without its head Ray ends this process after a minute; without this machine's part of it calls wait for ever.
+    Without its head Ray ends this process after a minute; without this machine's part of it calls wait for ever, and so do
+    trials where what is left of it no longer has what one of them asks for.
     """
     context, over = ray.get_runtime_context(), threading.Event()
     head, node = context.gcs_address, context.get_node_id()
 
-    def watch() -> None:
-        if why := loss(lambda: lost_now(head, node), over):
+    def watch(look: Callable[[], str | None], patience: float) -> None:
+        if why := loss(look, over, patience=patience):
             print(f"error {why}; {AGAIN}", file=sys.__stderr__, flush=True)
             os._exit(FAILURE)  # the main thread may be in a call of Ray that does not come back
 
-    thread = threading.Thread(target=watch, name="cluster watch", daemon=True)
-    thread.start()
+    looks = ((lambda: lost_now(head, node), PATIENCE), (lambda: shortfall(resources, of_cluster()), REPLACED))
+    for look, patience in looks:
+        threading.Thread(target=watch, args=(look, patience), name="cluster watch", daemon=True).start()
     try:
         yield
     finally:
         over.set()
 
 
-def loss(look: Callable[[], str | None], over: threading.Event) -> str | None:
+def loss(look: Callable[[], str | None], over: threading.Event, *, patience: float) -> str | None:
     """What `look` says, once it has said something long enough; None when it is over before."""
     since: float | None = None
     while not over.wait(EVERY):
         why = look()
         since = (since or time.monotonic()) if why else None
-        if why and since and time.monotonic() - since >= PATIENCE:
+        if why and since and time.monotonic() - since >= patience:
             return why
     return None
 
@@ -209,7 +212,7 @@ def cluster(resources: Resources, *, name: str) -> Iterator[str]:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial failed is said once, by the command
     with connected(**options, job_config=job(name)) as context:
         refuse(shortfall(resources, of_cluster()))
-        with watched():
+        with watched(resources):
             yield way_in(f"http://{context.dashboard_url}") if context.dashboard_url else "off"
 
 

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, TypedDict
 
+import ray
 import ray.train
 import ray.tune
 import torch
@@ -28,7 +29,7 @@ from raybridge.cluster.gauges import MemoryGauge
 from raybridge.cluster.replicas import ReplicaPool, find_replicas
 from raybridge.config import rebuild
 from raybridge.results import Results, TrialRun
-from raybridge.results.launch import Timing
+from raybridge.results.launch import Begun
 from raybridge.results.sweep_folder import SweepFolder
 from raybridge.scales import DRIVER_CPUS, Resources
 from raybridge.training.worker import Worker, engine_of
@@ -42,7 +43,8 @@ class Job(TypedDict):
     """What travels to an experiment's driver and workers: plain JSON.
 
     packages: where its classes may come from, as the launcher knows them. results: absolute, for Ray's processes stand
-    elsewhere. replicas: the names of those that its launch started.
+    elsewhere. replicas: the names of those that its launch started. started: when its driver began; waited: whether the
+    devices of its workers were with others then.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Job(TypedDict):
     sweep: str
     replicas: list[str]
     started: float
+    waited: bool
 
 
 def folder_of(job: Job) -> SweepFolder:
@@ -83,10 +86,35 @@ def drive(config: dict[str, Job]) -> None:
         return
     experiment, resources, run = unpack(job)
     with run.launch.held(unless=stopped) as held:
-        if held and unfinished(experiment, run):
-            run.launch.begin()
-            job["started"] = time.time()
+        if not (held and unfinished(experiment, run)):
+            return
+        run.launch.begin()
+        began = time.time()
+        if run.complete or run.trained() is None:
+            job["started"], job["waited"] = began, taken(resources)
             fit(experiment, resources, job)
+        else:
+            run.launch.write_timing(Begun(started=began, first_step=None))
+        if run.trained() is not None and not run.complete and not run.launch.failed() and not stopped():
+            conclude(experiment, run, job)
+
+
+def taken(resources: Resources) -> bool:
+    """Whether the devices of all its workers are with others now."""
+    return bool(resources.gpus) and ray.available_resources().get("GPU", 0) < resources.gpus
+
+
+def conclude(experiment: Workload, run: TrialRun, job: Job) -> None:
+    """Do what is left once its workers have ended. They have given their devices back: the next trial's start meanwhile."""
+    with logged(run, who="driver"):
+        try:
+            engine_of(experiment).conclude(experiment, run, ReplicaPool(find_replicas(job["replicas"])))
+        except REFUSALS as error:
+            if repeats(error):
+                raise
+            _say_why(run, why_refused(error))
+        else:
+            run.launch.end(time.time())
 
 
 class Driver(wrap_function(drive)):  # type: ignore[misc]
@@ -129,7 +157,8 @@ def train_worker(job: Job) -> None:
     """
     experiment, resources, run = unpack(job)
     context = ray.train.get_context()
-    with logged(run, rank=context.get_world_rank()):
+    rank = context.get_world_rank()
+    with logged(run, who=f"worker {rank}", level=logging.ERROR if rank else logging.INFO):
         if run.launch.failed():
             return
         try:
@@ -150,11 +179,11 @@ def _say_why(run: TrialRun, why: str) -> None:
 
 
 @contextlib.contextmanager
-def logged(run: TrialRun, *, rank: int) -> Iterator[None]:
-    """Write what raybridge logs and Python warns of to train.log: all of the first worker's, failures of the others."""
+def logged(run: TrialRun, *, who: str, level: int = logging.INFO) -> Iterator[None]:
+    """Write what raybridge logs and Python warns of to train.log, from a level on."""
     handler = logging.FileHandler(run.launch.log, encoding="utf8", delay=True)
-    handler.setFormatter(logging.Formatter(f"%(asctime)s worker {rank} %(levelname)s %(message)s"))
-    handler.setLevel(logging.ERROR if rank else logging.INFO)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {who} %(levelname)s %(message)s"))
+    handler.setLevel(level)
     loggers = [logging.getLogger("raybridge"), logging.getLogger("py.warnings")]
     before = [logger.level for logger in loggers]
     logging.captureWarnings(True)
@@ -173,6 +202,9 @@ def logged(run: TrialRun, *, rank: int) -> Iterator[None]:
 
 def _run(experiment: Workload, resources: Resources, run: TrialRun, job: Job) -> None:
     """Run this worker's part; the first worker writes down when it did what."""
+    stopped = folder_of(job).stopped
+    if stopped():  # while it waited for its devices
+        return
     torch.set_num_threads(resources.threads)
     context = ray.train.get_context()
     device, *beside = ray.train.torch.get_devices() if resources.gpus_per_model else [torch.device("cpu")]
@@ -189,12 +221,23 @@ def _run(experiment: Workload, resources: Resources, run: TrialRun, job: Job) ->
         run=run,
         world=world,
         report=report,
-        interrupted=folder_of(job).stopped,
+        interrupted=stopped,
         answerer=lambda: ReplicaPool(find_replicas(job["replicas"])),
         states_budget=resources.states_budget,
     )
     before = run.complete
     outcome = engine_of(experiment).run(experiment, worker)
-    if world.rank == 0 and outcome == "complete" and not before:
-        began = first_step[0] if first_step else None
-        run.launch.write_timing(Timing(started=job["started"], first_step=began, ended=time.time()))
+    if world.rank == 0 and outcome != "interrupted" and not before:
+        now, began = time.time(), first_step[0] if first_step else None
+        started = (
+            given_back(Results(job["results"]), since=job["started"], until=began or now) if job["waited"] else job["started"]
+        )
+        run.launch.write_timing(Begun(started=started, first_step=began, trained=now))
+        if outcome == "complete":
+            run.launch.end(now)
+
+
+def given_back(results: Results, *, since: float, until: float) -> float:
+    """When the last trial gave its devices back between two times; the first of them where none did."""
+    told = [run.launch.begun() for run in results.trials(broken={})]
+    return max((one.trained for one in told if one and one.trained and since < one.trained < until), default=since)

@@ -110,6 +110,7 @@ def _tune(
             sweep=folder.name,
             replicas=list(replicas),
             started=0.0,
+            waited=False,
         )
         for trial in trials
     ]
@@ -117,7 +118,7 @@ def _tune(
         Driver,
         param_space={"job": ray.tune.grid_search(jobs)},
         tune_config=ray.tune.TuneConfig(
-            max_concurrent_trials=resources.concurrent_trials,
+            max_concurrent_trials=resources.concurrent_trials + resources.ahead,
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),

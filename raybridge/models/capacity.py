@@ -26,13 +26,18 @@ log = logging.getLogger(__name__)
 def hold_to(device: torch.device, gib: float) -> None:
     """From here on this process takes no more than so many GiB of a GPU, what CUDA itself takes included."""
     total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(max(gib - CONTEXT, 0.0) * GIB / total, 1.0), device)
+    torch.cuda.set_per_process_memory_fraction(min(max(gib - CONTEXT, 0.0) * GIB / total, 1.0), _card(device))
 
 
 def allotted_bytes(device: torch.device) -> int:
     """What this process may take of a GPU."""
     total = torch.cuda.get_device_properties(device).total_memory
-    return int(torch.cuda.get_per_process_memory_fraction(device) * total)
+    return int(torch.cuda.get_per_process_memory_fraction(_card(device)) * total)
+
+
+def _card(device: torch.device) -> int:
+    """Its number. `cuda` alone is the current one, which torch takes for every question but that of a share."""
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 def free_bytes(device: torch.device) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from raybridge.results.files import read_json, write_json, written_since
 
@@ -16,11 +16,22 @@ WAIT = 1.0  # seconds between two looks at who holds a trial
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timing:
-    """When a trial's driver and its first step began, and when it ended, in seconds since the epoch."""
+class Begun:
+    """When what of a launch was, in seconds since the epoch; None where it was not.
+
+    started: its driver began or, where that waited for the devices of another trial, these were free. trained: its workers had
+    ended.
+    """
 
     started: float
     first_step: float | None
+    trained: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing(Begun):
+    """The same of a launch that completed its trial, and when that was."""
+
     ended: float
 
 
@@ -82,16 +93,30 @@ class Launch:
         """The sentence that says why it failed, if it was left."""
         return str(read_json(self._failure, needs=("sentence",))["sentence"]) if self.failed() else None
 
-    def write_timing(self, timing: Timing) -> None:
+    def write_timing(self, timing: Begun) -> None:
         """Write timing.json."""
         write_json(self._timing, asdict(timing))
 
+    def end(self, now: float) -> None:
+        """Say that the trial is complete, of a launch that has said when it began."""
+        begun = self.begun()
+        assert begun is not None, f"nothing in {self.path} says when its launch began"
+        self.write_timing(Timing(**vars(begun), ended=now))
+
+    def begun(self) -> Begun | None:
+        """When it did what so far, or None: only a launch that trained its trial says so."""
+        told = self._read_timing()
+        if told is None:
+            return None
+        return Begun(started=told["started"], first_step=told["first_step"], trained=told.get("trained"))
+
     def timing(self) -> Timing | None:
         """When it did what, or None: only a launch that completes its trial says so."""
-        if not self._timing.exists():
-            return None
-        told = read_json(self._timing, needs=("started", "first_step", "ended"))
-        return Timing(started=told["started"], first_step=told["first_step"], ended=told["ended"])
+        begun, told = self.begun(), self._read_timing()
+        return Timing(**vars(begun), ended=told["ended"]) if begun and told and "ended" in told else None
+
+    def _read_timing(self) -> dict[str, Any] | None:
+        return read_json(self._timing, needs=("started", "first_step")) if self._timing.exists() else None
 
 
 def _locked(file: IO[str]) -> bool:

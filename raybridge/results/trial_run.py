@@ -200,9 +200,19 @@ class TrialRun:
         """The sentence that says why the trial ended without a result, if it was left."""
         return None if self.complete else self.launch.why()
 
+    def write_trained(self, told: Mapping[str, Any]) -> None:
+        """Write trained.json: its training has ended, and only its test split is left."""
+        write_json(self.path / "trained.json", told)
+
+    def trained(self) -> dict[str, Any] | None:
+        """What its training came to, or None while it goes on. Gone once the trial is complete: its result says it."""
+        path = self.path / "trained.json"
+        return read_json(path, needs=("steps",)) if path.exists() else None
+
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, the last file of a trial: it is complete from then on."""
         write_json(self.path / "result.json", result)
+        (self.path / "trained.json").unlink(missing_ok=True)
 
     def result(self) -> dict[str, Any] | None:
         """What the trial came to, or None while it has not ended."""

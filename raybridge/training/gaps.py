@@ -10,7 +10,7 @@ from raybridge.evaluation.evaluations import Evaluations
 from raybridge.results import TrialRun
 from raybridge.results.gaps import Gaps
 from raybridge.training.conditioning import look_inside
-from raybridge.training.loop import Judge
+from raybridge.training.judge import Judge
 from raybridge.training.step import Trainer
 from raybridge.translators.weights import read_weights
 from raybridge.trial import Trial

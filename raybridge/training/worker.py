@@ -15,7 +15,7 @@ from raybridge.results.states import States
 from raybridge.trial import Workload
 from raybridge.world import World
 
-Ended = Literal["complete", "interrupted"]
+Ended = Literal["complete", "trained", "interrupted"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,13 @@ class Engine(Protocol):
         """What provenance.json holds."""
 
     def run(self, experiment: Any, worker: Worker) -> Ended:
-        """This worker's part of it, from the last checkpoint if there is one; complete once result.json is written."""
+        """This worker's part of it, from the last checkpoint if there is one.
+
+        Complete once result.json is written. Trained where only what needs no worker is left, and trained.json says so.
+        """
+
+    def conclude(self, experiment: Any, run: TrialRun, answerer: Answerer) -> None:
+        """What is left of a trained one: result.json is there after it. Its workers have ended."""
 
 
 def by_engine(experiments: Iterable[Workload]) -> list[tuple[Engine, list[Workload]]]:

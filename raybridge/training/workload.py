@@ -21,9 +21,9 @@ from raybridge.evaluation.setting import Setting, problems_of, setting_of
 from raybridge.models import lm, names
 from raybridge.models.capacity import GIB, hold_to
 from raybridge.models.frozen import FrozenLM
-from raybridge.results import Results
+from raybridge.results import Results, TrialRun
 from raybridge.results.states import States
-from raybridge.training import allotment, own_answers
+from raybridge.training import allotment, conclusion, own_answers
 from raybridge.training.allotment import Allotment, allotted
 from raybridge.training.gaps import fill
 from raybridge.training.loop import train
@@ -155,6 +155,11 @@ def run(trial: Trial, worker: Worker) -> Ended:
         predicted=share.cut if share else None,
         problems=problems,
     )
+
+
+def conclude(trial: Trial, run: TrialRun, answerer: Answerer) -> None:
+    """Its best checkpoint reads the test split."""
+    conclusion.conclude(trial, run, Evaluations(trial, answerer))
 
 
 def _held(trial: Trial, world: World, on_disk: bool) -> Allotment | None:

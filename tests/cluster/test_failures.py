@@ -120,7 +120,6 @@ def looks(monkeypatch):
     """What is said of a cluster that was so at looks a second apart, and away long enough after three."""
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(session, "time", clock)
-    monkeypatch.setattr(session, "PATIENCE", 3.0)
 
     def said(*seen: str | None) -> str | None:
         left = iter(seen)
@@ -130,7 +129,7 @@ def looks(monkeypatch):
                 clock.now += 1
                 return left.__length_hint__() == 0
 
-        return session.loss(lambda: next(left), Over())
+        return session.loss(lambda: next(left), Over(), patience=3.0)
 
     return said
 

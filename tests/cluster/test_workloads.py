@@ -112,7 +112,7 @@ def test_an_engine_that_is_not_there_or_not_whole_is_said():
 
     with pytest.raises(ValueError, match="the engine of Nowhere cannot be imported: No module named 'fitt'"):
         engine_of(Nowhere(name="a", seed=1, steps=1, rate=1.0))
-    missing = "sealed, check, needs, prepare, replica_share, settings, provenance, run"
+    missing = "sealed, check, needs, prepare, replica_share, settings, provenance, run, conclude"
     with pytest.raises(ValueError, match=f"the engine of Half, json, does not define {missing}"):
         engine_of(Half(name="a", seed=1, steps=1, rate=1.0))
 

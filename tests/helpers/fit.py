@@ -115,3 +115,7 @@ def run(fit: Fit, worker: Worker) -> Ended:
             {"name": fit.name, "fingerprint": fit.fingerprint, "steps": step, "slope": slope, "intercept": intercept}
         )
     return "complete"
+
+
+def conclude(fit: Fit, run: TrialRun, answerer) -> None:
+    raise AssertionError("its workers leave nothing to be concluded")

@@ -1,9 +1,11 @@
 """Rows that are more than the memory that is free."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from raybridge.models.capacity import halved
+from raybridge.models.capacity import CONTEXT, GIB, allotted_bytes, halved, hold_to
 from raybridge.models.decode import greedy
 
 
@@ -41,3 +43,16 @@ def test_completions_are_the_same_where_memory_ends_on_the_way(target, monkeypat
 
     monkeypatch.setattr(target, "embed", short)
     assert greedy(target, pieces, max_new_tokens=6, shared=[1, 2]) == whole
+
+
+def test_a_card_without_a_number_is_the_current_one(monkeypatch):
+    """torch refuses `cuda` alone where a process's share of a card is asked for or set."""
+    shares = {3: 1.0}
+    total = SimpleNamespace(total_memory=80 * GIB)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: total)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda number: shares[number])
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, number: shares.__setitem__(number, share))
+    hold_to(torch.device("cuda"), 40 + CONTEXT)
+    assert shares == {3: 0.5}
+    assert allotted_bytes(torch.device("cuda")) == allotted_bytes(torch.device("cuda:3")) == 40 * GIB

@@ -10,7 +10,7 @@ import pytest
 
 from raybridge import HOUSE
 from raybridge.results import Results, TrialRun
-from raybridge.results.launch import Timing
+from raybridge.results.launch import Begun, Timing
 
 
 @pytest.fixture
@@ -50,6 +50,15 @@ def test_timing_comes_back_and_none_is_none(run):
     for timing in (Timing(started=1.5, first_step=2.5, ended=9.0), Timing(started=1.5, first_step=None, ended=9.0)):
         run.launch.write_timing(timing)
         assert run.launch.timing() == timing
+
+
+def test_a_trial_that_is_trained_has_no_timing_until_it_ends(run):
+    begun = Begun(started=1.5, first_step=2.5, trained=7.0)
+    run.launch.write_timing(begun)
+    assert run.launch.timing() is None
+    assert run.launch.begun() == begun
+    run.launch.end(9.0)
+    assert run.launch.timing() == Timing(started=1.5, first_step=2.5, trained=7.0, ended=9.0)
 
 
 @pytest.mark.parametrize(("name", "field"), [("failure.json", "sentence"), ("timing.json", "started")])

@@ -9,7 +9,7 @@ from local_runs import run_trial
 from raybridge.arms import find
 from raybridge.losses.next_token import ResidualAnswer
 from raybridge.results import Results
-from raybridge.training.loop import score_of
+from raybridge.training.judge import score_of
 from raybridge.translators.bottlenecked import evenly
 from raybridge.translators.injection import Injection
 from raybridge.translators.options import Projected

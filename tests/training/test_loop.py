@@ -24,6 +24,7 @@ from raybridge.models.prompts import frame
 from raybridge.results import Results, TrialRun
 from raybridge.stopping import Stopping
 from raybridge.training import checkpoint, loop
+from raybridge.training.conclusion import conclude
 from raybridge.training.conditioning import LOOKED_AT
 from raybridge.training.fitting import fit
 from raybridge.training.loop import train
@@ -159,6 +160,20 @@ class Fragile:
         return self.inner.collect(**asked)
 
 
+def to_its_end(trial, run, models, evaluations) -> None:
+    train(
+        trial,
+        run=run,
+        source=models.load(trial.source),
+        target=models.load(trial.target),
+        world=World(),
+        evaluations=evaluations,
+        report=lambda row: None,
+        interrupted=lambda: False,
+    )
+    conclude(trial, run, evaluations)
+
+
 def test_killed_while_waiting_for_any_evaluation_and_resumed_equals_undisturbed(short_trial, undisturbed, tmp_path, models):
     trial, (_, straight) = short_trial, undisturbed
     for dies_at in (1, 2, 3, 4):
@@ -166,16 +181,8 @@ def test_killed_while_waiting_for_any_evaluation_and_resumed_equals_undisturbed(
             name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={}
         )
         with pytest.raises(KilledError):
-            train(
-                trial,
-                run=run,
-                source=models.load(trial.source),
-                target=models.load(trial.target),
-                world=World(),
-                evaluations=Fragile(Evaluations(trial, Local(models)), dies_at),
-                report=lambda row: None,
-                interrupted=lambda: False,
-            )
+            to_its_end(trial, run, models, Fragile(Evaluations(trial, Local(models)), dies_at))
+        assert (run.trained() is not None) == (dies_at == 4)
         _, run = run_trial(trial, tmp_path / f"k{dies_at}", models)
         assert numbers(straight)[2] == numbers(run)[2]
         pd.testing.assert_frame_equal(numbers(straight)[1], numbers(run)[1], check_exact=True)

@@ -136,7 +136,8 @@ def test_the_engine_trains_on_them_behind_exemplars_beside_further_texts(own, tm
         states_budget=0,
     )
     asked = len(answerer.asked)
-    assert workload.run(trial, worker) == "complete"
+    assert workload.run(trial, worker) == "trained"
+    workload.conclude(trial, opened, answerer)
     assert answerer.asked[:asked] == [24]
     assert rebuild(opened.config | {"contents": opened.contents}, packages_of(trial)) == trial
     assert opened.result()["steps"] == 3

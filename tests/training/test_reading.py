@@ -139,7 +139,8 @@ def run_in(folder, trial, budget: int | None):
         states_budget=budget,
     )
     with mock.patch.object(FrozenLM, "states", autospec=True, side_effect=FrozenLM.states) as passes:
-        assert workload.run(trial, worker) == "complete"
+        assert workload.run(trial, worker) == "trained"
+        workload.conclude(trial, run, Local(models))
     return run, passes.call_count
 
 

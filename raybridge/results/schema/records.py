@@ -73,10 +73,15 @@ RESULT = (
     Column(name="notes", means="what the import found, a sentence each", only="runs imported from elsewhere"),
 )
 TIMING = (
-    Column(name="started", means="when the trial's driver began", unit="seconds since 1970"),
+    Column(
+        name="started", means="when its driver began, or when the devices it waited for were free", unit="seconds since 1970"
+    ),
     Column(name="first_step", means="when its first step began", unit="seconds since 1970"),
-    Column(name="ended", means="when it was complete", unit="seconds since 1970"),
+    Column(name="trained", means="when its workers had ended", unit="seconds since 1970", only="trials since it is written"),
+    Column(name="ended", means="when it was complete", unit="seconds since 1970", only="complete trials"),
 )
+KNOWN_BY_TRAINING = ("steps", "stopped", "reason", "gpus", "train_seconds", "eval_wait_seconds")
+TRAINED = tuple(column for column in RESULT if column.name in KNOWN_BY_TRAINING)
 FAILURE = (
     Column(name="sentence", means="why the launch ended without a result"),
     Column(name="traceback", means="what a developer wants to see"),
@@ -168,6 +173,12 @@ RECORDS = (
         columns=STATE,
     ),
     File(path="trials/*/result.json", holds="What the trial came to; its presence means complete", columns=RESULT),
+    File(
+        path="trials/*/trained.json",
+        holds="What its training came to; gone once result.json says it",
+        columns=TRAINED,
+        only="trials whose test split is being read",
+    ),
     File(path="trials/*/timing.json", holds="When the launch that completed the trial did what", columns=TIMING),
     File(path="trials/*/failure.json", holds="Why the last launch failed", columns=FAILURE, only="a launch that failed"),
     File(path="sweeps/*/plan.json", holds="What the sweep asks for", columns=PLAN),

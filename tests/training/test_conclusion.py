@@ -1,0 +1,80 @@
+"""A trial that is trained, and what is left of it: that needs no worker, and comes out the same whoever does it, and when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import local_runs
+import pytest
+
+from raybridge.analysis.plan import plan_of, unfinished
+from raybridge.analysis.progress import row_of
+from raybridge.evaluation.answerer import Local
+from raybridge.results import Results
+from raybridge.results.schema.records import TRAINED
+from raybridge.training import workload
+from raybridge.training.worker import Worker
+from raybridge.world import World
+
+
+@pytest.fixture(scope="module")
+def short(trial):
+    return replace(trial, steps=4, warmup=1, batch=4, eval_every=2, dev_problems=4, test_problems=4)
+
+
+@pytest.fixture
+def trained(short, tmp_path, models):
+    """Its workers have ended; its test split is left."""
+    results = Results(tmp_path / "r")
+    run = results.open_trial(name=short.name, fingerprint=short.fingerprint, config=short.resolved(), provenance={})
+    worker = Worker(
+        run=run,
+        world=World(),
+        report=lambda row: None,
+        interrupted=lambda: False,
+        answerer=lambda: Local(models),
+        states_budget=0,
+    )
+    assert workload.run(short, worker) == "trained"
+    return results, run
+
+
+def told(run) -> dict:
+    return {key: value for key, value in run.result().items() if not key.endswith("seconds")}
+
+
+def test_a_trained_trial_is_not_complete_and_says_what_its_training_came_to(short, trained):
+    results, run = trained
+    assert not run.complete
+    assert unfinished(short, run)
+    assert set(run.trained()) == {column.name for column in TRAINED}
+    assert run.trained()["steps"] == 4
+    assert ("pocket", "test") not in {place[:2] for place in run.sampled()}
+    assert run.has_conditioning("pocket")
+    assert plan_of(short, results, {}) == "trained; its test split is left"
+    assert row_of(short, results).state == "testing"
+
+
+def test_whoever_concludes_it_leaves_what_one_process_leaves(short, trained, tmp_path, models):
+    _, run = trained
+    _, whole = local_runs.run_trial(short, Results(tmp_path / "whole"), models)
+    workload.conclude(short, run, Local(models))
+    assert told(run) == told(whole)
+    assert run.trained() is None
+    assert sorted(path.name for path in run.path.iterdir()) == sorted(path.name for path in whole.path.iterdir())
+
+
+def test_killed_while_it_wrote_its_dev_samples_it_is_concluded_all_the_same(short, trained, models):
+    """The rows are on disk before evals.parquet is: what a kill in between left out is added."""
+    _, run = trained
+    evals = run.evals()
+    (run.path / "evals.parquet").unlink()
+    workload.conclude(short, run, Local(models))
+    merged = run.evals()
+    assert len(merged[merged["split"] == "dev"]) == len(evals)
+
+
+def test_a_trial_that_is_not_trained_is_not_concluded(short, tmp_path, models):
+    run = Results(tmp_path).open_trial(name=short.name, fingerprint=short.fingerprint, config={}, provenance={})
+    with pytest.raises(AssertionError, match="holds a trial that is not trained"):
+        workload.conclude(short, run, Local(models))
