@@ -90,7 +90,7 @@ def needs(
 
 def answers_told(trials: Sequence[Trial]) -> str:
     """How many answers their evaluations take, in a line: most of the time that a trial does not train."""
-    of_trials, frozen = 0, {}
+    of_trials, frozen = 0, dict[str, int]()
     for trial in trials:
         for setting, times in zip(settings(trial), (len(trial.points), 1), strict=True):
             of_trials += times * len(setting.problems) * len(trial_arms(trial.translator, setting.split))
