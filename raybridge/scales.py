@@ -2,8 +2,9 @@
 
 Each base trial has the translator that carried most where translators were compared (docs/LOG.md): the pocket pair, and
 SmolLM2-135M on a GPU, which stands for the others until somebody has compared them there. The pair of `small` can do the task
-that it is measured by; SmolLM2 to itself, which cannot, is the sweep `smollm`. Prompt contrast is not among its
-losses: it widens the difference to `shuffled`, mostly by making the wrong soft tokens worse.
+that it is measured by; SmolLM2 to itself, which cannot, is the sweep `smollm`. It learns from all of the target's own answers,
+right or wrong, and from how the target that reads the text predicts them: what crosses is judged, and no arithmetic taught.
+Prompt contrast is not among the losses: it widens the difference to `shuffled`, mostly by making the wrong soft tokens worse.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from raybridge.config import typed
 from raybridge.data.texts import Mixture, OtherNumbers, Questions, Sentences, WorkedAnswers
 from raybridge.errors import unknown
 from raybridge.losses.contrastive import InfoNCE
+from raybridge.losses.distillation import TextKL
 from raybridge.losses.next_token import AnswerNLL, Reconstruction
 from raybridge.stopping import Stopping
 from raybridge.translators.bottlenecked import Bottlenecked
@@ -153,13 +155,13 @@ SMALL = Scale(
         source="Qwen/Qwen2.5-Coder-1.5B-Instruct",
         target="Qwen/Qwen2.5-Coder-1.5B-Instruct",
         translator=Bottlenecked(soft_tokens=16, layers=(0, 2, 4, 14, 28), width=768, depth=4, picking="mean"),
-        losses=(AnswerNLL(), Reconstruction(), InfoNCE()),
+        losses=(AnswerNLL(), Reconstruction(), InfoNCE(), TextKL(weight=1.0)),
         evaluator=GSM8K(),
-        steps=1500,
+        steps=600,
         batch=64,
         learning_rate=1e-3,
-        warmup=100,
-        eval_every=250,
+        warmup=60,
+        eval_every=150,
         dev_problems=200,
         test_problems=None,
         stopping=Stopping(degradation=None),
@@ -172,7 +174,7 @@ SMALL = Scale(
             ),
             held_out=(Svamp(), Squad()),
         ),
-        own_answers=OwnAnswers(),
+        own_answers=OwnAnswers(right=False),
         exemplars=True,
     ),
     resources=Resources(workers=1, gpus_per_model=1, cpus_per_worker=4, replicas=1, concurrent_trials=1, threads=4),

@@ -49,6 +49,9 @@ def main(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="a few steps and problems of every trial, in a folder smoke/ of its own")
     ] = False,
+    trials: Annotated[
+        list[str] | None, typer.Option("--trials", help="only these: names or patterns ('2_*_16tok'); may be repeated")
+    ] = None,
     gpus: Annotated[int | None, typer.Option(help="GPUs a trial: a training worker on each")] = None,
     gpus_per_model: Annotated[
         int | None, typer.Option(help="GPUs a worker and a replica, over which each model lies; default: 1")
@@ -61,13 +64,13 @@ def main(
     results: Annotated[Path, typer.Option(help="where results are")] = Path("ray_results"),
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:
-    """Run every trial of a sweep that has no result yet, and write its summary."""
+    """Run every trial of a sweep, or of those named, that has no result yet, and write their summary."""
     with logged(results / SMOKE if smoke else results, "sweep", console, unseen) as log, guarded(console, debug=debug):
         from raybridge.cluster.session import there
         from raybridge.scales import choose
         from raybridge.sweep_file import load
 
-        sweep = load(file)
+        sweep = load(file).only(trials or [])
         asked = dict(gpus=gpus, gpus_per_model=gpus_per_model, concurrent=concurrent)
         chosen, why = choose(there(), scale, **asked, states_budget=states_budget)
         say(why)
@@ -170,6 +173,7 @@ def launch(trials: Sequence[Workload], *, folder: SweepFolder, chosen: Scale, re
     """Run what is unfinished on a cluster, under the live table; why trials failed that left no directory."""
     from raybridge.cluster.session import cluster
     from raybridge.cluster.tuner import run_trials
+    from raybridge.training.inspection import baselines_there
 
     folder.write_plan(
         {
@@ -191,15 +195,6 @@ def launch(trials: Sequence[Workload], *, folder: SweepFolder, chosen: Scale, re
                     say(f"{trial.name} is run by another sweep: it is waited for")
             tell("starting replicas and training workers")
             return run_trials(waiting, judged=trials, results=results, folder=folder, resources=chosen.resources)
-
-
-def baselines_there(trials: Sequence[Workload], results: Results) -> bool:
-    """Whether every arm without a translator has been computed."""
-    from raybridge.evaluation.setting import frozen_arms
-    from raybridge.training.worker import engine_of
-
-    settings = [setting for trial in trials for setting in engine_of(trial).settings(trial)]
-    return all(results.baseline(one.key(arm)) is not None for one in settings for arm in frozen_arms(one.split))
 
 
 @contextmanager

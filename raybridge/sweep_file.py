@@ -10,7 +10,8 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Sweep:
     """A loaded sweep file: the question it asks (its docstring), its axes by scale, and how they become a trial.
 
     follow_up: what it asks for next, from (trial, result.json) of each that has ended; docs/schema.md has the keys. It is tried
-    with made-up results before anything runs.
+    with made-up results before anything runs. named: names or patterns of the trials that are asked for; none for all.
     """
 
     path: Path
@@ -47,14 +48,19 @@ class Sweep:
     axes: Mapping[str, Mapping[str, Sequence[Any]]]
     trial: Callable[..., Workload]
     follow_up: Callable[[Sequence[tuple[Any, Mapping[str, Any]]]], list[Workload]] | None
+    named: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The file's name."""
         return self.path.stem
 
+    def only(self, named: Sequence[str]) -> Sweep:
+        """Some trials of the sweep. What comes next is not asked then: it is a question to all of them."""
+        return replace(self, named=tuple(named), follow_up=None) if named else self
+
     def trials(self, scale: Scale) -> list[Workload]:
-        """Every trial of the sweep at a scale, checked."""
+        """The trials of the sweep that are asked for at a scale; all are checked."""
         if scale.name not in self.axes:
             raise unknown("scale", scale.name, self.axes, where=f"{self.path} has no axes for it")
         axes = self.axes[scale.name]
@@ -65,7 +71,11 @@ class Sweep:
             if isinstance(values, str) or not isinstance(values, Sequence) or not values:
                 raise ValueError(f"{self.path}: axis {axis!r} must be a list of at least one value, not {values!r}")
         combinations = itertools.product(*axes.values())
-        return distinct([self._trial(scale, dict(zip(axes, values, strict=True))) for values in combinations], str(self.path))
+        every = distinct([self._trial(scale, dict(zip(axes, values, strict=True))) for values in combinations], str(self.path))
+        for one in self.named:
+            if not any(fnmatchcase(trial.name, one) for trial in every):
+                raise unknown("trial", one, [trial.name for trial in every], where=str(self.path))
+        return [trial for trial in every if any(fnmatchcase(trial.name, one) for one in self.named or ("*",))]
 
     def further(self, trials: Sequence[Workload], results: Results) -> list[Workload]:
         """What the sweep asks for next, checked, once all of its trials have ended; none while one of them has no result."""

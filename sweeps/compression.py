@@ -11,7 +11,7 @@ from raybridge.trial import Trial
 PLANNED = [128, 256, 512]
 axes = {
     "pocket": dict(soft_tokens=[4, 8, 16, 32], seed=[1234]),
-    "small": dict(soft_tokens=[4, 8, 16, 32], seed=[1234]),
+    "small": dict(soft_tokens=[16, 32, 8], seed=[1234]),
     "full": dict(soft_tokens=[4, 8, 12, 16, 24, 32, 48, 64, *PLANNED], seed=[1234, 1235, 1236]),
 }
 

@@ -21,5 +21,7 @@ def trial(base: Trial, *, soft_tokens: int, seed: int) -> Trial:
         name=f"14_format_only_s{seed}_{soft_tokens}tok",
         seed=seed,
         losses=(AnswerBesideText(),),
+        mixture=None,  # of a text without an answer it learns nothing
+        batch=base.problems_a_batch,
         translator=FormatOnly(soft_tokens=soft_tokens, layers=base.translator.layers),
     )

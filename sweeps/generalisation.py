@@ -13,6 +13,7 @@ from evaluators.pocket import Pocket
 from evaluators.squad import Squad
 from raybridge.trial import Trial
 
+TESTED = {"squad": 1000}  # problems of test, of the ten thousand that there are
 BENCHMARKS: dict[str, tuple[Any, int]] = {  # benchmark, problems a step: contexts of reading comprehension are long
     "gsm8k": (GSM8K(shots=0), 32),
     "squad": (Squad(), 32),
@@ -23,7 +24,7 @@ BENCHMARKS: dict[str, tuple[Any, int]] = {  # benchmark, problems a step: contex
 
 axes = {
     "pocket": dict(benchmark=["pocket", "pocket_few"], soft_tokens=[32], seed=[1234]),
-    "small": dict(benchmark=["gsm8k", "squad", "hotpotqa"], soft_tokens=[64], seed=[1234]),
+    "small": dict(benchmark=["gsm8k", "squad", "hotpotqa"], soft_tokens=[32], seed=[1234]),
     "full": dict(benchmark=["gsm8k", "squad", "hotpotqa"], soft_tokens=[128], seed=[1234, 1235, 1236]),
 }
 
@@ -37,6 +38,7 @@ def trial(base: Trial, *, benchmark: str, soft_tokens: int, seed: int) -> Trial:
         seed=seed,
         evaluator=evaluator,
         batch=batch,
+        test_problems=TESTED.get(benchmark, base.test_problems),
         own_answers=None,  # of a small train split too few would be right
         translator=replace(base.translator, soft_tokens=soft_tokens),
     )

@@ -19,6 +19,8 @@ def trial(base: Trial, *, rank: int, soft_tokens: int, seed: int) -> Trial:
         name=f"15_receiver_lora_r{rank}_s{seed}_{soft_tokens}tok",
         seed=seed,
         losses=(AnswerBesideText(),),
+        mixture=None,  # of a text without an answer it learns nothing
+        batch=base.problems_a_batch,
         exemplars=False,  # a target that is trained reads them anew in every row: their keys and values are not fixed
         translator=ReceiverLoRA(soft_tokens=soft_tokens, layers=base.translator.layers, target=base.target, rank=rank),
     )

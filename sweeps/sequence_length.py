@@ -28,6 +28,7 @@ def trial(base: Trial, *, soft_tokens: int, seed: int) -> Trial:
         base,
         name=f"4{'abc'[list(SHAPES).index(soft_tokens) % 3]}_length_s{seed}_{soft_tokens}tok",
         seed=seed,
+        steps=max(base.steps, 2 * warmup),
         warmup=warmup,
         translator=Bottlenecked(soft_tokens=soft_tokens, layers=layers, depth=depth, width=width, heads=heads),
     )

@@ -6,6 +6,8 @@ The pair of the first runs on a GPU (docs/LOG.md), with the benchmark's worked a
 from dataclasses import replace
 
 from evaluators.gsm8k import GSM8K
+from raybridge.losses.contrastive import InfoNCE
+from raybridge.losses.next_token import AnswerNLL, Reconstruction
 from raybridge.trial import Trial
 
 SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -19,8 +21,12 @@ def smollm(base: Trial) -> Trial:
         source=SMOLLM,
         target=SMOLLM,
         translator=replace(base.translator, layers=(0, 2, 4, 12, 20, 30), width=384, heads=6),
+        losses=(AnswerNLL(), Reconstruction(), InfoNCE()),
         evaluator=GSM8K(shots=0),
+        steps=1500,
         batch=128,
+        warmup=100,
+        eval_every=250,
         test_problems=500,
         mixture=None,
         own_answers=None,

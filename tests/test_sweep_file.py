@@ -57,6 +57,21 @@ def test_a_sweep_file_expands_into_its_trials(write):
     assert [trial.translator.soft_tokens for trial in sweep.trials(POCKET)] == [4, 8]
 
 
+def test_some_trials_of_a_sweep_are_asked_for_by_name_or_pattern(write):
+    sweep = sweep_file.load(write())
+    assert sweep.only([]) is sweep
+    assert [trial.name for trial in sweep.only(["t_8tok"]).trials(POCKET)] == ["t_8tok"]
+    assert [trial.name for trial in sweep.only(["*_8tok", "t_4*"]).trials(POCKET)] == ["t_4tok", "t_8tok"]  # in its own order
+    with pytest.raises(ValueError, match=r"unknown trial 't_16tok'; valid: t_4tok, t_8tok"):
+        sweep.only(["t_8tok", "t_16tok"]).trials(POCKET)
+
+
+def test_what_comes_next_is_not_asked_for_some_trials(write):
+    path = write("def trial", "def follow_up(runs):\n    return []\n\n\ndef trial")
+    assert sweep_file.load(path).follow_up is not None
+    assert sweep_file.load(path).only(["t_4tok"]).follow_up is None
+
+
 OF_SMALL = ["smollm"]  # a pair of models of its own
 
 

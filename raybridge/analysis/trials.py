@@ -61,5 +61,4 @@ def trials_of(
     trials = pd.DataFrame(rows)
     trials = trials.reindex(columns=[*columns, *(column for column in trials if column not in columns)])
     trials = trials.astype({"dev": float, "rank": float})
-    trials["label"] = trials["group"].map(labels_of(trials))
-    return trials
+    return trials.assign(label=trials["group"].map(labels_of(trials))).copy()  # in one piece, to which columns are added

@@ -22,11 +22,12 @@ from raybridge.cluster.replicas import ReplicaPool, names_of, start_replicas
 from raybridge.cluster.trainer import Driver, Job
 from raybridge.config import packages_of, resolve
 from raybridge.evaluation.keeping import Keeper
-from raybridge.evaluation.setting import Setting, frozen_arms
+from raybridge.evaluation.setting import BATCH, Setting, frozen_arms
 from raybridge.results import Results
 from raybridge.results.states import States
 from raybridge.results.sweep_folder import SweepFolder
 from raybridge.scales import Resources
+from raybridge.training.own_answers import AT_ONCE
 from raybridge.training.worker import by_engine, engine_of
 from raybridge.trial import Workload
 
@@ -51,7 +52,10 @@ def run_trials(
     ):
         begins = [trial for trial in trials if not ((run := results.find(trial.fingerprint)) and run.complete)]
         prepared = partial(prepare, begins, pool, device=resources.device, kept=kept, results=results)
-        baselines = aside.submit(run_baselines, settings, results=results, pool=pool, folder=folder, first=prepared)
+        batch = AT_ONCE if resources.gpus_per_model else BATCH
+        baselines = aside.submit(
+            run_baselines, settings, results=results, pool=pool, folder=folder, batch=batch, first=prepared
+        )
         failed = _tune(trials, replicas, results=results, folder=folder, resources=resources) if trials else {}
         baselines.result()
     return failed
@@ -79,16 +83,17 @@ def run_baselines(
     results: Results,
     pool: ReplicaPool,
     folder: SweepFolder,
+    batch: int = BATCH,
     first: Callable[[], None] = lambda: None,
 ) -> None:
     """Compute the arms that need no translator, each once: what is on disk stays. If one fails, the trials stop too.
 
-    first: what is asked of the pool before them.
+    batch: problems a request. first: what is asked of the pool before them.
     """
     try:
         first()
         for setting in settings:
-            keeper = Keeper(setting=setting, results=results, answerer=pool)
+            keeper = Keeper(setting=setting, results=results, answerer=pool, batch=batch)
             for arm in frozen_arms(setting.split):
                 if not folder.stopped():
                     keeper.rows([arm])

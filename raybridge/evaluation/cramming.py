@@ -20,6 +20,7 @@ from raybridge.data import Problem
 from raybridge.evaluation.benchmarks import exemplars_of
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import Request, Setting
+from raybridge.models.capacity import halved
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.lent import Lent
 from raybridge.models.prefill import lend
@@ -31,7 +32,7 @@ from raybridge.translators.soft_tokens import SoftTokens
 STEPS = 200
 RATE = 0.03  # a step of Adam, for vectors that start at unit RMS
 BETAS = (0.9, 0.9)  # as in the paper
-TOGETHER = 8  # problems that are optimised together
+TOGETHER = 32  # problems that are optimised together, or fewer where memory ends: few take as long a step on a GPU
 AT_MOST = 400  # problems: each costs as much as some hundreds do in training
 
 
@@ -54,11 +55,11 @@ def crammed_for(request: Request, arm: Arm, models: Models) -> SoftTokens:
     def make(rows: Sequence[int]) -> list[Tensor]:
         ordered = sorted(rows, key=lambda row: len(problems[row].question))
         parts = [ordered[start : start + TOGETHER] for start in range(0, len(ordered), TOGETHER)]
-        written = {row: own for part in parts for row, own in zip(part, cram(part), strict=True)}
+        written = {row: own for part in parts for row, own in zip(part, halved(part, cram), strict=True)}
         return [written[row] for row in rows]
 
-    def cram(part: Sequence[int]) -> Tensor:
-        return crammed(target, setting, [problems[row] for row in part], arm.crams).cpu()
+    def cram(part: Sequence[int]) -> list[Tensor]:
+        return list(crammed(target, setting, [problems[row] for row in part], arm.crams).cpu())
 
     keys = [(*about, problem.question, problem.rationale if "answer" in arm.crams else "") for problem in problems]
     soft_BKD = torch.stack(models.remembered(keys, make)).to(target.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from raybridge.data import UnreachableError
+from raybridge.evaluation.setting import frozen_arms
 from raybridge.models import names
 from raybridge.results import Results
 from raybridge.results.states import States
@@ -39,3 +40,9 @@ def needs_of(
     told = dict(workers=workers, cards=cards)
     needed = [engine.needs(some, **told, card=card, kept=kept, results=results) for engine, some in by_engine(trials)]
     return [line for lines in needed for line in lines]
+
+
+def baselines_there(trials: Sequence[Workload], results: Results) -> bool:
+    """Whether every arm without a translator has been computed."""
+    settings = [setting for trial in trials for setting in engine_of(trial).settings(trial)]
+    return all(results.baseline(one.key(arm)) is not None for one in settings for arm in frozen_arms(one.split))

@@ -17,7 +17,7 @@ from raybridge.evaluation.benchmarks import check_problems
 from raybridge.evaluation.evaluations import Evaluations
 from raybridge.evaluation.kept_source import KeptSource
 from raybridge.evaluation.provenance import provenance_of
-from raybridge.evaluation.setting import Setting, problems_of, setting_of
+from raybridge.evaluation.setting import Setting, frozen_arms, problems_of, setting_of, trial_arms
 from raybridge.models import lm, names
 from raybridge.models.capacity import GIB, hold_to
 from raybridge.models.frozen import FrozenLM
@@ -78,14 +78,28 @@ def _check(trial: Trial, workers: int) -> None:
 def needs(
     trials: Sequence[Trial], *, workers: int, card: float | None, cards: int, kept: States, results: Results | None = None
 ) -> list[str]:
-    """What their test problems can show, what they learn from, disk for states of sources, and memory of each GPU."""
+    """What their test problems can show, what is answered and learned from, disk for states of sources, memory of each GPU."""
     shown = [could_show(n) for n in sorted({len(problems_of(trial, "test")) for trial in trials})]
     learned = list(dict.fromkeys(line for trial in trials for line in learned_from(trial, results)))
     disk, on_disk = states_told(trials, kept, device="cpu" if card is None else "cuda")
-    told = [*shown, *learned, *disk]
+    told = [*shown, *([answers_told(trials)] if trials else []), *learned, *disk]
     if card is None:
         return told
     return [*told, *(fits(one, workers=workers, card=card, cards=cards, states_on_disk=on_disk) for one in trials)]
+
+
+def answers_told(trials: Sequence[Trial]) -> str:
+    """How many answers their evaluations take, in a line: most of the time that a trial does not train."""
+    of_trials, frozen = 0, dict[str, int]()
+    for trial in trials:
+        for setting, times in zip(settings(trial), (len(trial.points), 1), strict=True):
+            of_trials += times * len(setting.problems) * len(trial_arms(trial.translator, setting.split))
+            frozen |= {setting.key(arm): len(setting.problems) for arm in frozen_arms(setting.split)}
+    longest = dict.fromkeys(f"{one.evaluator.max_new_tokens} tokens ({one.evaluator.name})" for one in trials)
+    return (
+        f"answers to write: {of_trials:,} by arms of trials, {sum(frozen.values()):,} by arms without a translator where they "
+        f"are not kept; each of at most {', '.join(longest)}"
+    )
 
 
 def learned_from(trial: Trial, results: Results | None) -> list[str]:

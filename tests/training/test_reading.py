@@ -125,6 +125,19 @@ def test_the_plan_says_what_its_problems_can_show_before_they_are_asked(small, k
     assert "8.9 points" in first
 
 
+def test_the_plan_says_how_many_answers_are_written(small):
+    one = replace(small, steps=9, warmup=0, eval_every=4, dev_problems=10, test_problems=20)
+    assert len(one.points) == 3
+    of_trial, frozen = 3 * 2 * 10 + 4 * 20, 5 * 10 + 5 * 20
+    assert f"write: {of_trial} by arms of trials, {frozen} by arms without" in workload.answers_told([one])
+    seeded = workload.answers_told([one, replace(one, seed=7)])
+    assert f"write: {2 * of_trial} by arms of trials, {frozen} by arms without" in seeded
+    longer = replace(one, translator=replace(one.translator, soft_tokens=1 + one.translator.soft_tokens))
+    told = workload.answers_told([one, longer])  # the first K tokens, and zeros in K places
+    assert f"{frozen + 2 * 10 + 2 * 20} by arms without a translator where they are not kept; each of at most " in told
+    assert told.endswith(f"{one.evaluator.max_new_tokens} tokens (pocket)")
+
+
 def run_in(folder, trial, budget: int | None):
     """The trial's run, and how often its source was loaded by the worker and read anything at all."""
     results = Results(folder)
