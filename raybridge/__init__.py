@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raybridge.interface.bridge import TrainedBridge
 
+__version__ = "0.1.0"
 # Where the folders that users write in stand (evaluators/, plots/, sweeps/): the root of a clone. A wheel carries them inside
 # the package (see setup.py), because their names are too common for a user's site-packages.
 HOUSE = Path(__file__).parent / "house"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 
 import typer
 
+from raybridge import __version__
 from raybridge.errors import unknown
 
 COMMANDS = {
@@ -32,7 +32,7 @@ def main() -> None:
     """Run the command that the first word names, as `python -m raybridge.COMMAND` does."""
     first, *rest = ["--help" if word == "-h" else word for word in sys.argv[1:]] or ["--help"]
     if first == "--version":
-        sys.stdout.write(f"raybridge {version('raybridge')}\n")
+        sys.stdout.write(f"raybridge {__version__}\n")
     elif first == "--help":
         sys.stdout.write(HELP + "\n")
     elif first in COMMANDS:

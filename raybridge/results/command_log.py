@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 
@@ -19,6 +18,8 @@ import typer
 from rich.console import Console, ConsoleRenderable, RenderHook
 from rich.control import Control
 from rich.table import Table
+
+from raybridge import __version__
 
 WIDTH = 240  # columns of a table; text keeps its own lines
 
@@ -80,7 +81,7 @@ def _plain(renderable: ConsoleRenderable) -> str:
 def logged(root: Path, command: str, *consoles: Console) -> Iterator[CommandLog]:
     """A command with its log: what was typed, when, every line that it prints on these consoles, and how it ended."""
     log = CommandLog(root, f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-{os.getpid()}.log")
-    log.note(f"{shlex.join(sys.argv)}\nraybridge {version('raybridge')}, {time.strftime('%Y-%m-%d %H:%M:%S %z')}")
+    log.note(f"{shlex.join(sys.argv)}\nraybridge {__version__}, {time.strftime('%Y-%m-%d %H:%M:%S %z')}")
     began = time.monotonic()
     for console in consoles:
         console.push_render_hook(log)
