@@ -2,11 +2,12 @@
 
     python -m bench.soak --workers 2 --kills 30 --seed 0
 
-A sweep of tiny pocket trials is launched: two with a worker each, or one with two workers. At a random moment of its life one
-of its processes is killed (the command, the first training worker, the last, a replica, Ray's raylet, in turn); where the
-command does not end well by itself it is launched again, until the sweep is complete. Then its numbers must be those of the
-undisturbed run with as many workers, and the next round begins. At last two sweeps that share their trials run at once, and
-what is deleted of a complete trial must come back. Prints a line a kill and the counts.
+A sweep of tiny pocket trials is launched: two with a worker each, or one with two workers. One after another its processes
+are killed (the command, the first training worker, the last, a replica, Ray's raylet, in an order that is drawn), each at a
+random moment after it is there and after the kill before; once the command has ended it is launched again, until the sweep is
+complete. Then its numbers must be those of the undisturbed run with as many workers, and the next round begins. At last two
+sweeps that share their trials run at once, and what is deleted of a complete trial must come back. Prints a line a kill and
+the counts.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -57,19 +59,18 @@ sweep.app()
 '''
 VICTIMS = {"driver": "", "worker": "ray::RayTrainWorker", "replica": "ray::Replica", "raylet": "raylet"}
 FIRST, LAST = "worker 0", "worker 1"  # of two, which are told apart by who has the trial's log open
-HANGS = 420.0  # seconds after which a command that does not end is counted as hanging
+HANGS = 600.0  # seconds after which a command that does not end is counted as hanging
 GRACE = 8.0  # seconds that what a killed command leaves behind has to end by itself
 TIMED = ["tokens_per_second", "mfu", "seconds"]
 
 
 @dataclass
 class Sweep:
-    """A sweep file and its command, which is beside it. seen: when a kind of process was, in seconds since the launch."""
+    """A sweep file and its command, which is beside it."""
 
     file: Path
     root: Path
     launches: int = 0
-    seen: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def launch(self) -> subprocess.Popen[bytes]:
         """The command, in a session of its own."""
@@ -84,14 +85,11 @@ class Sweep:
                 start_new_session=True,
             )
 
-    def ends(self, process: subprocess.Popen[bytes], *, within: float = HANGS) -> int | None:
-        """The exit code; None where it hangs, and is ended."""
-        launched = time.monotonic()
-        children: list[psutil.Process] = []
-        while process.poll() is None and (now := time.monotonic() - launched) < within:
-            children = below(process) or children
-            for kind in there(children):
-                self.seen[kind] = (self.seen.get(kind, (now, now))[0], now)
+    def ends(self, process: subprocess.Popen[bytes], children: Sequence[psutil.Process] = ()) -> int | None:
+        """The exit code; None where it hangs, and is ended. children: that it had."""
+        until = time.monotonic() + HANGS
+        while process.poll() is None and time.monotonic() < until:
+            children = [*{*children, *below(process)}]
             time.sleep(0.2)
         code = process.poll()
         if code is None:
@@ -106,7 +104,7 @@ class Sweep:
             raise RuntimeError(f"the sweep ended with {code} though nobody disturbed it; see {self.file.parent}")
 
 
-def tidy(children: list[psutil.Process]) -> None:
+def tidy(children: Sequence[psutil.Process]) -> None:
     """End what a command that is gone leaves behind."""
     _, left = psutil.wait_procs(children, timeout=GRACE)
     for process in left:
@@ -169,30 +167,74 @@ def there(children: list[psutil.Process]) -> dict[str, psutil.Process]:
     return found
 
 
-def kill(sweep: Sweep, kind: str, after: float) -> str:
-    """Launch, kill one process after so many seconds or once it is there, and say how the command ended."""
-    process = sweep.launch()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=after)
+def found(process: subprocess.Popen[bytes], kind: str) -> psutil.Process | None:
+    """The process to kill, once it is there; None where the command ended before it was."""
     until = time.monotonic() + HANGS
     while process.poll() is None and time.monotonic() < until:
-        children = below(process)
-        found = psutil.Process(process.pid) if kind == "driver" else there(children).get(kind)
-        if found is not None:
-            break
-        time.sleep(0.05)
-    else:
-        code = sweep.ends(process)
-        return "hangs" if code is None else f"ended with {code} before it was killed"
-    with suppress(psutil.NoSuchProcess):  # it ends by itself in this very moment
-        found.send_signal(signal.SIGKILL)
-    if kind == "driver":
-        process.wait()
-        tidy(children)
-        return "killed"
-    code = sweep.ends(process)
-    tidy(children)
-    return "hangs" if code is None else f"ended with {code}"
+        if victim := psutil.Process(process.pid) if kind == "driver" else there(below(process)).get(kind):
+            return victim
+        time.sleep(0.1)
+    return None
+
+
+def turns(kinds: Sequence[str], chance: random.Random) -> Iterator[str]:
+    """Each kind as often as the others, in an order that is drawn anew each time."""
+    while True:
+        yield from chance.sample(kinds, len(kinds))
+
+
+def step_of(root: Path) -> str:
+    """How far the trials are, for a line."""
+    return ", ".join(f"{run.name} step {step}" for run in Results(root).trials() for step in run.metrics()["step"].tail(1))
+
+
+class Soak:
+    """Launches of one sweep, kill after kill."""
+
+    def __init__(self, told: argparse.Namespace, sweep: Sweep, straight: Path, kinds: Sequence[str]) -> None:
+        self.told, self.sweep, self.straight = told, sweep, straight
+        self.chance, self.started = random.Random(told.seed), time.monotonic()
+        self.turns, self.kills = turns(kinds, self.chance), 0
+        self.next = next(self.turns)
+        self.counts: Counter[str] = Counter()
+
+    def more(self) -> bool:
+        """Whether there is to be another kill."""
+        return self.kills < self.told.kills and time.monotonic() - self.started < self.told.minutes * 60
+
+    def launch(self) -> None:
+        """Launch the command, kill one after another of its processes, and wait until it has ended."""
+        process, children, last = self.sweep.launch(), [], ""
+        while last not in ("driver", "raylet") and self.more() and found(process, self.next):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=self.chance.uniform(0, self.told.within))
+            children = below(process)
+            if not (victim := found(process, self.next)):  # another may stand in its place by now
+                break
+            with suppress(psutil.NoSuchProcess):  # it ends by itself in this very moment
+                victim.send_signal(signal.SIGKILL)
+            last, self.kills, self.next = self.next, self.kills + 1, next(self.turns)
+            self.counts[f"kills of {last}"] += 1
+            print(f"{self.kills:3d}  {time.strftime('%H:%M:%S')}  {last:8s} {step_of(self.sweep.root)}", flush=True)
+        code = self.sweep.ends(process, children)
+        how = "hangs" if code is None else f"ends with {code}"
+        self.counts[f"last killed: {last or 'none'}; the command {how}"] += 1
+        print(f"     {time.strftime('%H:%M:%S')}  the command {how}", flush=True)
+
+    def round(self, trials: int) -> None:
+        """Launch until the sweep is complete, and compare."""
+        root = self.sweep.root
+        self.launch()
+        while not complete(root, trials):
+            self.launch()
+        self.sweep.to_the_end()  # baselines may be missing
+        told_apart = differences(self.straight, root)
+        self.counts["rounds that " + ("differ" if told_apart else "end with the numbers of the undisturbed run")] += 1
+        print(f"     complete; differs in: {', '.join(told_apart) or 'nothing'}", flush=True)
+        if told_apart:
+            root.rename(root.with_name(f"differs-{self.kills}"))
+        else:
+            shutil.rmtree(root)
 
 
 def complete(root: Path, trials: int) -> bool:
@@ -205,46 +247,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, choices=(1, 2), default=1, help="of a trial")
     parser.add_argument("--kills", type=int, default=8)
+    parser.add_argument("--within", type=float, default=25.0, help="seconds, of which a moment for a kill is drawn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="no further kill after so many")
     told = parser.parse_args()
-    chance, started = random.Random(told.seed), time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     (folder / "command.py").write_text(COMMAND.format(workers=told.workers, at_once=3 - told.workers), encoding="utf8")
     file, straight, sizes = folder / "soak.py", folder / "straight", [4, 8][: 3 - told.workers]
     file.write_text(SWEEP.format(sizes=sizes), encoding="utf8")
-    undisturbed = Sweep(file, straight)
-    undisturbed.to_the_end()
+    started = time.monotonic()
+    Sweep(file, straight).to_the_end()
     lasts = time.monotonic() - started
     print(f"seed {told.seed}, {told.workers} worker(s) a trial, undisturbed: {lasts:.0f} s; logs in {folder}", flush=True)
-    lives = {"driver": (0.0, lasts), **undisturbed.seen}
-    kinds = ["driver", *([FIRST, LAST] if told.workers > 1 else ["worker"]), "replica", "raylet"]
-    counts: Counter[str] = Counter()
-    root, kills = folder / "killed", 0
-    sweep = Sweep(file, root, launches=1)
-    while (more := kills < told.kills and time.monotonic() - started < told.minutes * 60) or root.exists():
-        how = ""
-        if more:
-            kind = kinds[kills % len(kinds)]
-            after = chance.uniform(*lives[kind])
-            how = kill(sweep, kind, after)
-            kills += 1
-            counts[f"{kind}: {how}"] += 1
-            print(f"{kills:3d}  {time.strftime('%H:%M:%S')}  {kind:8s} after {after:5.1f} s: {how}", flush=True)
-            if not how.startswith("ended with 0") and not complete(root, len(sizes)):
-                continue
-        if not how.startswith("ended with 0"):
-            sweep.to_the_end()
-        told_apart = differences(straight, root)
-        counts["rounds ended with the numbers of the undisturbed run" if not told_apart else "rounds that differ"] += 1
-        print(f"     complete; differs in: {', '.join(told_apart) or 'nothing'}", flush=True)
-        if told_apart:
-            root.rename(folder / f"differs-{kills}")
-        else:
-            shutil.rmtree(root)
-    both(folder, straight, sizes, counts)
-    deleted(file, folder / "both", straight, counts)
-    for name, count in sorted(counts.items()):
+    workers = [FIRST, LAST] if told.workers > 1 else ["worker"]
+    soak = Soak(told, Sweep(file, folder / "killed", launches=1), straight, ["driver", *workers, "replica", "raylet"])
+    while soak.more():
+        soak.round(len(sizes))
+    both(folder, straight, sizes, soak.counts)
+    deleted(file, folder / "both", straight, soak.counts)
+    for name, count in sorted(soak.counts.items()):
         print(f"{count:4d}  {name}", flush=True)
 
 
