@@ -85,7 +85,7 @@ def commands(root: Path, sweep: Path) -> dict[str, tuple[object, list[str]]]:
         "summarize": (raybridge.evaluate.app, ["summarize", other, *on]),
         "evaluate": (
             raybridge.evaluate.app,
-            [other, "--arms", "bridged_int8,target", "--bits", "8", "--problems", "8", "--timed", "0", *on],
+            [other, *EVALUATED, *on],
         ),
         "plots": (raybridge.plots.__main__.app, [*drawn, *on]),
     }
