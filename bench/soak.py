@@ -2,12 +2,11 @@
 
     python -m bench.soak --workers 2 --kills 30 --seed 0
 
-A sweep of tiny pocket trials is launched: two with a worker each, or one with two workers. One after another its processes
-are killed (the command, the first training worker, the last, a replica, Ray's raylet, in an order that is drawn), each at a
-random moment after it is there and after the kill before; once the command has ended it is launched again, until the sweep is
-complete. Then its numbers must be those of the undisturbed run with as many workers, and the next round begins. At last two
-sweeps that share their trials run at once, and what is deleted of a complete trial must come back. Prints a line a kill and
-the counts.
+A sweep of one or two tiny pocket trials is launched, with a worker or two a trial. One after another its processes are killed
+(the command, the first training worker, the last, a replica, Ray's raylet, in an order that is drawn), each at a random moment
+after it is there and after the kill before; once the command has ended it is launched again, until the sweep is complete. Then
+its numbers must be those of the undisturbed run with as many workers, and the next round begins. At last two sweeps that share
+their trials run at once, and what is deleted of a complete trial must come back. Prints a line a kill and the counts.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ axes = {{"pocket": dict(soft_tokens={sizes})}}
 
 def trial(base: Trial, *, soft_tokens: int) -> Trial:
     translator = replace(base.translator, soft_tokens=soft_tokens, width=32, depth=1, heads=2)
-    cut = dict(steps=60, warmup=4, batch=4, eval_every=10, dev_problems=8, test_problems=8)
+    cut = dict(steps=200, warmup=4, batch=4, eval_every=40, dev_problems=8, test_problems=8)
     return replace(base, name=f"tiny_{{soft_tokens}}tok", translator=translator, **cut)
 '''
 COMMAND = '''"""The command, at pocket scale with so many workers a trial: on CPUs no option asks for several."""
@@ -247,13 +246,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, choices=(1, 2), default=1, help="of a trial")
     parser.add_argument("--kills", type=int, default=8)
-    parser.add_argument("--within", type=float, default=25.0, help="seconds, of which a moment for a kill is drawn")
+    parser.add_argument("--within", type=float, default=10.0, help="seconds, of which a moment for a kill is drawn")
+    parser.add_argument("--trials", type=int, choices=(1, 2), default=1, help="of the sweep")
+    parser.add_argument("--both", action=argparse.BooleanOptionalAction, default=True, help="two sweeps at once, at last")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="no further kill after so many")
     told = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     (folder / "command.py").write_text(COMMAND.format(workers=told.workers, at_once=3 - told.workers), encoding="utf8")
-    file, straight, sizes = folder / "soak.py", folder / "straight", [4, 8][: 3 - told.workers]
+    file, straight, sizes = folder / "soak.py", folder / "straight", [4, 8][: told.trials]
     file.write_text(SWEEP.format(sizes=sizes), encoding="utf8")
     started = time.monotonic()
     Sweep(file, straight).to_the_end()
@@ -263,8 +264,9 @@ def main() -> None:
     soak = Soak(told, Sweep(file, folder / "killed", launches=1), straight, ["driver", *workers, "replica", "raylet"])
     while soak.more():
         soak.round(len(sizes))
-    both(folder, straight, sizes, soak.counts)
-    deleted(file, folder / "both", straight, soak.counts)
+    if told.both:
+        both(folder, straight, sizes, soak.counts)
+        deleted(file, folder / "both", straight, soak.counts)
     for name, count in sorted(soak.counts.items()):
         print(f"{count:4d}  {name}", flush=True)
 
