@@ -22,6 +22,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,14 +61,14 @@ def kinds(root: Path) -> Iterator[Path]:
     for path in sorted((path for path in root.rglob("*") if path.is_file()), reverse=True):  # the trial that is evaluated first
         relative = path.relative_to(root)
         kind = kind_of(relative)
-        if not {"tune", "train", "lock"} & set(relative.parts) and path.stat().st_size and kind not in seen:
+        if not {"tune", "train", "lock", "logs"} & set(relative.parts) and path.stat().st_size and kind not in seen:
             seen.add(kind)
             yield relative
 
 
 def kind_of(relative: Path) -> str:
     """What a file is called in the counts."""
-    top, *inner, name = (re.sub(r"\d{3,}", "N", re.sub(r"-[0-9a-f]{8,}", "", part)) for part in relative.parts)
+    top, *inner, name = (re.sub(r"[0-9a-f]{16,}|\d{3,}", "N", re.sub(r"-[0-9a-f]{8,}", "", part)) for part in relative.parts)
     return (
         f"{top}/*{name[name.rfind('.') :]}" if top in ("baselines", "figures", "tables") else "/".join([top, *inner[1:], name])
     )
@@ -87,7 +88,7 @@ def commands(root: Path, sweep: Path) -> dict[str, tuple[object, list[str]]]:
             raybridge.evaluate.app,
             [other, *EVALUATED, *on],
         ),
-        "plots": (raybridge.plots.__main__.app, [*drawn, *on]),
+        "plots": (raybridge.plots.__main__.app, [*drawn, "--format", "png", *on]),
     }
 
 
@@ -121,7 +122,11 @@ def main() -> None:
     parser.add_argument("--sweep", type=Path, required=True)
     told = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="damage-", dir=told.results.resolve().parent) as folder:
-        counts = Counter(cases(told.results, told.sweep, Path(folder) / "results"))
+        counts: Counter[tuple[str, str]] = Counter()
+        for kind, how in cases(told.results, told.sweep, Path(folder) / "results"):
+            if counts and kind not in {one for one, _ in counts}:
+                print(f"{time.strftime('%H:%M:%S')}  {kind}", flush=True)
+            counts[kind, how] += 1
     by_kind = sorted({kind for kind, _ in counts})
     columns = ("not needed", "named", "told", "unnamed", "blocked", "traceback")
     print(f"{'':58}" + "".join(f"{column:>12}" for column in columns))

@@ -216,7 +216,7 @@ class Soak:
             self.counts[f"kills of {last}"] += 1
             print(f"{self.kills:3d}  {time.strftime('%H:%M:%S')}  {last:8s} {step_of(self.sweep.root)}", flush=True)
         code = self.sweep.ends(process, children)
-        how = "hangs" if code is None else f"ends with {code}"
+        how = f"ends with {code}" if code is not None else "hangs"
         self.counts[f"last killed: {last or 'none'}; the command {how}"] += 1
         print(f"     {time.strftime('%H:%M:%S')}  the command {how}", flush=True)
 
