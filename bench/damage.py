@@ -1,16 +1,17 @@
 """Damage one file of a folder of results at a time, and see what each command says of it.
 
-    python bench/damage.py ray_results --sweep sweeps/compression.py
+    python -m bench.damage ray_results --sweep sweeps/compression.py
 
-The folder must hold a complete sweep; a copy of it is damaged. Of every kind of file one is flipped in a bit, cut in half,
-emptied or deleted, and five commands run on it: the plan of the sweep, a comparison, the summary of an evaluation, an
-evaluation and a figure with a table. What a command prints is held against what it prints of the whole folder. Prints every
-case that is not well, and the counts by kind of file:
+The folder must hold a complete sweep of at least three trials; a copy of it is damaged. Of every kind of file one is flipped in
+a bit, cut in half, emptied or deleted, and six commands run on it: the plan of the sweep, a comparison, a comparison of two
+other trials, the summary of an evaluation, an evaluation and a figure with a table. What a command prints is held against what
+it prints of the whole folder. Prints every case that is not well, and the counts by kind of file:
 
     not needed   the same words and the same exit code
     named        other words, and the file or its folder is among them
     told         other words, which say what is gone or will be computed again
     unnamed      other words, and nothing says why
+    blocked      other words of trials that were not damaged
     traceback    the command ended with an error that is not told in a sentence
 """
 
@@ -21,6 +22,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +37,7 @@ from raybridge.results import Results
 # Clocks, rates and temporary names.
 CHANGING = re.compile(r"\d+(?:\.\d+)? ?(?:ms|s|min|tokens/s|problems/s|MB)\b|\d\d:\d\d:\d\d|[0-9a-f]{32}")
 EVALUATED = ["--arms", "bridged_int8,target", "--bits", "8", "--problems", "8", "--timed", "0"]
+APART = "compare others"
 TOLD = ("runs", "resumes", "computed again", "evaluated again", "not complete", "lost", "without")
 
 
@@ -58,14 +61,14 @@ def kinds(root: Path) -> Iterator[Path]:
     for path in sorted((path for path in root.rglob("*") if path.is_file()), reverse=True):  # the trial that is evaluated first
         relative = path.relative_to(root)
         kind = kind_of(relative)
-        if not {"tune", "train", "lock"} & set(relative.parts) and path.stat().st_size and kind not in seen:
+        if not {"tune", "train", "lock", "logs"} & set(relative.parts) and path.stat().st_size and kind not in seen:
             seen.add(kind)
             yield relative
 
 
 def kind_of(relative: Path) -> str:
     """What a file is called in the counts."""
-    top, *inner, name = (re.sub(r"\d{3,}", "N", re.sub(r"-[0-9a-f]{8,}", "", part)) for part in relative.parts)
+    top, *inner, name = (re.sub(r"[0-9a-f]{16,}|\d{3,}", "N", re.sub(r"-[0-9a-f]{8,}", "", part)) for part in relative.parts)
     return (
         f"{top}/*{name[name.rfind('.') :]}" if top in ("baselines", "figures", "tables") else "/".join([top, *inner[1:], name])
     )
@@ -73,18 +76,19 @@ def kind_of(relative: Path) -> str:
 
 def commands(root: Path, sweep: Path) -> dict[str, tuple[object, list[str]]]:
     """What is run: an app and its arguments."""
-    one, *_, other = [run.name for run in Results(root).trials()]
+    one, another, *_, other = [run.name for run in Results(root).trials()]
     on = ["--results", str(root)]
     drawn = ["plots/training_curves.py", "plots/main_results.py"]
     return {
         "plan": (raybridge.sweep.app, [str(sweep), "--scale", "pocket", "--dry-run", *on]),
         "compare": (raybridge.evaluate.app, ["compare", one, other, *on]),
+        APART: (raybridge.evaluate.app, ["compare", one, another, *on]),
         "summarize": (raybridge.evaluate.app, ["summarize", other, *on]),
         "evaluate": (
             raybridge.evaluate.app,
-            [other, "--arms", "bridged_int8,target", "--bits", "8", "--problems", "8", "--timed", "0", *on],
+            [other, *EVALUATED, *on],
         ),
-        "plots": (raybridge.plots.__main__.app, [*drawn, *on]),
+        "plots": (raybridge.plots.__main__.app, [*drawn, "--format", "png", *on]),
     }
 
 
@@ -95,13 +99,15 @@ def said(app: object, arguments: list[str]) -> tuple[int, str, bool]:
     return result.exit_code, CHANGING.sub("", result.output), through
 
 
-def judged(whole: tuple[int, str, bool], now: tuple[int, str, bool], relative: Path) -> str:
+def judged(name: str, whole: tuple[int, str, bool], now: tuple[int, str, bool], relative: Path) -> str:
     """What a command made of a damaged file."""
     code, text, through = now
     if through or "Traceback" in text:
         return "traceback"
     if (code, text) == whole[:2]:
         return "not needed"
+    if name == APART and "trials" in relative.parts:
+        return "blocked"
     words = "".join(text.split())  # a terminal breaks lines in paths
     names = {relative.name, *(part for part in relative.parts[:-1] if part not in ("trials", "samples", "checkpoints"))}
     if relative.name in words or any(name in words and "error" in text for name in names):
@@ -116,9 +122,13 @@ def main() -> None:
     parser.add_argument("--sweep", type=Path, required=True)
     told = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="damage-", dir=told.results.resolve().parent) as folder:
-        counts = Counter(cases(told.results, told.sweep, Path(folder) / "results"))
+        counts: Counter[tuple[str, str]] = Counter()
+        for kind, how in cases(told.results, told.sweep, Path(folder) / "results"):
+            if counts and kind not in {one for one, _ in counts}:
+                print(f"{time.strftime('%H:%M:%S')}  {kind}", flush=True)
+            counts[kind, how] += 1
     by_kind = sorted({kind for kind, _ in counts})
-    columns = ("not needed", "named", "told", "unnamed", "traceback")
+    columns = ("not needed", "named", "told", "unnamed", "blocked", "traceback")
     print(f"{'':58}" + "".join(f"{column:>12}" for column in columns))
     for kind in by_kind:
         print(f"{kind:58}" + "".join(f"{counts[kind, column]:12}" for column in columns))
@@ -141,8 +151,8 @@ def cases(results: Path, sweep: Path, root: Path) -> Iterator[tuple[str, str]]:
                 if (changed := change(content)) is not None:
                     (root / relative).write_bytes(changed)
                 now = said(*call)
-                how = judged(whole[name], now, relative)
-                if how in ("unnamed", "traceback"):
+                how = judged(name, whole[name], now, relative)
+                if how in ("unnamed", "blocked", "traceback"):
                     print(f"{how}: {relative} {damage}, {name} ended with {now[0]}:\n{now[1][-600:]}\n", flush=True)
                 yield kind_of(relative), how
 

@@ -40,3 +40,11 @@ def test_architecture_tells_of_every_room():
 
 def test_change_of_a_fingerprint_is_told_where_the_architecture_says():
     assert "## What changes a fingerprint\n" in (HOUSE / "CONTRIBUTING.md").read_text(encoding="utf8")
+
+
+def test_the_readme_activates_the_environment_before_it_types_python():
+    """`make` makes .venv, and no `python` of a new machine is that one."""
+    text = (HOUSE / "README.md").read_text(encoding="utf8")
+    commands = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    needing = [at for at, line in enumerate(commands) if re.match(r"(\w+=\S+ )*(python|raybridge|ray|pip) ", line)]
+    assert commands.index("source .venv/bin/activate") < min(needing)

@@ -6,6 +6,7 @@ import pytest
 from launched import COMPRESSION, LOSSES, POCKET_ON_GPUS, SMOLLM, bare, edited, launch, planned, said
 
 from raybridge import HOUSE
+from raybridge.config import packages_of, rebuild
 from raybridge.results import Results
 from raybridge.results.launch import Timing
 from raybridge.scales import POCKET, SCALES
@@ -177,3 +178,27 @@ def test_a_broken_line_of_a_dataset_is_named_before_anything_starts(tmp_path, mo
     assert code == 2
     assert sentence in said(output)
     assert ".jsonl" in said(output)
+
+
+def test_a_loss_and_a_translator_of_a_users_package_are_planned_as_ours(tmp_path, monkeypatch):
+    (tmp_path / "own_parts.py").write_text(
+        "from dataclasses import dataclass\nfrom typing import ClassVar\n"
+        "from raybridge.losses.contrastive import InfoNCE\n"
+        "from raybridge.translators.bottlenecked import Bottlenecked\n\n\n"
+        "@dataclass(frozen=True, kw_only=True)\nclass OwnContrast(InfoNCE):\n    VERSION: ClassVar[int] = 1\n\n\n"
+        "@dataclass(frozen=True, kw_only=True)\nclass OwnBottleneck(Bottlenecked):\n    VERSION: ClassVar[int] = 1\n",
+        encoding="utf8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = "from own_parts import OwnBottleneck, OwnContrast\nfrom raybridge.trial"
+    file = edited(tmp_path, "from raybridge.trial", own)
+    text = file.read_text(encoding="utf8").replace("seed=seed,", "seed=seed, losses=(*base.losses[:2], OwnContrast()),")
+    text = text.replace(
+        "replace(base.translator, soft_tokens=soft_tokens)", "OwnBottleneck(soft_tokens=soft_tokens, layers=(0, 4))"
+    )
+    file.write_text(text, encoding="utf8")
+    code, output = launch(file, "--dry-run", root=tmp_path / "r")
+    assert code == 0, output
+    trial = planned(file)[0]
+    assert packages_of(trial) == ("raybridge", "evaluators", "own_parts")
+    assert rebuild(trial.resolved(), packages_of(trial)) == trial

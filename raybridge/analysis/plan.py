@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from statistics import median
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -107,9 +108,10 @@ def rates_of(results: Results) -> dict[str, list[float]]:
     """Seconds a step of complete trials, those that are alike together: from start to end, evaluations included."""
     rates: dict[str, list[float]] = {}
     for run in results.trials(broken={}):
-        result, timing = run.result(), run.launch.timing()
-        if result and result.get("steps") and timing:
-            rates.setdefault(alike(run.config), []).append((timing.ended - timing.started) / result["steps"])
+        with suppress(ValueError):  # of a trial that nobody asked for
+            result, timing = run.result(), run.launch.timing()
+            if result and result.get("steps") and timing:
+                rates.setdefault(alike(run.config), []).append((timing.ended - timing.started) / result["steps"])
     return rates
 
 
@@ -125,8 +127,9 @@ def expected(results: Results, arms: Sequence[str], *, evaluator: str, count: in
     """
     tables = []
     for run in results.trials(broken={}):
-        rows = run.evals()
-        tables.append(rows[(rows["evaluator"] == evaluator) & rows["seconds"].gt(0)] if "seconds" in rows else rows.head(0))
+        with suppress(ValueError):  # of a trial that nobody asked for
+            rows = run.evals()
+            tables.append(rows[(rows["evaluator"] == evaluator) & rows["seconds"].gt(0)] if "seconds" in rows else rows.head(0))
     rows = stacked(pd.DataFrame(columns=["arm", "seconds", "n"]), *tables)
     rates = (rows["seconds"] / rows["n"]).groupby(rows["arm"]).median()
     known = [rates.get(arm, rates.mean()) for arm in arms]

@@ -22,6 +22,7 @@ State = Literal["waiting", "training", "testing", "complete", "failed"]
 HEADLINE, CONTROL = "headline", "control"  # what these columns are called where the rows share no name for them
 HEADINGS = ("trial", "step", "loss", "tokens/s", HEADLINE, CONTROL, "state", "left")
 NARROW = 100  # columns of a terminal
+BETWEEN = "starting training workers"  # what is done after one trial and before the next
 
 
 class Followed(Protocol):
@@ -141,15 +142,18 @@ class Phase:
 def phase_of(rows: Sequence[Row], runs: Sequence[TrialRun | None], phases: list[Phase], *, launched: float) -> Phase | None:
     """The phase that a launch is in: the last that it told of or, once a worker has opened its log, that models load.
 
-    None while a trial trains. phases: those so far, to which what is seen on disk is added.
+    None while a trial trains. runs: of the rows. phases: those so far, to which what is seen on disk is added.
     """
     states = {row.state for row in rows}
-    if states & {"training", "testing"} or not phases:
+    if not phases:
         return None
-    seen = None
+    if states & {"training", "testing"}:  # what is waited for after it has a clock of its own
+        phases[-1] = Phase(doing=BETWEEN, since=time.time())
+        return None
+    seen, pairs = None, zip(rows, runs, strict=True)
     if states <= {"complete", "failed"}:
         seen = "computing the arms that need no translator"
-    elif any(run is not None and not run.complete and written_since(run.launch.log, launched) for run in runs):
+    elif any(row.state == "waiting" and run and written_since(run.launch.log, launched) for row, run in pairs):
         seen = "training workers load their models"
     if seen and phases[-1].doing != seen:
         phases.append(Phase(doing=seen, since=time.time()))

@@ -12,6 +12,7 @@ from raybridge.analysis.measures import shots_told
 from raybridge.analysis.replicates import band_told, unranked
 from raybridge.arms import find as find_arm
 from raybridge.results import Results, TrialRun
+from raybridge.results.files import finite
 from raybridge.statistics import compare, corrected, minimum_detectable_effect
 
 DEFAULT = {"bridged": "shuffled"}  # what most trials are judged by
@@ -222,8 +223,8 @@ def write_summary(
 
 
 def plain(finding: Finding) -> dict[str, Any]:
-    """A finding as JSON."""
-    return {
+    """A finding as JSON. What was not measured is null."""
+    told = {
         "name": finding.name,
         "fingerprint": finding.run.fingerprint,
         "config": finding.config | {"name": finding.name},
@@ -239,6 +240,8 @@ def plain(finding: Finding) -> dict[str, Any]:
         "transfer": vars(finding.transfer),
         "transfer_nll": vars(finding.transfer_nll),
     }
+    plain_: dict[str, Any] = finite(told)
+    return plain_
 
 
 def markdown(

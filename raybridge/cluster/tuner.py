@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pickle import UnpicklingError
 from typing import Any
 
 import ray.tune
@@ -131,7 +132,10 @@ def _tune(
             name="tune", storage_path=str(folder.tune_path.resolve()), verbose=0, callbacks=[Silent()]
         ),
     )
-    errors = {trial.fingerprint: result.error for trial, result in zip(trials, tuner.fit(), strict=True) if result.error}
+    try:
+        errors = {trial.fingerprint: result.error for trial, result in zip(trials, tuner.fit(), strict=True) if result.error}
+    except (EOFError, UnpicklingError):  # a full disk has cut off what Tune kept of an error: the trials say themselves why
+        errors = {}
     return keep_failures({fingerprint: str(error) for fingerprint, error in errors.items()}, results)
 
 

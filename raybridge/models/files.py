@@ -31,7 +31,9 @@ def read(
     place, options = gguf.place_and_options(where)
     if options:
         gguf.check_is_one(name, where)
-    tokenizer = _read(name, "tokenizer", where, lambda: AutoTokenizer.from_pretrained(place, **options))
+    tokenizer = _read(
+        name, "tokenizer", where, lambda: AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
+    )
     if not len(tokenizer):
         raise ValueError(f"model {name!r}: there is no tokenizer in {where}")
     if options and not gguf.begins_with_bos(tokenizer):
@@ -44,6 +46,7 @@ def read(
             lambda: AutoModelForCausalLM.from_pretrained(
                 place,
                 dtype=dtype,
+                trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # told below
                 **options,

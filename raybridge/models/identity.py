@@ -181,7 +181,9 @@ def _weight_files(files: Files) -> list[str]:
 def _tokenizer(name: str, where: str, *, revision: str | None = None) -> Any:
     place, options = gguf.place_and_options(where)
     try:
-        return AutoTokenizer.from_pretrained(place, **options, **({"revision": revision} if revision else {}))
+        return AutoTokenizer.from_pretrained(
+            place, trust_remote_code=False, **options, **({"revision": revision} if revision else {})
+        )
     except ImportError:
         raise
     except Exception as error:  # each reader of files has errors of its own

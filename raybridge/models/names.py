@@ -92,7 +92,7 @@ def config_of(name: str) -> PreTrainedConfig:
 def _config(where: str, changed: int) -> PreTrainedConfig:
     """A config, read again when its file has changed: a GGUF file's takes seconds."""
     path, options = gguf.place_and_options(where)
-    return AutoConfig.from_pretrained(path, **options)
+    return AutoConfig.from_pretrained(path, trust_remote_code=False, **options)  # else transformers asks on the terminal
 
 
 def width_of(name: str) -> int:

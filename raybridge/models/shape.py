@@ -46,4 +46,4 @@ def window_of(config: Any) -> int | None:
 def without_weights(config: PreTrainedConfig) -> Any:
     """A model of this shape on torch's meta device: its parts are all there, and take no memory."""
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)

@@ -58,22 +58,21 @@ def main(
     """Draw every figure and table that the results on disk can support."""
     console, errors = Console(soft_wrap=True, highlight=False), Console(stderr=True)
     results = results / SMOKE if smoke else results
-    with logged(results, "plots", console, errors):
-        with guarded(errors, debug=debug):
-            kinds = chosen_formats([*formats, *(["png"] if page else [])])  # the report shows the PNGs
-            if not results.is_dir():
-                made = f"python -m raybridge.sweep sweeps/compression.py{' --smoke' if smoke else ''}"
-                raise ValueError(f"there is no folder {results}; {made} makes one")
-            runs = Runs(Results(results), sweep)
-            runs = only(runs, trials) if trials else runs
-            plots = [load(path) for path in files or plot_files()]
-            said = (f", of sweep {sweep}" if sweep else "") + (", chosen by hand" if trials else "")
-            console.print(f"{len(runs.runs)} trials in {results}{said}", markup=False)
+    with logged(results, "plots", console, errors), guarded(errors, debug=debug):
+        kinds = chosen_formats([*formats, *(["png"] if page else [])])  # the report shows the PNGs
+        if not results.is_dir():
+            made = f"python -m raybridge.sweep sweeps/compression.py{' --smoke' if smoke else ''}"
+            raise ValueError(f"there is no folder {results}; {made} makes one")
+        runs = Runs(Results(results), sweep)
+        runs = only(runs, trials) if trials else runs
+        plots = [load(path) for path in files or plot_files()]
+        said = (f", of sweep {sweep}" if sweep else "") + (", chosen by hand" if trials else "")
+        console.print(f"{len(runs.runs)} trials in {results}{said}", markup=False)
         for sentence in runs.left_out.values():
             console.print(f"left out: {printable(sentence)}", style="red", markup=False)
         tried = [made_or_said(plot, runs, kinds, console, debug=debug) for plot in tracked(console, "drawing", plots)]
         if page:
-            with guarded(errors, debug=debug), console.status("writing the report"):
+            with console.status("writing the report"):
                 console.print(f"report: {write_report(runs, tried)}", markup=False)
         if runs.left_out or any(isinstance(one, Absent) and one.failed for one in tried):
             raise typer.Exit(1)

@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -51,15 +51,16 @@ class CommandLog(RenderHook):
                 self.root = root
 
     def note(self, text: str) -> None:
-        """Write lines that are not printed."""
+        """Write lines that are not printed. On a disk that takes none they are lost, and the command goes on."""
         with self._alone:
             clock = time.strftime("%H:%M:%S")
             self._waiting += [f"{clock}  {line}".rstrip() + "\n" for line in text.splitlines()]
             if not self.root.is_dir():
                 return
-            self.path.parent.mkdir(exist_ok=True)
-            with self.path.open("a", encoding="utf8", errors="replace") as file:
-                file.writelines(self._waiting)
+            with suppress(OSError):
+                self.path.parent.mkdir(exist_ok=True)
+                with self.path.open("a", encoding="utf8", errors="replace") as file:
+                    file.writelines(self._waiting)
             self._waiting.clear()
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:

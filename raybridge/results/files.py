@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import shutil
 import time
@@ -61,6 +62,15 @@ def read_frame(path: Path, *, without: Sequence[str] = ()) -> pd.DataFrame:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically. Refuses what JSON has no form for."""
     write_bytes(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def finite(content: Any) -> Any:
+    """The same with None for each number that is not finite, for which JSON has no form."""
+    if isinstance(content, Mapping):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def write_frame(path: Path, frame: pd.DataFrame, *, mark: str = "") -> None:

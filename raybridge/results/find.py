@@ -12,23 +12,27 @@ from raybridge.errors import unknown
 from raybridge.results.contents import EARLIER, changes, raised
 from raybridge.results.files import read_lines
 from raybridge.results.store import Results
-from raybridge.results.trial_run import TrialRun
+from raybridge.results.trial_run import TrialRun, standing
 
 
 def find_trial(named: str, results: Results, *, commands: Sequence[str] = ()) -> TrialRun:
     """A trial by its directory, its directory's name, its name or the beginning of its fingerprint.
 
-    commands: what may stand in a trial's place, and be mistyped.
+    commands: what may stand in a trial's place, and be mistyped. What is broken of others is passed over.
     """
     path = Path(named)
     if (path / "trial.json").is_file():
-        there = TrialRun(path.resolve(), path.name, "")
+        there = TrialRun(standing(path), path.name, "")
         results, named = Results(there.root), there.path.name
-    trials = results.trials()
+    broken: dict[str, str] = {}
+    trials = results.trials(broken)
     fits = [
         run for run in trials if named in (run.path.name, run.name) or (len(named) >= 8 and run.fingerprint.startswith(named))
     ]
     if not fits:
+        for directory, why in broken.items():
+            if named in (directory, directory.rpartition("-")[0]):
+                raise ValueError(why)
         kind = "trial or command" if commands else "trial"
         raise unknown(kind, named, [*(run.path.name for run in trials), *commands], str(results.root))
     if len(fits) > 1:
@@ -80,7 +84,7 @@ def trial_of_translator(
     results: Results, translator: str, *, target: str, evaluator: Mapping[str, Any], soft_tokens: int, but: str = ""
 ) -> TrialRun | None:
     """The complete trial of a translator whose rows stand for those of another trial; `nearest` says which."""
-    among = lenders(results.trials(), translator)
+    among = lenders(results.trials(broken={}), translator)
     found = nearest(among, target=target, evaluator=evaluator, soft_tokens=soft_tokens, but=but)
     return found.run if found else None
 

@@ -7,7 +7,7 @@ rows to those that are there); any number may read.
 from __future__ import annotations
 
 import json
-import math
+import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -21,6 +21,7 @@ import pandas as pd
 from raybridge.results.files import (
     LEFTOVER,
     append_line,
+    finite,
     read_frame,
     read_json,
     read_lines,
@@ -36,6 +37,12 @@ from raybridge.results.schema import CONDITIONING, EVAL_COLUMNS, EVAL_KEYS, TEXT
 STEP = re.compile(r"step_(\d{6,})")
 
 
+def standing(path: Path) -> Path:
+    """The directory of a trial as it stands in a folder of results: what a link from somewhere else leads to."""
+    here = Path(os.path.abspath(path))  # noqa: PTH100  Path.resolve follows links
+    return here if here.parent.name == "trials" else path.resolve()
+
+
 @dataclass(frozen=True)
 class TrialRun:
     """What is on disk of one trial: trials/<name>-<fingerprint8>/."""
@@ -46,8 +53,8 @@ class TrialRun:
 
     @property
     def root(self) -> Path:
-        """The folder of results that it stands in."""
-        return self.path.resolve().parent.parent
+        """The folder of results that it stands in, be it as a link to elsewhere."""
+        return standing(self.path).parent.parent
 
     @property
     def config(self) -> dict[str, Any]:
@@ -76,7 +83,7 @@ class TrialRun:
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl. A number that is not finite is written as null."""
-        append_line(self.path / "metrics.jsonl", {key: _finite(value) for key, value in row.items()})
+        append_line(self.path / "metrics.jsonl", finite(row))
 
     def metrics(self) -> pd.DataFrame:
         """Logged steps in order. The last row of a step wins; a last line that a kill cut short is dropped."""
@@ -217,7 +224,3 @@ class TrialRun:
     def result(self) -> dict[str, Any] | None:
         """What the trial came to, or None while it has not ended."""
         return read_json(self.path / "result.json") if self.complete else None
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -165,6 +166,23 @@ def test_what_is_waited_for_has_a_clock_until_a_trial_trains(run, trial):
     with console.capture() as said:
         console.print(table(waiting, width=80, phase=Phase(doing="starting Ray", since=time.time() - 3)))
     assert "starting Ray, 3 s" in said.get()
+
+
+def test_the_clock_of_what_is_waited_for_starts_again_after_each_trial(run, trial):
+    waiting, launched, phases = [row(trial, run)], time.time() - 60, [Phase(doing="starting Ray", since=time.time() - 90)]
+    run.launch.log.write_text("began", encoding="utf8")
+    phase_of(waiting, [run], phases, launched=launched)
+    phases[-1].since = time.time() - 42
+    assert str(phase_of(waiting, [run], phases, launched=launched)) == "training workers load their models, 42 s"
+    trains = replace(waiting[0], state="training")
+    assert phase_of([trains], [run], phases, launched=launched) is None
+    ended = replace(waiting[0], state="complete")
+    run.finish({"steps": 4})
+    assert str(phase_of([ended, *waiting], [run, None], phases, launched=launched)) == "starting training workers, 0 s"
+    run_of_next = Results(run.root).open_trial(name="next", fingerprint="e" * 64, config={}, provenance={})
+    run_of_next.launch.log.write_text("began", encoding="utf8")
+    told = phase_of([ended, *waiting], [run, run_of_next], phases, launched=launched)
+    assert str(told) == "training workers load their models, 0 s"
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])

@@ -10,8 +10,11 @@ import pytest
 import torch
 from ray.exceptions import ActorDiedError, NodeDiedError, OwnerDiedError, RayTaskError
 
-from raybridge.cluster import session
+from raybridge.cluster import session, tuner
 from raybridge.cluster.failures import AGAIN, GivenUpError, repeats, why_lost, why_refused
+from raybridge.results import Results
+from raybridge.scales import POCKET
+from raybridge.sweep import fail_if_failed, why_without
 from raybridge.world import AGREED
 
 FULL_GPU = (
@@ -138,3 +141,21 @@ def test_a_cluster_is_lost_when_it_is_away_for_long(looks):
     assert looks(None, "gone", "gone", "gone", "gone") == "gone"
     assert looks(None, "gone", "gone", None, "gone", "gone", "gone") is None
     assert looks(None, None) is None
+
+
+def test_what_a_full_disk_has_cut_off_of_tunes_own_is_no_end_without_a_word(trial, tmp_path, monkeypatch):
+    """An EOFError would end the command as Ctrl-D does: "Aborted."."""
+
+    class CutOff:
+        def __init__(self, *args, **told) -> None:
+            pass
+
+        def fit(self):
+            raise EOFError("Ran out of input")
+
+    monkeypatch.setattr(tuner.ray.tune, "Tuner", CutOff)
+    results = Results(tmp_path)
+    there = dict(results=results, folder=results.sweep("s"), resources=POCKET.resources)
+    assert tuner._tune([trial], [], **there) == {}
+    with pytest.raises(RuntimeError, match="trial tiny has no result: it ended without saying why"):
+        fail_if_failed(why_without([trial], results, {}))

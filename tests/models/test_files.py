@@ -61,6 +61,18 @@ def test_a_directory_with_everything_is_loaded(folder):
     assert lm.load(str(folder), device="cpu").source_alone is None
 
 
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_that_comes_with_a_model_is_refused_and_nobody_is_asked(folder, monkeypatch, file):
+    (folder / "own.py").write_text("raise SystemExit('this ran')\n")
+    own = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model", "AutoTokenizer": ["own.Tokenizer", None]}
+    configure(folder, file, auto_map=own, **({"model_type": "own"} if file == "config.json" else {"tokenizer_class": "Own"}))
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *words: asked.append(words) or "y")
+    with pytest.raises(ValueError, match="contains custom code"):
+        lm.load(str(folder), device="cpu")
+    assert not asked
+
+
 def test_a_head_that_the_file_lacks_is_no_random_head(folder):
     change(folder, **{"lm_head.weight": None})
     assert "lm_head.weight is not in the weights" in refused(folder)

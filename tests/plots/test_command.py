@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -166,6 +168,21 @@ def test_one_plot_that_fails_does_not_keep_the_others_from_being_drawn(results, 
     assert done.exit_code == 1
     assert "broken: failed: KeyError: 'b'" in done.output
     assert (results.root / "figures/training_curves.png").exists()
+
+
+@pytest.mark.parametrize(("code", "says"), [(errno.ENOSPC, "error the disk is full"), (errno.EROFS, "error Read-only file")])
+def test_a_disk_that_takes_nothing_ends_it_in_a_sentence(results, monkeypatch, code, says):
+    def refuse(path, mode="r", *args, **kwargs):
+        if set(mode) & set("wa"):
+            raise OSError(code, os.strerror(code), str(path))
+        return usual(path, mode, *args, **kwargs)
+
+    usual = Path.open
+    monkeypatch.setattr(Path, "open", refuse)
+    done = command("plots/training_curves.py", "--results", results.root, "--format", "png", "--report")
+    assert done.exit_code == 1
+    assert says in done.output
+    assert isinstance(done.exception, SystemExit)
 
 
 def one_broken(tmp_path: Path, *names: str) -> list[Path]:

@@ -69,6 +69,15 @@ def test_what_was_said_before_there_was_a_folder_is_in_the_log_and_so_is_the_err
     assert read[-1].startswith("ended with exit code 1 after")
 
 
+def test_a_disk_that_takes_no_log_costs_the_log_alone(tmp_path):
+    console = Console(file=io.StringIO())
+    (tmp_path / "logs").write_text("a file, where a folder should be", encoding="utf8")
+    with logged(tmp_path, "sweep", console) as log:
+        log.note("lost")
+        console.print("said")
+    assert console.file.getvalue() == "said\n"
+
+
 def test_a_live_table_leaves_the_log_to_what_is_printed_beside_it(tmp_path):
     console = Console(file=io.StringIO(), force_terminal=True, width=60)
     with logged(tmp_path, "sweep", console), Live("table now", console=console, auto_refresh=False) as live:
