@@ -72,7 +72,11 @@ def can_pack(model: Any) -> bool:
         or not model._supports_attention_backend
     ):
         return False
-    config = model.config.get_text_config()
+    return packable(model.config.get_text_config())
+
+
+def packable(config: Any) -> bool:
+    """Whether flash attention takes layers of this shape. Whether a model attends otherwise is seen when it is read."""
     sizes = head_sizes(config) if attends_only(config) else []
     return bool(sizes) and all(size % 8 == 0 and size <= 256 for size in sizes)
 
