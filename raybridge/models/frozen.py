@@ -214,14 +214,11 @@ class FrozenLM(Backbone):
         if not row.lengths.any() or not within_window(self.model, row.longest):
             return None
         tokens = self.text_piece([[token for some in following for ids in some for token in ids]])
+        asked = [self._padded(rows) for _, rows in texts]
+        places = [row.before(i, len(cue), asked[i][0].shape[1]) for i, (cue, _) in enumerate(texts)]
         states_1ND = self.passed_row(join([packed(before), tokens]), row.arguments)
-        found = []
-        for number, (cue, rows) in enumerate(texts):
-            ids_BA, mask_BA = self._padded(rows)
-            place_BA = row.before(number, len(cue), ids_BA.shape[1])
-            hidden_BAD = states_1ND[0].index_select(0, place_BA.flatten()).unflatten(0, place_BA.shape)
-            found.append((hidden_BAD, ids_BA, mask_BA))
-        return found
+        hidden = [states_1ND[0].index_select(0, place_BA.flatten()).unflatten(0, place_BA.shape) for place_BA in places]
+        return [(hidden_BAD, ids_BA, mask_BA) for hidden_BAD, (ids_BA, mask_BA) in zip(hidden, asked, strict=True)]
 
     @cached_property
     def shares_beginnings(self) -> bool:

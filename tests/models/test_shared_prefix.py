@@ -138,7 +138,6 @@ def test_what_does_not_pack_or_is_longer_than_a_window_has_beginnings_of_its_own
     monkeypatch.setattr(lm.model.config, "sliding_window", 8, raising=False)
     assert not lm.shares_beginnings
     monkeypatch.setattr(packed_prefix, "attend", None)
-    monkeypatch.setattr(packing, "within_window", lambda model, length: True)
     same(read(lm, shared=True), wanted)
     monkeypatch.setattr(FrozenLM, "packs", False)
     assert not FrozenLM(lm.name, lm.model, lm.tokenizer).shares_beginnings
