@@ -1,10 +1,11 @@
 """The arithmetic that a training step cannot do without: what MFU counts. Padding, recomputing and reading twice is none of it.
 
-Of the target, for each problem: the frame and the soft tokens once, then the answer and the repetition, each behind its cue. A
-position takes 2 FLOP a weight of the layers on the way forward; back to the soft tokens, whose weights are frozen, another 2
-for every position from the first soft token on. The head takes 2 and 2 for every token that it is asked to predict. Attention
-takes 4 FLOP a head's width for each position that is seen, and twice that on the way back. Of the translator: what one pass of
-it takes, counted, and twice that for the way back. Of the source, where it reads: 2 FLOP a weight of its layers and position.
+Of the target, for each problem: the frame, the soft tokens and what both cues begin with once, then the answer and the
+repetition, each behind the rest of its cue and without its last token, which predicts nothing. A position takes 2 FLOP a weight
+of the layers on the way forward; back to the soft tokens, whose weights are frozen, another 2 for every position from the first
+soft token on. The head takes 2 and 2 for every token that it is asked to predict. Attention takes 4 FLOP a head's width for
+each position that is seen, and twice that on the way back. Of the translator: what one pass of it takes, counted, and twice
+that for the way back. Of the source, where it reads: 2 FLOP a weight of its layers and position.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from raybridge.losses.bridge import SHARED_TOKENS, Batch, cut
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.shape import head_sizes
+from raybridge.models.shared_prefix import cues_apart
 from raybridge.translators import TranslatorModule
 
 
@@ -33,15 +35,18 @@ def seen(start: int, end: int) -> int:
     return (end * (end + 1) - start * (start + 1)) // 2
 
 
-def of_target(lm: FrozenLM, batch: Batch, *, before: int, soft: int, after: int, after_repeat: int) -> float:
-    """Of the target for a batch. before, after, after_repeat: tokens around the soft tokens."""
+def of_target(
+    lm: FrozenLM, batch: Batch, *, before: int, soft: int, after: Sequence[int], after_repeat: Sequence[int]
+) -> float:
+    """Of the target for a batch. before: how many tokens stand before the soft tokens. after, after_repeat: behind them."""
     layers, head = weights_of(lm)
     config = lm.model.config.get_text_config()
     attention = 4.0 * config.num_attention_heads * sum(head_sizes(config))
-    total, shared = 0.0, before + soft
-    rows = zip(cut(batch.answers, SHARED_TOKENS), cut(batch.repeats, SHARED_TOKENS), strict=True)
-    for texts in rows:
-        ends = [shared + cue + len(text) - 1 for cue, text in zip((after, after_repeat), texts, strict=True)]
+    rows = [cut(texts, SHARED_TOKENS) for texts in (batch.answers, batch.repeats)]
+    begun, left = cues_apart(list(zip((after, after_repeat), rows, strict=True)))
+    total, shared = 0.0, before + soft + len(begun)
+    for texts in zip(*rows, strict=True):
+        ends = [shared + len(cue) + len(text) - 1 for (cue, _), text in zip(left, texts, strict=True)]
         forward = shared + sum(end - shared for end in ends)
         total += 2.0 * layers * (forward + forward - before) + 4.0 * head * sum(map(len, texts))
         whole = seen(0, shared) + sum(seen(shared, end) for end in ends)

@@ -88,8 +88,8 @@ class Steps:
         """What the steps of a call from this one on are. translator: FLOP of one step."""
         batches = [self.batch(step + i) for i in range(self.several)]
         around, repeat = self.batches.target, self.batches.repeat
-        sizes = dict(before=len(around.before), after=len(around.after), after_repeat=len(repeat.after))
-        useful = sum(flops.of_target(self.target, one, soft=self.trial.translator.soft_tokens, **sizes) for one in batches)
+        tokens = dict(before=len(around.before), after=around.after, after_repeat=repeat.after)
+        useful = sum(flops.of_target(self.target, one, soft=self.trial.translator.soft_tokens, **tokens) for one in batches)
         if source is not None:
             before = len(self.batches.source.before)
             useful += sum(flops.of_source(source, one.source_questions, before=before) for one in batches)

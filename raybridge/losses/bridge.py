@@ -60,11 +60,6 @@ class Continuation:
     ids_BA: Tensor
     mask_BA: Tensor
 
-    def only(self, rows: slice, *, longest: int) -> Continuation:
-        """Some of the texts, none longer than so many tokens."""
-        hidden_BAD, ids_BA, mask_BA = (of_all[rows, :longest] for of_all in (self.hidden_BAD, self.ids_BA, self.mask_BA))
-        return Continuation(target=self.target, hidden_BAD=hidden_BAD, ids_BA=ids_BA, mask_BA=mask_BA)
-
     @cached_property
     def nll(self) -> Tensor:
         """NLL of each token; zero where the mask is."""
@@ -76,7 +71,7 @@ class Bridge:
     """What a loss looks at: the translator, the soft tokens it wrote, the target, and the prompt around their place.
 
     What the target makes of them is computed when the first loss asks for it and kept for the others. together: whether this
-    step's losses ask for answers and for repetitions; one pass then reads both: starting a pass takes as long as it computes.
+    step's losses ask for answers and for repetitions; one pass then reads both, their beginning once if it can.
     before_repeat: what stands before a question that is repeated, where exemplars stand before one that is answered. lent: the
     keys and values of `before`, where all prompts of answers share them. gathered: what is known of all workers' problems,
     where a loss compares. share, start: how many problems the worker has, and which of them is the first of these; None where
@@ -188,15 +183,14 @@ class Bridge:
     @cached_property
     def _both(self) -> tuple[Continuation, Continuation]:
         assert self.before_repeat is None, "answers and repetitions stand behind the same tokens where one pass reads both"
-        B = len(self.soft_BKD)
         answers, repeats = (cut(rows, SHARED_TOKENS) for rows in (self.batch.answers, self.batch.repeats))
-        pieces = [
-            self.target.text_piece([self.before] * 2 * B),
-            self.target.soft_piece(torch.cat([self.soft_BKD, self.soft_BKD])),
-            self.target.text_piece([self.after] * B + [self.after_repeat] * B, side="left"),
-        ]
-        both = self._read(pieces, [*answers, *repeats])
-        return both.only(slice(B), longest=max(map(len, answers))), both.only(slice(B, None), longest=max(map(len, repeats)))
+        pieces = [self.target.text_piece([self.before] * len(answers)), self.soft]
+        both = self.target.texts_states(pieces, [(self.after, answers), (self.after_repeat, repeats)])
+        answered, repeated = (
+            Continuation(target=self.target, hidden_BAD=hidden_BAD, ids_BA=ids_BA, mask_BA=mask_BA)
+            for hidden_BAD, ids_BA, mask_BA in both
+        )
+        return answered, repeated
 
     @cached_property
     def teacher(self) -> Continuation:

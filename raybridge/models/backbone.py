@@ -19,7 +19,7 @@ from raybridge.models.head import body_of
 from raybridge.models.injection import injecting
 from raybridge.models.lent import Lent
 from raybridge.models.packing import Packing, UnpackableError, can_pack, within_window
-from raybridge.models.pieces import pad, positions
+from raybridge.models.pieces import Piece, pad, positions
 from raybridge.models.shape import attends_only, positions_of
 
 log = logging.getLogger(__name__)
@@ -176,11 +176,22 @@ class Backbone:
             read = {name: rows.pack(given[name]) for name in ("input_ids", "inputs_embeds") if name in given}
             injected = {layer: rows.pack(addend) for layer, addend in (injected or {}).items()}
             given = given | read | {"position_ids": rows.pack(positions(mask_BT)) + first, **rows.arguments}
+        found = self._run(given, wanted, injected=injected or {}, packed=rows is not None)
+        return [rows.unpack(one) for one in found] if rows else found
+
+    def passed_row(self, row: Piece, told: Mapping[str, Any]) -> Tensor:
+        """Last hidden states (1, N, D) of one pass over a row that is packed already. told: where what stands in it."""
+        given = {"inputs_embeds": row.embeds_BTD, **told}
+        (found,) = self._run(given, [self.depth], injected=row.injected, packed=True)
+        return found
+
+    def _run(
+        self, given: Mapping[str, Any], wanted: Sequence[int], *, injected: Mapping[int, Tensor], packed: bool
+    ) -> list[Tensor]:
         with (
-            self.injecting(injected or {}),
+            self.injecting(injected),
             layers.reading(self.layers, [layer for layer in wanted if layer != self.depth]) as states,
-            attention.attending(self.model, packing.NAME) if rows else self.grouped(),
+            attention.attending(self.model, packing.NAME) if packed else self.grouped(),
         ):
             states[self.depth] = self.body(**given, use_cache=False).last_hidden_state
-        home = [states[layer].to(self.device) for layer in wanted]
-        return [rows.unpack(one) for one in home] if rows else home
+        return [states[layer].to(self.device) for layer in wanted]

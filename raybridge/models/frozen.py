@@ -8,6 +8,7 @@ and a causal model never sees the pads behind them: windows and recurrences coun
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -16,14 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raybridge.models.backbone import Backbone
+from raybridge.models.backbone import PACKING_SLACK, Backbone
 from raybridge.models.embedding import Embedding
 from raybridge.models.head import Head, in_chunks
 from raybridge.models.lent import Lent
+from raybridge.models.packing import within_window
 from raybridge.models.parts import by_length, that_fit
 from raybridge.models.pieces import Piece, join, pad, taken
+from raybridge.models.shared_prefix import Row, Text, cues_apart, packed
 
+log = logging.getLogger(__name__)
+States = tuple[Tensor, Tensor, Tensor]  # hidden states (B, A, D), the ids (B, A) that they predict, and their mask
 CHUNK = 4096  # answer tokens whose logits exist at one time
+SEEN = 128  # positions of what `shares_beginnings` sees
 PASS = 256  # positions of a padded batch that take as long as starting one more pass does
 POSITIONS = 16384  # of a pass that nothing is kept of but states: an 8B model takes 2 GiB for them, and no GPU more to be busy
 
@@ -176,6 +182,69 @@ class FrozenLM(Backbone):
         order = torch.tensor([row for part in parts for row in part], device=self.device)
         states_CAD = torch.cat(hidden)
         return states_CAD.new_zeros(*ids_BA.shape, self.width).index_copy(0, order, states_CAD), ids_BA, mask_BA
+
+    def texts_states(self, pieces: Sequence[Piece], texts: Sequence[Text]) -> list[States]:
+        """What `continuation_states` says of each of several texts that go on from the same pieces.
+
+        Packed passes compute the pieces once for all of them, and also what all cues begin with.
+        """
+        begun, left = cues_apart(texts)
+        before = join([*pieces, self.text_piece([begun] * len(texts[0][1]))])
+        return (self.shares_beginnings and self._behind_one(before, left)) or self._behind_each(before, left)
+
+    def _behind_each(self, before: Piece, texts: Sequence[Text]) -> list[States]:
+        """Each text behind a beginning of its own, in one pass."""
+        cues = self.text_piece([cue for cue, rows in texts for _ in rows])
+        rows = [row for _, rows in texts for row in rows]
+        found = self.continuation_states([before.times(len(texts)), cues], rows)
+        sizes = [len(rows) for _, rows in texts]
+        parts = zip(*(states.split(sizes) for states in found), strict=True)
+        longest = [max(map(len, rows)) for _, rows in texts]
+        return [
+            (hidden[:, :most], ids[:, :most], mask[:, :most]) for (hidden, ids, mask), most in zip(parts, longest, strict=True)
+        ]
+
+    def _behind_one(self, before: Piece, texts: Sequence[Text]) -> list[States] | None:
+        """The texts behind one beginning, in a packed row without their last tokens; None where that is too long."""
+        following = [
+            [[*cue, *rows[number][:-1]] if rows[number] else [] for cue, rows in texts] for number in range(len(before.mask_BT))
+        ]
+        row = Row.of(before.lengths, [[len(ids) for ids in some] for some in following], self.device)
+        self.check_length(row.longest)
+        if not row.lengths.any() or not within_window(self.model, row.longest):
+            return None
+        tokens = self.text_piece([[token for some in following for ids in some for token in ids]])
+        asked = [self._padded(rows) for _, rows in texts]
+        places = [row.before(i, len(cue), asked[i][0].shape[1]) for i, (cue, _) in enumerate(texts)]
+        states_1ND = self.passed_row(join([packed(before), tokens]), row.arguments)
+        hidden = [states_1ND[0].index_select(0, place_BA.flatten()).unflatten(0, place_BA.shape) for place_BA in places]
+        return [(hidden_BAD, ids_BA, mask_BA) for hidden_BAD, (ids_BA, mask_BA) in zip(hidden, asked, strict=True)]
+
+    @cached_property
+    def shares_beginnings(self) -> bool:
+        """Whether packed passes compute a beginning once for all texts that go on from it; seen, as `packs` is."""
+        if not (self.packs and within_window(self.model, SEEN)):
+            return False
+        error = self._sharing_error()
+        if error > PACKING_SLACK:
+            log.warning(
+                "model %r: texts behind one beginning have other states than behind their own (error %.2f), so none share",
+                self.name,
+                error,
+            )
+        return error <= PACKING_SLACK
+
+    @torch.no_grad()
+    def _sharing_error(self) -> float:
+        """How far, relative to their norm, the states of texts behind one beginning are from those behind their own."""
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        spread = [(7919 * i) % rows for i in range(160)]
+        before = self.text_piece([spread[:40], spread[40:57]])
+        texts = [(spread[57:60], [spread[60:90], spread[90:99]]), ([], [spread[99:117], spread[117:160]])]
+        with self.uncompiled():
+            shared, apart = (way(before, texts) or [] for way in (self._behind_one, self._behind_each))
+        one, other = (torch.cat([hidden[mask].float() for hidden, _, mask in found]) for found in (shared, apart))
+        return ((one - other).norm() / other.norm()).item()
 
     def states_nll(self, hidden_BAD: Tensor, ids_BA: Tensor, mask_BA: Tensor) -> Tensor:
         """NLL (B, A) of tokens from the states that predict them; zero where the mask is."""

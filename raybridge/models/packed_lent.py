@@ -1,9 +1,7 @@
 """Packed attention of each sequence to a prompt that all share and to its own positions, with its gradient.
 
-Two calls of flash attention, one for each part of the positions, joined by their log-sum-exps. The backward of a part is that
-of the whole softmax where it is given the whole's output and log-sum-exp: it computes the probabilities of its positions again,
-exp(score - total), and the term that all of them have, output times gradient. So the gradient of the queries is the sum of both
-parts', and exact. The shared keys and values need none.
+Two calls of flash attention, one for each part of the positions, joined by their log-sum-exps. The gradient of the queries is
+the sum of both parts', and exact (`partial.backward`). The shared keys and values need none.
 
 Shapes: N positions of all sequences, H query heads, G KV heads, P shared positions, E head size.
 """
@@ -15,27 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raybridge.models.partial import flash, joined
-
-
-def backward(
-    grad_NHE: Tensor,
-    q_NHE: Tensor,
-    k_MGE: Tensor,
-    v_MGE: Tensor,
-    out_NHE: Tensor,
-    total_HN: Tensor,
-    bounds: tuple[Tensor, Tensor],
-    longest: tuple[int, int],
-    *,
-    causal: bool,
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of queries, keys and values, from output and log-sum-exp of all that the queries attended to."""
-    seed, offset = (torch.empty(size, dtype=torch.uint64, device=q_NHE.device) for size in ((2,), ()))  # of no dropout
-    given = (grad_NHE, q_NHE, k_MGE, v_MGE, out_NHE, total_HN, *bounds, *longest, 0.0, causal, seed, offset)
-    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._flash_attention_backward(*given, scale=scale)
-    return found
+from raybridge.models.partial import backward, flash, joined
 
 
 def _ends(bounds: Tensor, lent: int) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from raybridge.models import packed_lent
+from raybridge.models import packed_lent, packed_prefix
 from raybridge.models.lent import lent_to
 from raybridge.models.partial import flash
 from raybridge.models.shape import attends_only, head_sizes, window_of
@@ -72,7 +72,11 @@ def can_pack(model: Any) -> bool:
         or not model._supports_attention_backend
     ):
         return False
-    config = model.config.get_text_config()
+    return packable(model.config.get_text_config())
+
+
+def packable(config: Any) -> bool:
+    """Whether flash attention takes layers of this shape. Whether a model attends otherwise is seen when it is read."""
     sizes = head_sizes(config) if attends_only(config) else []
     return bool(sizes) and all(size % 8 == 0 and size <= 256 for size in sizes)
 
@@ -102,17 +106,23 @@ def attention(
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     lent: bool = False,
+    beginnings: tuple[Tensor, Tensor, Tensor] | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """The attention of a transformers layer over packed rows: query (1, H, N, E), key and value (1, G, N, E).
 
-    lent: whether every sequence attends to what the layer was lent as well (`models.lent`).
+    lent: whether every sequence attends to what the layer was lent as well (`models.lent`). beginnings: where sequences stand
+    that others go on from, and these others (`models.shared_prefix`).
     """
     if softcap is not None or s_aux is not None or value.shape[-1] != query.shape[-1]:
         raise UnpackableError  # bounded scores (Gemma 2), sinks (gpt-oss), values of another size than keys (DeepSeek)
     assert attention_mask is None, "a packed row has no pads to mask"
     assert sliding_window is None or max_length_q <= sliding_window, "see `within_window`"
     q_NHE, k_NGE, v_NGE = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
+    if beginnings is not None:
+        assert not lent, "what stands behind exemplars has no beginning of its own"
+        out_NHE, _ = packed_prefix.attend(q_NHE, k_NGE, v_NGE, cu_seq_lens_q, *beginnings, max_length_q, scaling)
+        return out_NHE.unsqueeze(0), None
     if lent:
         keys_PGE, values_PGE = (x.squeeze(0).transpose(0, 1) for x in lent_to(module))
         given = (q_NHE, k_NGE, v_NGE, keys_PGE, values_PGE, cu_seq_lens_q, max_length_q, scaling)

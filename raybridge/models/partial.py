@@ -98,6 +98,31 @@ def flash(
     return out_MHE, sum_HM
 
 
+def backward(
+    grad_MHE: Tensor,
+    q_MHE: Tensor,
+    k_NGE: Tensor,
+    v_NGE: Tensor,
+    out_MHE: Tensor,
+    total_HM: Tensor,
+    bounds: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
+    *,
+    causal: bool,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the queries, keys and values of `flash`, from output and log-sum-exp of all that the queries attended to.
+
+    A part of the positions goes back as the whole softmax does where it is given the whole's: it computes the probabilities of
+    its positions again, exp(score - total), and the term that all of them have, output times gradient. So the gradient of the
+    queries is the sum of what all parts give, and exact.
+    """
+    seed, offset = (torch.empty(size, dtype=torch.uint64, device=q_MHE.device) for size in ((2,), ()))  # of no dropout
+    given = (grad_MHE, q_MHE, k_NGE, v_NGE, out_MHE, total_HM, *bounds, *longest, 0.0, causal, seed, offset)
+    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._flash_attention_backward(*given, scale=scale)
+    return found
+
+
 def bias_of(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """What a mask adds to the scores; its rows begin where kernels want them to."""
     T = mask.shape[-1]

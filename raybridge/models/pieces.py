@@ -50,6 +50,13 @@ class Piece:
         injected = {layer: addend[rows] for layer, addend in self.injected.items()}
         return Piece(embeds_BTD=self.embeds_BTD[rows], mask_BT=self.mask_BT[rows], injected=injected)
 
+    def times(self, number: int) -> Piece:
+        """All sequences, so many times."""
+        injected = {layer: torch.cat([addend] * number) for layer, addend in self.injected.items()}
+        return Piece(
+            embeds_BTD=torch.cat([self.embeds_BTD] * number), mask_BT=torch.cat([self.mask_BT] * number), injected=injected
+        )
+
     def shorter(self, length: int) -> Piece:
         """The first positions."""
         injected = {layer: addend[:, :length] for layer, addend in self.injected.items()}

@@ -13,6 +13,7 @@ from raybridge.losses.bridge import SHARED_TOKENS, cut
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.identity import model_identity
 from raybridge.models.prompts import REPEAT_CUE, Frame, frame
+from raybridge.models.shared_prefix import cues_apart
 
 SAMPLE = 512  # problems whose texts are measured
 
@@ -24,7 +25,8 @@ class Lengths:
     frames: around the question's place, where it is to be answered and where it is to be repeated. answer, repetition: of a
     problem, as far as losses read them; spread: the standard deviation of both together. question: the longest. exemplars:
     that all text prompts share. new: the most that an answer is decoded to. behind: in the first frame behind the question's
-    place. text: of a further text of the mixture as a repetition.
+    place. begun: in both frames before the first token that differs, the question's place apart. text: of a further text of
+    the mixture as a repetition.
     """
 
     frames: tuple[int, int]
@@ -35,6 +37,7 @@ class Lengths:
     exemplars: int
     new: int
     behind: int = 0
+    begun: int = 0
     text: float = 0.0
 
 
@@ -57,6 +60,7 @@ def lengths_of(evaluator: Evaluator, target: str, folder: str, mixture: Mixture 
         exemplars=len(frame(lm, evaluator, exemplars=evaluator.exemplars()).before) - len(around.before),
         new=evaluator.max_new_tokens,
         behind=len(around.after),
+        begun=len(around.before) + len(cues_apart([(around.after, ()), (repeat.after, ())])[0]),
         text=_text_length(evaluator, mixture, repeat) if mixture else 0.0,
     )
 

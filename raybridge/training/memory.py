@@ -34,6 +34,7 @@ from raybridge.models.memory import (
     scoring_bytes,
 )
 from raybridge.models.names import config_of
+from raybridge.models.packing import packable
 from raybridge.training.lengths import Lengths, lengths_of
 from raybridge.training.micro_batches import Cut
 from raybridge.translators import Translator
@@ -66,6 +67,7 @@ class Footprint:
     reads: what its losses read. states_on_disk: whether a worker trains from the source's states instead of from the source.
     answered: share of a batch that has an answer; the rest are texts. own_answers: whether answers are the target's own, whose
     length is not known before: as long as it may decode. shots: whether exemplars stand before an answer in training.
+    packs: whether a target reads answer and repetition behind one beginning where nothing else stands before the answer.
     cards: over which each model lies. bits: of the weights of the source, the target and the others; none where all are whole.
     """
 
@@ -80,6 +82,7 @@ class Footprint:
     answered: float = 1.0
     own_answers: bool = False
     shots: bool = False
+    packs: bool = True
     cards: int = 1
     bits: tuple[int, ...] = ()
 
@@ -158,6 +161,8 @@ class Footprint:
         frames = {"answers": self.lengths.behind if self.shots else answer, "repeats": repeat}
         rows = {"answers": self.answered, "repeats": 1.0}
         around = sum(rows[read] * (frames[read] + self.translator.soft_tokens) for read in self.reads)
+        if self.packs and not self.shots and len(self.reads) == len(rows):  # one beginning, and texts without their last tokens
+            around -= self.answered * (self.lengths.begun + self.translator.soft_tokens) + sum(rows.values())
         longer = SPREAD * self.lengths.spread * problems**0.5 if self.reads else 0.0
         return problems * around + sum(self._texts(problems)) + longer
 
@@ -238,6 +243,7 @@ def footprint_of(trial: Trial, *, workers: int, cards: int, states_on_disk: bool
         answered=trial.problems_a_batch / trial.batch,
         own_answers=trial.own_answers is not None,
         shots=trial.exemplars,
+        packs=packable(config_of(trial.target).get_text_config()),
         cards=cards,
         bits=tuple(parted(name)[1] for name in (trial.source, trial.target, *trial.translator.other_targets)),
     )

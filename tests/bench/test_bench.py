@@ -89,7 +89,7 @@ def test_flops_are_those_that_torch_counts(source):
 
 def test_flops_of_a_batch_count_its_beginning_once_and_no_padding(asked, source, target):
     batch = Batches(asked, source, target).at(0, World())
-    around = dict(before=3, soft=8, after=3, after_repeat=4)
+    around = dict(before=3, soft=8, after=(1, 2, 3), after_repeat=(1, 2, 4, 5))
     whole = flops.of_target(target, batch, **around)
     assert whole == pytest.approx(sum(flops.of_target(target, batch.only([row]), **around) for row in range(8)))
     layers, _ = flops.weights_of(target)

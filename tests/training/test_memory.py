@@ -34,7 +34,7 @@ LLAMA_70B = LlamaConfig(
     num_key_value_heads=8,
 )
 # GSM8K's train split in the tokens of Llama 3.1 and within its chat template
-GSM8K = Lengths(frames=(34, 36), answer=101.5, repetition=58.1, spread=57.9, question=208, exemplars=1340, new=256)
+GSM8K = Lengths(frames=(34, 36), answer=101.5, repetition=58.1, spread=57.9, question=208, exemplars=1340, new=256, begun=34)
 
 
 def footprint(soft_tokens: int, share: int, **fields) -> Footprint:
@@ -51,8 +51,8 @@ def footprint(soft_tokens: int, share: int, **fields) -> Footprint:
 
 
 def peak(soft_tokens: int, batch: int) -> float:
-    """A worker's that holds both models and reads its batch in one pass."""
-    one = footprint(soft_tokens, batch, states_on_disk=False)
+    """A worker's that holds both models and reads its batch in one pass, every beginning twice."""
+    one = footprint(soft_tokens, batch, states_on_disk=False, packs=False)
     return sum(one.worker(Cut(problems=batch)).values())
 
 
@@ -138,7 +138,7 @@ def test_full_scale_fits_on_four_cards_and_on_one_at_every_number_of_soft_tokens
 
 
 def test_layers_are_recomputed_where_short_passes_do_not_fit_and_not_where_they_do():
-    few, many = (fit(footprint(soft_tokens, 8), CARD) for soft_tokens in (64, 512))
+    few, many = (fit(footprint(soft_tokens, 8), CARD) for soft_tokens in (64, 1024))
     assert few is not None
     assert many is not None
     assert few.cut == Cut(problems=8)
@@ -273,8 +273,20 @@ def test_exemplars_that_are_lent_take_their_keys_and_values_and_texts_no_answers
     lengths = replace(GSM8K, behind=5, text=58.1)
     plain, shown = (replace(footprint(64, 8), lengths=lengths, shots=shots).worker(Cut(problems=8)) for shots in (False, True))
     assert shown["exemplars"] == pytest.approx(kv_bytes(LLAMA_8B, GSM8K.exemplars) / GIB)
-    assert shown["activations"] < plain["activations"]  # what stood before every answer is among what is lent
+    apart = replace(footprint(64, 8), lengths=lengths, packs=False).worker(Cut(problems=8))
+    assert shown["activations"] < apart["activations"]  # what stood before every answer is among what is lent
+    assert plain["activations"] < shown["activations"]  # behind them an answer has soft tokens of its own
     half = replace(footprint(64, 8), lengths=lengths, answered=0.5).worker(Cut(problems=8))
     assert half["activations"] < plain["activations"]
     own = replace(footprint(64, 8), lengths=lengths, own_answers=True).worker(Cut(problems=8))
     assert own["logits"] > plain["logits"]  # as long as it may decode
+
+
+def test_one_beginning_for_answer_and_repetition_is_counted_once_where_a_target_packs(trial):
+    shared, apart = (footprint(64, 8, packs=packs)._positions(8) for packs in (True, False))
+    assert apart - shared == 8 * (34 + 64 + 2)
+    alone = replace(footprint(64, 8), reads=AnswerNLL.reads)
+    assert alone._positions(8) == replace(alone, packs=False)._positions(8)
+    assert footprint_of(trial, workers=1, cards=1, states_on_disk=True).packs
+    lengths = lengths_of(trial.evaluator, trial.target, str(data_folder()))
+    assert 0 < lengths.begun <= lengths.frames[0]
