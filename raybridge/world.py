@@ -8,7 +8,7 @@ for it until the process group gives up.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -56,6 +56,18 @@ class World:
         parts = [torch.empty_like(rows_BD) for _ in range(self.size)]
         dist.all_gather(parts, rows_BD.contiguous())
         return torch.cat(parts)
+
+    def same(self, values: Iterable[Tensor]) -> list[bool]:
+        """Of each rank, whether its tensors are those of rank 0, bit for bit. They must be as many, of equal shapes."""
+        if self.size == 1:
+            return [True]
+        mine = torch.ones(1, dtype=torch.bool, device=self.device)
+        for value in values:
+            own = value.detach().reshape(-1)
+            first = own.clone()
+            dist.broadcast(first, src=0)
+            mine &= (first.view(torch.uint8) == own.view(torch.uint8)).all()
+        return self.each(lambda: bool(mine))
 
     def agree(self, decision: Any) -> Any:
         """What rank 0 decided."""

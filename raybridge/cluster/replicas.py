@@ -30,7 +30,7 @@ from raybridge.cluster.session import NAMESPACE, cluster
 from raybridge.evaluation.answerer import Local, Rows
 from raybridge.evaluation.kept_source import Reading
 from raybridge.evaluation.models import Models
-from raybridge.evaluation.setting import Request
+from raybridge.evaluation.setting import Request, Setting
 from raybridge.models.capacity import hold_to
 from raybridge.results.states import States
 from raybridge.scales import Resources
@@ -88,6 +88,12 @@ class Replica:
     def keep(self, reading: Reading) -> None:
         """Read questions with a source, and put its states of them on disk."""
         list(self._here.keep([reading]))
+
+    def look(self, setting: Setting, checkpoint: Checkpoint) -> Rows:
+        """What soft tokens look like from inside."""
+        weights = self._weights(checkpoint)
+        assert weights is not None, "a checkpoint has weights"
+        return self._here.look(setting, weights)
 
     def _weights(self, checkpoint: Checkpoint | None) -> dict[str, Tensor] | None:
         """A checkpoint's weights, the same object at each request, for the translator is built anew for another one."""
@@ -183,6 +189,12 @@ class ReplicaPool:
         """Number of each reading whose states are on disk, as each is done."""
         for number, _ in self._spread(lambda number, replica: replica.keep.remote(readings[number]), len(readings)):
             yield number
+
+    def look(self, setting: Setting, weights: Mapping[str, Tensor]) -> Rows:
+        """What soft tokens look like from inside, to one of them."""
+        checkpoint = self._stored(weights)
+        ((_, rows),) = self._spread(lambda _, replica: replica.look.remote(setting, checkpoint), 1)
+        return rows
 
     def _stored(self, weights: Mapping[str, Tensor] | None) -> Checkpoint | None:
         """Weights in the object store, once for all that is asked about them."""

@@ -90,12 +90,13 @@ def drive(config: dict[str, Job]) -> None:
             return
         run.launch.begin()
         began = time.time()
-        if run.complete or run.trained() is None:
+        if not run.complete and run.trained() is None:
             job["started"], job["waited"] = began, taken(resources)
             fit(experiment, resources, job)
-        else:
+        elif not run.complete:
             run.launch.write_timing(Begun(started=began, first_step=None))
-        if run.trained() is not None and not run.complete and not run.launch.failed() and not stopped():
+        left = unfinished(experiment, run) and (run.complete or run.trained() is not None)
+        if left and not run.launch.failed() and not stopped():
             conclude(experiment, run, job)
 
 
@@ -106,6 +107,7 @@ def taken(resources: Resources) -> bool:
 
 def conclude(experiment: Workload, run: TrialRun, job: Job) -> None:
     """Do what is left once its workers have ended. They have given their devices back: the next trial's start meanwhile."""
+    before = run.complete
     with logged(run, who="driver"):
         try:
             engine_of(experiment).conclude(experiment, run, ReplicaPool(find_replicas(job["replicas"])))
@@ -114,7 +116,8 @@ def conclude(experiment: Workload, run: TrialRun, job: Job) -> None:
                 raise
             _say_why(run, why_refused(error))
         else:
-            run.launch.end(time.time())
+            if not before:
+                run.launch.end(time.time())
 
 
 class Driver(wrap_function(drive)):  # type: ignore[misc]
@@ -225,9 +228,8 @@ def _run(experiment: Workload, resources: Resources, run: TrialRun, job: Job) ->
         answerer=lambda: ReplicaPool(find_replicas(job["replicas"])),
         states_budget=resources.states_budget,
     )
-    before = run.complete
     outcome = engine_of(experiment).run(experiment, worker)
-    if world.rank == 0 and outcome != "interrupted" and not before:
+    if world.rank == 0 and outcome != "interrupted":
         now, began = time.time(), first_step[0] if first_step else None
         started = (
             given_back(Results(job["results"]), since=job["started"], until=began or now) if job["waited"] else job["started"]

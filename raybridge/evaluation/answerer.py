@@ -10,12 +10,13 @@ from torch import Tensor
 
 from raybridge.arms import Arm
 from raybridge.evaluation.answering import answer
+from raybridge.evaluation.conditioning import look_inside
 from raybridge.evaluation.costs import measure
 from raybridge.evaluation.kept_source import Reading
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.prompt import prompt_of
 from raybridge.evaluation.scoring import check_alignment
-from raybridge.evaluation.setting import Request
+from raybridge.evaluation.setting import Request, Setting
 
 Weights = Mapping[str, Tensor]
 Rows = list[dict[str, Any]]
@@ -42,6 +43,9 @@ class Answerer(Protocol):
 
     def keep(self, readings: Sequence[Reading]) -> Iterator[int]:
         """Number of each reading whose states are on disk, as each is done."""
+
+    def look(self, setting: Setting, weights: Weights) -> Rows:
+        """What a translator's soft tokens look like from inside; see `conditioning.look_inside`."""
 
 
 class Local:
@@ -80,6 +84,11 @@ class Local:
         for number, reading in enumerate(readings):
             self.models.keep(reading)
             yield number
+
+    def look(self, setting: Setting, weights: Weights) -> Rows:
+        """Looked at here."""
+        self.models.hold({setting.target})
+        return look_inside(setting, self.models, weights)
 
 
 def needed(request: Request) -> set[str]:

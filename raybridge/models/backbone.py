@@ -112,10 +112,8 @@ class Backbone:
         """
         if self.compiled or len(self.shares) > 1:
             return
-        # A backward pass may run once for each term: it must not give its buffers away.
-        torch._functorch.config.donated_buffer = False
         for layer in self.layers:
-            layer.compile(dynamic=True)
+            compiled(layer)
         self.compiled = True
 
     def fuse(self) -> None:
@@ -126,7 +124,7 @@ class Backbone:
         for layer in self.layers:
             for part in layer.children():
                 if layers.positionwise(part):
-                    part.compile(dynamic=True)
+                    compiled(part)
 
     def uncompiled(self) -> AbstractContextManager[None]:
         """Passes within it run without compiled code: a cache of another length at every token would compile it anew."""
@@ -195,3 +193,9 @@ class Backbone:
         ):
             states[self.depth] = self.body(**given, use_cache=False).last_hidden_state
         return [states[layer].to(self.device) for layer in wanted]
+
+
+def compiled(part: nn.Module) -> None:
+    """Compile a part of a model. Its backward pass may run once for each term, and so gives no buffers away."""
+    torch._functorch.config.donated_buffer = False
+    part.compile(dynamic=True)

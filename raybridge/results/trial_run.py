@@ -127,7 +127,7 @@ class TrialRun:
         write_frame(self._samples_path(evaluator, split, step), frame)
 
     def write_conditioning(self, evaluator: str, frame: pd.DataFrame) -> None:
-        """Write what the soft tokens of the best checkpoint look like from inside (training.conditioning says the rows)."""
+        """Write what the soft tokens of the best checkpoint look like from inside (evaluation.conditioning says the rows)."""
         write_frame(self._conditioning_path(evaluator), frame)
 
     def has_conditioning(self, evaluator: str) -> bool:

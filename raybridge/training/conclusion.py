@@ -1,6 +1,6 @@
-"""How a trial ends: its training leaves a record, and who finds it has the test split read once and writes result.json.
+"""How a trial ends: its training leaves a record, and who finds it has evaluated what is left, and writes result.json.
 
-Replicas read it, so no model is needed here: a trial's workers give their devices back before, and the next trial's begin
+Replicas evaluate, so no model is needed here: a trial's workers give their devices back before, and the next trial's begin
 there meanwhile.
 """
 
@@ -13,7 +13,6 @@ from raybridge.evaluation.evaluations import Evaluations
 from raybridge.results import TrialRun
 from raybridge.stopping import Decision, best, peak
 from raybridge.training import checkpoint
-from raybridge.training.conditioning import look_inside
 from raybridge.training.judge import Judge
 from raybridge.training.step import Trainer
 from raybridge.translators.weights import read_weights
@@ -23,32 +22,35 @@ log = logging.getLogger(__name__)
 
 
 def leave(trainer: Trainer, run: TrialRun, judge: Judge, ended: Decision | None, *, step: int, seconds: float) -> None:
-    """Keep the best and the last checkpoint, look inside the best, and write trained.json."""
+    """Write trained.json. The dev evaluation of the last step is left as well: nothing of training hangs on it."""
     trial, world = trainer.trial, trainer.world
-    run.keep_checkpoints(judge.kept(step))
-    look_inside(trainer, run, read_weights(run.checkpoint_path(best(judge.scores).step)))
+    reason = ended.reason if ended else f"all {trial.steps} steps"
     run.write_trained(
         {
             "steps": step,
             "stopped": ended.kind if ended else "finished",
-            "reason": ended.reason if ended else f"all {trial.steps} steps",
+            "reason": reason,
             "gpus": world.size * len(world.devices) if world.device.type == "cuda" else 0,
             "train_seconds": seconds,
             "eval_wait_seconds": judge.waited,
         }
     )
-    log.info("step %d: trained, %s", step, ended.reason if ended else f"all {trial.steps} steps")
+    log.info("step %d: trained, %s", step, reason)
 
 
 def conclude(trial: Trial, run: TrialRun, evaluations: Evaluations) -> None:
-    """Have the best checkpoint of a trained trial read the test split, and write result.json."""
+    """Read what dev evaluations are left of a trained trial, and the test split with the best checkpoint; write result.json."""
     trained = run.trained()
     assert trained is not None, f"{run.path} holds a trial that is not trained"
+    step = trained["steps"]
     judge = Judge(trial=trial, run=run, evaluations=evaluations)
-    judge.resume(trained["steps"])
-    judge.take_up_to(trained["steps"])
+    judge.resume(step)
+    judge.take_up_to(step)
     top, chosen, final = peak(judge.scores), best(judge.scores), judge.scores[-1]
-    evaluations.submit(step=chosen.step, split="test", weights=read_weights(run.checkpoint_path(chosen.step)))
+    run.keep_checkpoints(judge.kept(step))
+    weights = read_weights(run.checkpoint_path(chosen.step))
+    evaluations.submit(step=chosen.step, split="test", weights=weights)
+    run.write_conditioning(trial.evaluator.name, evaluations.look(weights))
     judge.take(chosen.step, "test")
     log.info("step %d read the test split", chosen.step)
     run.finish(

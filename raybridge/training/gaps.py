@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from raybridge.analysis.measures import summarised
 from raybridge.evaluation.evaluations import Evaluations
 from raybridge.results import TrialRun
 from raybridge.results.gaps import Gaps
-from raybridge.training.conditioning import look_inside
 from raybridge.training.judge import Judge
-from raybridge.training.step import Trainer
 from raybridge.translators.weights import read_weights
 from raybridge.trial import Trial
 
 log = logging.getLogger(__name__)
 
 
-def fill(gaps: Gaps, trial: Trial, run: TrialRun, evaluations: Evaluations, trainer: Callable[[], Trainer]) -> None:
-    """Compute again what can be. trainer: made only where the translator is looked into."""
+def fill(gaps: Gaps, trial: Trial, run: TrialRun, evaluations: Evaluations) -> None:
+    """Compute again what can be."""
     log.info("complete, but %s: computed again", gaps.told)
     judge = Judge(trial=trial, run=run, evaluations=evaluations)
     with run.alone():
@@ -32,4 +29,5 @@ def fill(gaps: Gaps, trial: Trial, run: TrialRun, evaluations: Evaluations, trai
             run.add_evals(summarised(samples, step=at, split=of, evaluator=evaluator))
     result = run.result()
     if gaps.conditioning and result is not None:
-        look_inside(trainer(), run, read_weights(run.checkpoint_path(int(result["best_step"]))))
+        weights = read_weights(run.checkpoint_path(int(result["best_step"])))
+        run.write_conditioning(trial.evaluator.name, evaluations.look(weights))

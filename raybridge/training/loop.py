@@ -29,7 +29,7 @@ from raybridge.training.conclusion import leave
 from raybridge.training.judge import Judge
 from raybridge.training.meter import Meter, flops_per_token, metrics_row
 from raybridge.training.micro_batches import Cut, on_machine
-from raybridge.training.start import Begun, begin, begun_alike
+from raybridge.training.start import Begun, begin_alike
 from raybridge.training.step import Step, Trainer, build_trainer
 from raybridge.training.worker import Ended
 from raybridge.translators.weights import copy_of
@@ -65,11 +65,12 @@ def train(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     micro_batches = on_machine(trial, world, run.root, predicted=predicted)
     trainer = build_trainer(trial, source=source, target=target, world=world, micro_batches=micro_batches, problems=problems)
-    begun = begun_alike(world.each(partial(begin, trainer, run)))
+    begun = begin_alike(trainer, run)
     if target.packs and trial.steps >= COMPILED_FROM:
         target.compile()
     judge = Judge(trial=trial, run=run, evaluations=evaluations)
-    world.only_first(partial(judge.resume, begun.step))
+    if begun.step < trial.steps and begun.ended is None:
+        world.only_first(partial(judge.resume, begun.step))
     on = ", ".join(map(str, world.devices))
     log.info("from step %d of %d, %d worker(s), %s", begun.step, trial.steps, world.size, on)
     devices = world.size * len(world.devices)
@@ -106,8 +107,11 @@ def _train_on(
         return judge.decide(step - 1)
 
     def pass_point(loss: float) -> None:
-        judge.submit(step, save(alone=judge.kept(step)))
-        log.info("step %d: loss %.4f, checkpoint copied, dev evaluation asked for", step, loss)
+        weights = save(alone=judge.kept(step))
+        last = ended is not None or step == trial.steps  # whoever concludes the trial asks for that
+        if not last:
+            judge.submit(step, weights)
+        log.info("step %d: loss %.4f, checkpoint copied, dev evaluation %s", step, loss, "left" if last else "asked for")
 
     def interrupt() -> None:
         if step not in trial.points:
@@ -119,7 +123,6 @@ def _train_on(
 
     def end() -> None:
         writer.wait()
-        judge.take_up_to(step)
         leave(trainer, run, judge, ended, step=step, seconds=seconds())
 
     while step < trial.steps and ended is None:

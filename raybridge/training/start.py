@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -19,17 +20,15 @@ from raybridge.stopping import Decision
 from raybridge.training import checkpoint
 from raybridge.training.fitting import fit
 from raybridge.training.step import Trainer
-from raybridge.translators.weights import digest_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Begun:
-    """Where a worker begins: after which step, whether the trial has ended there, and a digest of its weights."""
+    """Where a worker begins: after which step, and whether the trial has ended there."""
 
     step: int
     ended: Decision | None
     seconds: float
-    digest: str
 
 
 def begin(trainer: Trainer, run: TrialRun) -> Begun:
@@ -41,7 +40,7 @@ def begin(trainer: Trainer, run: TrialRun) -> Begun:
         fit(trainer.module, trainer.batches)
     check_start(trainer)
     ended = Decision(**state["ended"]) if state.get("ended") else None
-    return Begun(step=step, ended=ended, seconds=state.get("seconds", 0.0), digest=digest_of(trainer.module))
+    return Begun(step=step, ended=ended, seconds=state.get("seconds", 0.0))
 
 
 @torch.no_grad()
@@ -69,15 +68,23 @@ def check_same(trained: Frame, asked: Frame) -> None:
         )
 
 
+def begin_alike(trainer: Trainer, run: TrialRun) -> Begun:
+    """Where all workers begin. ValueError on every one of them where they differ: each would train a translator of its own."""
+    world = trainer.world
+    begun = begun_alike(world.each(partial(begin, trainer, run)))
+    for rank, same in enumerate(world.same(trainer.module.state_dict().values())):
+        if not same:
+            raise ValueError(f"worker {rank} begins at step {begun.step} with other weights than worker 0")
+    return begun
+
+
 def begun_alike(workers: Sequence[Begun]) -> Begun:
-    """Where all workers begin, in rank order; they must begin alike, or each would train a translator of its own."""
+    """Where all workers begin, in rank order; they must have found the same checkpoint."""
     first, *others = workers
     for rank, other in enumerate(others, start=1):
-        if other.step != first.step:
+        if other != first:
             raise ValueError(
                 f"worker {rank} finds the checkpoint of step {other.step} and worker 0 that of step {first.step}: "
                 "the results must be in a folder that the machines of all workers share"
             )
-        if other != first:
-            raise ValueError(f"worker {rank} begins at step {first.step} with other weights than worker 0")
     return first

@@ -79,7 +79,7 @@ class Engine(Protocol):
         """
 
     def conclude(self, experiment: Any, run: TrialRun, answerer: Answerer) -> None:
-        """What is left of a trained one: result.json is there after it. Its workers have ended."""
+        """What is left of a trained one, and result.json; or what a complete one has lost. It needs no worker."""
 
 
 def by_engine(experiments: Iterable[Workload]) -> list[tuple[Engine, list[Workload]]]:

@@ -29,7 +29,6 @@ from raybridge.training.gaps import fill
 from raybridge.training.loop import train
 from raybridge.training.memory import fits
 from raybridge.training.reading import JUDGED, not_loaded, read_ahead, states_told
-from raybridge.training.step import build_trainer
 from raybridge.training.worker import Ended, Worker
 from raybridge.trial import Trial
 from raybridge.world import World
@@ -141,7 +140,7 @@ def provenance(trial: Trial) -> dict[str, Any]:
 
 
 def run(trial: Trial, worker: Worker) -> Ended:
-    """Train the translator between its source's states and its target; or compute again what a complete trial has lost."""
+    """Train the translator between its source's states and its target."""
     device, beside, answerer = worker.world.device, worker.world.beside, worker.answerer()
     target = lm.load(trial.target, device=device, beside=beside)
     results = Results(worker.run.root)
@@ -151,10 +150,6 @@ def run(trial: Trial, worker: Worker) -> Ended:
     if trial.own_answers:
         worker.world.only_first(lambda: own_answers.answered(trial, results, answerer).there)
         problems = own_answers.kept(trial, results).problems  # every worker reads what is on disk now
-    if worker.run.complete:
-        trainer = partial(build_trainer, trial, source=source, target=target, world=worker.world, problems=problems)
-        worker.world.only_first(lambda: fill(trial.gaps(worker.run), trial, worker.run, evaluations, trainer))
-        return "complete"
     on_disk = worker.world.only_first(partial(read_ahead, trial, source, answerer))
     share = _held(trial, worker.world, on_disk)
     return train(
@@ -172,8 +167,12 @@ def run(trial: Trial, worker: Worker) -> Ended:
 
 
 def conclude(trial: Trial, run: TrialRun, answerer: Answerer) -> None:
-    """Its best checkpoint reads the test split."""
-    conclusion.conclude(trial, run, Evaluations(trial, answerer))
+    """Its best checkpoint reads the test split; or what a complete trial has lost is computed again."""
+    evaluations = Evaluations(trial, answerer)
+    if run.complete:
+        fill(trial.gaps(run), trial, run, evaluations)
+    else:
+        conclusion.conclude(trial, run, evaluations)
 
 
 def _held(trial: Trial, world: World, on_disk: bool) -> Allotment | None:

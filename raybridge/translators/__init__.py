@@ -47,7 +47,7 @@ class TranslatorModule(nn.Module):
 
     @property
     def attentions(self) -> list[Attention]:
-        """Where its soft tokens attend to the question or to each other: what `training.conditioning` looks at."""
+        """Where its soft tokens attend to the question or to each other: what `evaluation.conditioning` looks at."""
         return [part for part in self.modules() if isinstance(part, Attention)]
 
     def core_states(self, states_BTLS: Tensor) -> Tensor:

@@ -20,14 +20,6 @@ def copy_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in module.state_dict().items()}
 
 
-def digest_of(module: nn.Module) -> str:
-    """SHA-256 of the module's weights: equal where every bit is."""
-    told = hashlib.sha256()
-    for name, tensor in sorted(copy_of(module).items()):
-        told.update(name.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return told.hexdigest()
-
-
 def with_checksums(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """The files of a checkpoint and the one that says what each of them must be."""
     lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()]

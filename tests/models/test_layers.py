@@ -111,3 +111,18 @@ def test_recomputed_passes_have_the_gradients_of_others_and_keep_less(lm, inject
 def test_what_is_fused_sees_each_position_alone(name, parts):
     layer = tiny_lms.tiny(name).layers[0]
     assert {child for child, part in layer.named_children() if layers.positionwise(part)} == parts
+
+
+@pytest.mark.parametrize("how", ["compile", "fuse"])
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_compiled_parts_go_back_once_for_each_term(how, monkeypatch):
+    """A step that measures does: buffers that the first term gives away would lack for the second."""
+    by_inductor = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda part, **how: by_inductor(part, backend="aot_eager", **how))
+    lm = FrozenLM("one", tiny_lms.made(LlamaConfig(**GROUPED)), tiny_lms.tokenizer())
+    soft_BKD = torch.randn(2, 3, lm.width, requires_grad=True)
+    with torch._functorch.config.patch(donated_buffer=True):
+        getattr(lm, how)()
+        nll = lm.answer_nll([lm.soft_piece(soft_BKD)], ROWS)
+        terms = [torch.autograd.grad(term, soft_BKD, retain_graph=True)[0] for term in (nll[0].sum(), nll[1].sum())]
+        torch.testing.assert_close(sum(terms), torch.autograd.grad(nll.sum(), soft_BKD)[0])

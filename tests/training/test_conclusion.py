@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import local_runs
+import pandas as pd
 import pytest
 
 from raybridge.analysis.plan import plan_of, unfinished
@@ -49,8 +51,8 @@ def test_a_trained_trial_is_not_complete_and_says_what_its_training_came_to(shor
     assert unfinished(short, run)
     assert set(run.trained()) == {column.name for column in TRAINED}
     assert run.trained()["steps"] == 4
-    assert ("pocket", "test") not in {place[:2] for place in run.sampled()}
-    assert run.has_conditioning("pocket")
+    assert run.sampled() == [("pocket", "dev", 2)]  # that of the last step is left as well
+    assert not run.has_conditioning("pocket")
     assert plan_of(short, results, {}) == "trained; its test split is left"
     assert row_of(short, results).state == "testing"
 
@@ -64,14 +66,20 @@ def test_whoever_concludes_it_leaves_what_one_process_leaves(short, trained, tmp
     assert sorted(path.name for path in run.path.iterdir()) == sorted(path.name for path in whole.path.iterdir())
 
 
-def test_killed_while_it_wrote_its_dev_samples_it_is_concluded_all_the_same(short, trained, models):
-    """The rows are on disk before evals.parquet is: what a kill in between left out is added."""
+@pytest.mark.parametrize("what", ["dev", "test", "evals"])
+def test_what_a_kill_left_of_it_is_found_and_the_rest_is_computed(short, trained, tmp_path, models, what):
     _, run = trained
-    evals = run.evals()
-    (run.path / "evals.parquet").unlink()
+    _, whole = local_runs.run_trial(short, Results(tmp_path / "whole"), models)
+    samples = whole.path / "samples" / "pocket" / what
+    if what == "evals":
+        (run.path / "evals.parquet").unlink()
+    else:
+        shutil.copytree(samples, run.path / "samples" / "pocket" / what, dirs_exist_ok=True)
     workload.conclude(short, run, Local(models))
-    merged = run.evals()
-    assert len(merged[merged["split"] == "dev"]) == len(evals)
+    assert told(run) == told(whole)
+    keys = ["step", "split", "arm", "reading"]
+    now, then = (one.evals().drop(columns="seconds").sort_values(keys, ignore_index=True) for one in (run, whole))
+    pd.testing.assert_frame_equal(now, then)
 
 
 def test_a_trial_that_is_not_trained_is_not_concluded(short, tmp_path, models):

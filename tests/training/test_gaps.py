@@ -16,8 +16,6 @@ from raybridge.evaluation.answerer import Local
 from raybridge.results import Results, TrialRun
 from raybridge.scales import POCKET
 from raybridge.training import workload
-from raybridge.training.worker import Worker
-from raybridge.world import World
 
 MADE = ["seconds"]
 
@@ -42,11 +40,6 @@ def copied(whole, tmp_path):
     run = Results(tmp_path / "results").find(trial.fingerprint)
     assert run is not None
     return trial, run
-
-
-def again(trial, run: TrialRun, models) -> str:
-    worker = Worker(run=run, world=World(), report=lambda row: None, interrupted=lambda: False, answerer=lambda: Local(models))
-    return workload.run(trial, worker)
 
 
 def tables(run: TrialRun) -> dict[str, pd.DataFrame]:
@@ -95,7 +88,7 @@ def test_what_is_deleted_of_a_complete_trial_comes_back(copied, whole, models, w
     assert told.mendable
     if what == "test samples":
         assert told.planned == f"complete, but without its test samples of step {best}: computed again"
-    assert again(trial, run, models) == "complete"
+    workload.conclude(trial, run, Local(models))
     same(run, whole[1])
     assert not trial.gaps(run).mendable
 

@@ -25,7 +25,7 @@ from raybridge.world import World
 
 ALONE = {  # what rank 0 does alone
     **dict.fromkeys(("truncate_metrics", "append_metrics", "write_checkpoint", "keep_checkpoints"), TrialRun),
-    **dict.fromkeys(("add_evals", "write_samples", "write_conditioning", "finish"), TrialRun),
+    **dict.fromkeys(("add_evals", "write_samples", "write_trained"), TrialRun),
     **dict.fromkeys(("submit", "collect"), Evaluations),
 }
 
@@ -95,7 +95,7 @@ def test_workers_that_would_begin_with_other_weights_are_refused(heard):
 
 
 def test_a_worker_that_sees_another_checkpoint_is_told_of_the_shared_folder():
-    zero, four = (Begun(step=step, ended=None, seconds=0.0, digest="a") for step in (0, 4))
+    zero, four = (Begun(step=step, ended=None, seconds=0.0) for step in (0, 4))
     assert begun_alike([four, four]) == four
     with pytest.raises(ValueError, match=r"worker 1 finds the checkpoint of step 0 and worker 0 that of step 4: .* share"):
         begun_alike([four, zero])

@@ -16,14 +16,15 @@ from built import all_translators, awake, build, states
 
 from raybridge import translators
 from raybridge.analysis.runs import Runs
+from raybridge.evaluation import conditioning
+from raybridge.evaluation.conditioning import attention_of, binned, conditioning_of, look_inside, nearest, singular_values
+from raybridge.evaluation.setting import setting_of
 from raybridge.losses.next_token import AnswerNLL
 from raybridge.losses.other_target import OtherTarget
+from raybridge.models import names
 from raybridge.results import Results
 from raybridge.results.files import write_frame
 from raybridge.results.schema import ATTENTION_BINS, CONDITIONING
-from raybridge.training import conditioning
-from raybridge.training.conditioning import attention_of, binned, conditioning_of, look_inside, nearest, singular_values
-from raybridge.training.step import build_trainer
 from raybridge.translators.attention_pooling import AttentionPooling
 from raybridge.translators.bottlenecked import Bottlenecked
 from raybridge.translators.dit import DiT
@@ -32,7 +33,6 @@ from raybridge.translators.linear import Linear
 from raybridge.translators.options import Option
 from raybridge.translators.prompt_tuning import PromptTuning
 from raybridge.translators.receiver_lora import ReceiverLoRA
-from raybridge.world import World
 
 
 def test_singular_values_are_those_of_the_whole_matrix(monkeypatch):
@@ -154,17 +154,19 @@ def queries_of(config) -> int:
 
 
 @all_translators
-def test_every_translator_can_be_looked_into_when_its_trial_ends(config, trial, source, target, tmp_path):
-    others = [OtherTarget(target=name) for name in config.other_targets]
-    trained = replace(trial, translator=config, losses=(AnswerNLL(), *others))
-    trainer = build_trainer(trained, source=source, target=target, world=World())
-    run = Results(tmp_path).open_trial(name="t", fingerprint=trained.fingerprint, config=trained.resolved(), provenance={})
-    look_inside(trainer, run, awake(trainer.module).state_dict())
-    rows = pd.read_parquet(run.path / "samples/pocket/conditioning.parquet")
+def test_every_translator_can_be_looked_into(config, trial, models):
+    setting = setting_of(replace(trial, translator=config, losses=losses_of(config)), "dev")
+    target, width = models.load(trial.target), names.width_of(trial.source)
+    module = awake(config.build(width, target.width, target_rms=target.embedding_rms))
+    rows = pd.DataFrame(look_inside(setting, models, module.state_dict()))
     assert rows["value"].notna().all()
     assert (rows["kind"] == "nearest").sum() == config.soft_tokens
     attention = rows[rows["kind"] == "attention"]["value"].to_numpy().reshape(queries_of(config), ATTENTION_BINS)
     assert attention.sum(1) == pytest.approx(1)
+
+
+def losses_of(config):
+    return (AnswerNLL(), *(OtherTarget(target=name) for name in config.other_targets))
 
 
 def test_every_translator_there_is_was_looked_into():

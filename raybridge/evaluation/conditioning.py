@@ -11,15 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raybridge.evaluation.setting import problems_of
-from raybridge.results import TrialRun
+from raybridge.evaluation.models import Models
+from raybridge.evaluation.setting import Setting
 from raybridge.results.schema import ATTENTION_BINS
-from raybridge.training.step import Trainer
 from raybridge.translators import TranslatorModule
 from raybridge.translators.parts import Attention
 
@@ -29,15 +27,13 @@ AT_ONCE = 1024  # vectors in memory while they are compared or decomposed
 
 
 @torch.no_grad()
-def look_inside(trainer: Trainer, run: TrialRun, weights: Mapping[str, Tensor]) -> None:
-    """Write where the translator of these weights looks and what its soft tokens resemble, on dev problems."""
-    trial, module = trainer.trial, trainer.module.eval()
-    module.load_state_dict(dict(weights))
-    batch = trainer.batches.tokens(problems_of(trial, "dev")[:LOOKED_AT])
-    states, mask = trainer.batches.states(batch)
-    embeddings = trainer.batches.target.lm.model.get_input_embeddings().weight
-    rows = conditioning_of(module(states, mask), embeddings, attention_of(module, states, mask), mask)
-    run.write_conditioning(trial.evaluator.name, pd.DataFrame(rows))
+def look_inside(setting: Setting, models: Models, weights: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """Where the translator of these weights looks and what its soft tokens resemble, on the problems of a setting."""
+    assert setting.translator is not None, "a setting without a translator has nothing to look into"
+    module = models.module(setting, weights)
+    states, mask = models.states(setting, setting.translator.layers)
+    embeddings = models.load(setting.target).model.get_input_embeddings().weight
+    return conditioning_of(module(states, mask), embeddings, attention_of(module, states, mask), mask)
 
 
 def conditioning_of(
