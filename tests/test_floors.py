@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
@@ -258,8 +260,12 @@ def test_files_of_ray_results_are_named_by_results_alone():
 
 def test_drawing_starts_without_torch_and_ray():
     """The sources say it above; this is what Python really loads."""
-    import subprocess
-    import sys
-
     code = f"import sys, raybridge.plots; print(sorted({HEAVY!r} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOUSE).stdout == "[]\n"
+
+
+def test_a_trials_driver_and_controller_import_no_code_of_models():
+    """It takes seconds of each process, and neither of them has a model; a worker imports it when it loads one."""
+    said = "import sys, raybridge.cluster.trainer; print([name for name in sys.modules if name.startswith('transformers.mod')])"
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

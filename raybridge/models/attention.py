@@ -7,15 +7,15 @@ Shapes: B rows, H query heads, G KV heads, R = H / G query heads of each, Q new 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, Cache
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers import Cache
 
 from raybridge.models.lent import behind, lent_to, seeing
 from raybridge.models.partial import attended, bias_of
@@ -119,5 +119,18 @@ def attention(
     return out_BHQE.transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(NAME, attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+@cache
+def tell() -> None:
+    """Tell transformers of it. That takes seconds of imports, which a process without a model does without."""
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    tell_of(NAME, attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+@cache
+def tell_of(name: str, function: Callable[..., Any]) -> None:
+    """Tell transformers of a function that attends, by a name."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(name, function)

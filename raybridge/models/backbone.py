@@ -34,6 +34,8 @@ class Backbone:
         self.model = model.eval().requires_grad_(False)
         self.body = body_of(self.model)
         self.compiled = False
+        attention.tell()
+        attention.tell_of(packing.NAME, packing.attention)
 
     @property
     def device(self) -> torch.device:

@@ -6,10 +6,13 @@ causal LM in form (one layer that does nothing), so that it stands wherever a so
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 NAME = "bytes"
 BOS, EOS = "<s>", "</s>"
@@ -26,10 +29,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @torch.no_grad()
-def model() -> LlamaForCausalLM:
+def model() -> Any:
     """Embeddings that are the identity, and a layer that adds nothing to them."""
     size = 2 + len(pre_tokenizers.ByteLevel.alphabet())
-    config = LlamaConfig(
+    config = transformers.LlamaConfig(
         vocab_size=size,
         hidden_size=size,
         intermediate_size=1,
@@ -41,7 +44,7 @@ def model() -> LlamaForCausalLM:
         bos_token_id=0,
         eos_token_id=1,
     )
-    lm = LlamaForCausalLM(config)
+    lm = transformers.AutoModelForCausalLM.from_config(config)
     for layer in lm.model.layers:
         layer.self_attn.o_proj.weight.zero_()
         layer.mlp.down_proj.weight.zero_()

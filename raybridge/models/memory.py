@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import transformers
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from raybridge.models.bits import SIZES, WHOLE
 from raybridge.models.frozen import CHUNK
@@ -46,7 +47,7 @@ _counted: dict[tuple[str, int], tuple[int, tuple[int, ...]]] = {}  # a config ha
 
 def module_bytes(module: Any, *, bits: int) -> int:
     """The weights of a part of a model. bits: that linear maps are packed into, all but those that give the model's output."""
-    head = module.get_output_embeddings() if isinstance(module, PreTrainedModel) else None
+    head = module.get_output_embeddings() if isinstance(module, transformers.PreTrainedModel) else None
     maps = [one for one in module.modules() if isinstance(one, nn.Linear) and one is not head]
     packed = {id(one.weight): one.weight.numel() for one in maps} if bits != WHOLE else {}
     whole = sum(p.numel() for p in module.parameters() if id(p) not in packed)

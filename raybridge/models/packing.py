@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
 
 from raybridge.models import packed_lent, packed_prefix
 from raybridge.models.lent import lent_to
@@ -128,6 +127,3 @@ def attention(
         given = (q_NHE, k_NGE, v_NGE, keys_PGE, values_PGE, cu_seq_lens_q, max_length_q, scaling)
         return packed_lent.attend(*given)[0].unsqueeze(0), None
     return attend(q_NHE, k_NGE, v_NGE, cu_seq_lens_q, max_length_q, scaling).unsqueeze(0), None
-
-
-AttentionInterface.register(NAME, attention)

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, DynamicCache
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from raybridge.models.attention import attending, check_plain
+from raybridge.models.attention import attending, check_plain, tell_of
 from raybridge.models.attention import attention as masked
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.kv_cache import growing_cache
@@ -118,6 +118,7 @@ class Slots:
     """
 
     def __init__(self, lm: FrozenLM, prefix: Prefix | None, *, count: int, room: int) -> None:
+        tell_of(NAME, attention)
         self.lm, self.prefix = lm, prefix
         self.seats = Seats(count, room, lm.device)
         self.token = torch.zeros(count, dtype=torch.long, device=lm.device)
@@ -226,6 +227,3 @@ def by_lengths(
         shared_MGE, shared_GM = flash(q_MGE, keys, values, bounds, (N * R, P), causal=False, scale=scale)
         out_MGE = joined(out_MGE, sum_GM.T, shared_MGE, shared_GM.T)
     return out_MGE.unflatten(0, (N, R)).transpose(1, 2).flatten(1, 2)
-
-
-AttentionInterface.register(NAME, attention)
