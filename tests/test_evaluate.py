@@ -9,6 +9,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from opened import ENDED
 from safetensors.torch import save
 from typer.testing import CliRunner
 
@@ -43,7 +44,7 @@ def finished(trial, source, target, tmp_path):
         module = one.translator.build(source.width, target.width, target_rms=target.embedding_rms)
         run = results.open_trial(name=one.name, fingerprint=one.fingerprint, config=one.resolved(), provenance={})
         run.write_checkpoint(4, {FILE: save(copy_of(module))})
-        run.finish({"best_step": best})
+        run.finish(ENDED | {"best_step": best})
         return run
 
     return put

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import typer
 from launched import COMPRESSION, POCKET_ON_GPUS, app, bare, launch, said
+from opened import ENDED
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -109,7 +110,7 @@ def test_trials_without_a_result_fail_the_command_with_their_reasons(trial, tmp_
     with pytest.raises(RuntimeError, match="trial tiny has no result: loss term 'answer' is nan at step 7") as caught:
         sweep.fail_if_failed(sweep.why_without([trial, other], results, {}))
     assert "trial other has no result" in str(caught.value)
-    run.finish({})
+    run.finish(ENDED)
     sweep.fail_if_failed(sweep.why_without([trial], results, {}))
 
 

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from raybridge.results.files import read_json, write_json, written_since
+from raybridge.results import readers
+from raybridge.results.files import write_record, written_since
 
 WAIT = 1.0  # seconds between two looks at who holds a trial
 
@@ -72,7 +73,7 @@ class Launch:
 
     def fail(self, why: str, *, traceback: str) -> None:
         """Write failure.json: a sentence for the command and what a developer wants to see."""
-        write_json(self._failure, {"sentence": why, "traceback": traceback})
+        write_record(self._failure, {"sentence": why, "traceback": traceback})
 
     def failed(self, *, since: float = 0.0) -> bool:
         """Whether it said why it failed, after a time."""
@@ -80,18 +81,18 @@ class Launch:
 
     def why(self) -> str | None:
         """The sentence that says why it failed, if it was left."""
-        return str(read_json(self._failure, needs=("sentence",))["sentence"]) if self.failed() else None
+        return str(readers.record(self._failure, readers.FAILURE)["sentence"]) if self.failed() else None
 
     def write_timing(self, timing: Timing) -> None:
         """Write timing.json."""
-        write_json(self._timing, asdict(timing))
+        write_record(self._timing, asdict(timing))
 
     def timing(self) -> Timing | None:
         """When it did what, or None: only a launch that completes its trial says so."""
         if not self._timing.exists():
             return None
-        told = read_json(self._timing, needs=("started", "first_step", "ended"))
-        return Timing(started=told["started"], first_step=told["first_step"], ended=told["ended"])
+        told = readers.record(self._timing, readers.TIMING)
+        return Timing(started=told["started"], first_step=told.get("first_step"), ended=told["ended"])
 
 
 def _locked(file: IO[str]) -> bool:
