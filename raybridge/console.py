@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ USAGE, FAILURE = 2, 1
 RESULTS = Annotated[Path, typer.Option("--results", help="where results are")]
 DEBUG = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
 T = TypeVar("T")
+OURS = "raybridge"
 EVERY = 60.0  # seconds between two lines on an arm that is not done, in a log file
 
 
@@ -44,6 +46,23 @@ def guarded(console: Console, *, debug: bool) -> Iterator[None]:
             raise
         console.print(f"[red]error[/red] {escape(printable(sentence(error)))}", soft_wrap=True, highlight=False)
         raise typer.Exit(USAGE if isinstance(error, ValueError) else FAILURE) from None
+    except Exception as error:  # what nobody thought of: a defect, and a person cannot mend it by reading where
+        if debug:
+            raise
+        what = escape(one_line(f"{type(error).__name__}: {error}"))
+        console.print(
+            f"[red]error[/red] a defect of raybridge, {what} ({_place(error)}); --debug shows the traceback",
+            soft_wrap=True,
+            highlight=False,
+        )
+        raise typer.Exit(FAILURE) from error  # the command's log has it whole
+
+
+def _place(error: Exception) -> str:
+    """File and line where an error was raised, as far as they are ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if f"{OURS}/" in frame.filename] or frames
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "nowhere"
 
 
 def sentence(error: Exception) -> str:

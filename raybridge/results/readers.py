@@ -12,6 +12,7 @@ from raybridge.results.files import read_frame, read_json, read_lines
 from raybridge.results.schema import EVAL_KEYS, FILES, File
 from raybridge.results.schema.checking import check_record, check_table
 
+COUNTED = {"nll": "nll_tokens", "reconstruction_nll": "reconstruction_tokens"}  # a sum, and of how many tokens
 AGAIN = "; delete it and it is computed again"
 
 
@@ -54,6 +55,9 @@ def samples(path: Path, *, without: Sequence[str] = ()) -> pd.DataFrame:
     for name in map(str, rows):
         if name.startswith("score_") and (answers := f"answer_{name.removeprefix('score_')}") not in rows:
             raise ValueError(f"{path} has a column {name!r} and no {answers!r}: it is damaged{AGAIN}")
+    for measure, count in COUNTED.items():
+        if measure in rows and count not in rows:
+            raise ValueError(f"{path} has a column {measure!r} and no {count!r}: it is damaged{AGAIN}")
     if (again := rows.duplicated(["problem", "arm"])).any():
         row = rows[again].iloc[0]
         raise ValueError(f"{path}: {row['problem']} was answered twice by {row['arm']}{AGAIN}")

@@ -139,7 +139,7 @@ def test_a_broken_table_is_named(run):
 
 def test_a_flipped_bit_of_a_page_is_refused_by_the_files_name_and_is_never_another_number(run):
     texts = ["ab " * number for number in range(200)]
-    rows = sample_rows(200, nll=np.linspace(0, 1, 200), completion=texts)
+    rows = sample_rows(200, seconds=np.linspace(0, 1, 200), completion=texts)
     run.write_samples("gsm8k", "dev", 1, rows)
     path = run.path / "samples/gsm8k/dev/step_000001.parquet"
     whole, refusals = path.read_bytes(), []
