@@ -85,7 +85,7 @@ def _said(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if any(is_a(row["arm"], bridge) for row in rows):
         said.append("one seed: the card is of this checkpoint; what another seed of its method would give it cannot say")
     soft = {row["arm"]: row for row in rows if is_a(row["arm"], textless)}
-    counted = {arm: row for arm, row in soft.items() if row.get("question_tokens") and row["soft_tokens"]}
+    counted = {arm: row for arm, row in soft.items() if None not in (row.get("question_tokens"), row["soft_tokens"])}
     flat = {arm: row["question_tokens"] / row["soft_tokens"] for arm, row in counted.items()}
     said += _flagged(flat, "question tokens over soft tokens")
     weighed = {arm: row for arm, row in counted.items() if row.get("wire_bytes") and row.get("question_bytes")}
