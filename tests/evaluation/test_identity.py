@@ -60,7 +60,7 @@ def kept(trial, results):
 
 
 def plan(trial, results):
-    return plan_of(trial, results, by_config(results.trials()))
+    return plan_of(trial, results, by_config(results.trials())).partition(" without")[0]
 
 
 def swapped(folder):
