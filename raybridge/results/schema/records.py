@@ -18,10 +18,8 @@ INNER = (
     Column(name="config.translator", kind="object", null=False, means="what is trained", only=TRANSLATOR),
     Column(name="config.translator.soft_tokens", needed=True, null=True, means="K", unit="tokens", only=TRANSLATOR),
     Column(name="config.evaluator", kind="object", null=False, means="the benchmark", only=TRANSLATOR),
-    *(
-        Column(name=f"config.{part}.class", kind="text", null=False, means="its module and name", only=TRANSLATOR)
-        for part in ("translator", "evaluator")
-    ),
+    Column(name="config.translator.class", kind="text", null=False, means="its module and name", only=TRANSLATOR),
+    Column(name="config.evaluator.class", kind="text", needed=True, means="its module and name", only=TRANSLATOR),
     Column(name="config.losses", kind="list", null=False, means="the terms, each with its weight", only=TRANSLATOR),
     Column(name="config.stopping", kind="object", null=False, means="the rule that ends it", only=TRANSLATOR),
     Column(name="config.steps", means="how many at most"),
