@@ -7,8 +7,10 @@ import shlex
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -16,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
@@ -28,6 +30,7 @@ USAGE, FAILURE = 2, 1
 RESULTS = Annotated[Path, typer.Option("--results", help="where results are")]
 DEBUG = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
 T = TypeVar("T")
+OURS = "raybridge"
 EVERY = 60.0  # seconds between two lines on an arm that is not done, in a log file
 
 
@@ -43,6 +46,23 @@ def guarded(console: Console, *, debug: bool) -> Iterator[None]:
             raise
         console.print(f"[red]error[/red] {escape(printable(sentence(error)))}", soft_wrap=True, highlight=False)
         raise typer.Exit(USAGE if isinstance(error, ValueError) else FAILURE) from None
+    except Exception as error:  # what nobody thought of: a defect, and a person cannot mend it by reading where
+        if debug:
+            raise
+        what = escape(one_line(f"{type(error).__name__}: {error}"))
+        console.print(
+            f"[red]error[/red] a defect of raybridge, {what} ({_place(error)}); --debug shows the traceback",
+            soft_wrap=True,
+            highlight=False,
+        )
+        raise typer.Exit(FAILURE) from error  # the command's log has it whole
+
+
+def _place(error: Exception) -> str:
+    """File and line where an error was raised, as far as they are ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if f"{OURS}/" in frame.filename] or frames
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "nowhere"
 
 
 def sentence(error: Exception) -> str:
@@ -158,16 +178,26 @@ def tracked(console: Console, doing: str, items: Sequence[T]) -> Iterator[T]:
             progress.advance(task)
 
 
+@dataclass(frozen=True)
+class Told:
+    """What is told while an evaluation goes on. arm: (its name, problems more that are done). model: (its name, tensors of its
+    weights that are read, of how many).
+    """
+
+    arm: Callable[[str, int], None]
+    model: Callable[[str, int, int], None]
+
+
 @contextmanager
 def progress_of(
     console: Console, arms: Sequence[str], count: int, *, quiet: bool, seconds: float | None = None
-) -> Iterator[Callable[[str, int], None]]:
-    """A function (arm, problems more that are done): a progress bar for each arm; in a log file, lines.
+) -> Iterator[Told]:
+    """A progress bar for each arm, and for a model while it is read; in a log file, lines.
 
     seconds: how long it may take, if that is known.
     """
     if quiet:
-        yield lambda arm, done: None
+        yield Told(lambda arm, done: None, lambda model, done, of: None)
         return
     told = f"{len(arms)} arm{'s' if len(arms) > 1 else ''} on {count:,} problems"
     if seconds is not None:
@@ -177,7 +207,7 @@ def progress_of(
         with _bars(console, arms, count) as tell:
             yield tell
     else:
-        yield _lines(console, arms, count)
+        yield Told(_lines(console, arms, count), _lines_of_models(console))
 
 
 def _lines(console: Console, arms: Sequence[str], count: int) -> Callable[[str, int], None]:
@@ -206,18 +236,33 @@ def _lines(console: Console, arms: Sequence[str], count: int) -> Callable[[str, 
     return tell
 
 
+def _lines_of_models(console: Console) -> Callable[[str, int, int], None]:
+    """A line a minute while a model is read."""
+    began: dict[str, float] = {}
+    said: dict[str, float] = {}
+
+    def tell(model: str, done: int, of: int) -> None:
+        now = time.monotonic()
+        since = began.setdefault(model, now)
+        if 0 < done < of and now - said.setdefault(model, since) >= EVERY:
+            said[model], left = now, (now - since) / done * (of - done)
+            console.print(f"reading {model}: {done} of {of} tensors, about {left:.0f} s left", highlight=False, markup=False)
+
+    return tell
+
+
 class _Rate(ProgressColumn):
-    """Problems a second."""
+    """Problems, or tensors, a second."""
 
     def render(self, task: Task) -> Text:
         """The rate, or a dash while it is not known."""
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.1f} problems/s" if speed else "-")
+        return Text(f"{speed:,.1f} {task.fields.get('unit', 'problems')}/s" if speed else "-")
 
 
 @contextmanager
-def _bars(console: Console, arms: Sequence[str], count: int) -> Iterator[Callable[[str, int], None]]:
-    """A progress bar for each arm."""
+def _bars(console: Console, arms: Sequence[str], count: int) -> Iterator[Told]:
+    """A progress bar for each arm, and for a model while it is read."""
     columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()]
     with Progress(*columns, console=console) as progress:
         tasks = {arm: progress.add_task(arm, total=count, start=False) for arm in arms}
@@ -227,4 +272,13 @@ def _bars(console: Console, arms: Sequence[str], count: int) -> Iterator[Callabl
                 progress.start_task(tasks[arm])
                 progress.advance(tasks[arm], done)
 
-        yield tell
+        reading: dict[str, TaskID] = {}
+
+        def model(name: str, done: int, of: int) -> None:
+            if name not in reading:
+                reading[name] = progress.add_task(f"reading {name}", total=of, unit="tensors")
+            progress.update(reading[name], completed=done)
+            if done == of:
+                progress.remove_task(reading.pop(name))
+
+        yield Told(tell, model)

@@ -85,6 +85,7 @@ def evaluate_trial(
         from raybridge.evaluation.trained import of_models, of_trial
         from raybridge.models import names
         from raybridge.models.hardening import Hardening
+        from raybridge.models.reading import told_to
 
         logging.disable_progress_bar()  # ours tells what takes long
         hardening = Hardening(
@@ -119,7 +120,8 @@ def evaluate_trial(
         with (
             _answerer(device, gpus, gpus_per_model) as answerer,
             _resumable(),
-            progress_of(console, named, count, quiet=as_json, seconds=time_) as tell,
+            progress_of(console, named, count, quiet=as_json, seconds=time_) as told,
+            told_to(told.model),
         ):
             card = evaluate(
                 setting,
@@ -129,12 +131,12 @@ def evaluate_trial(
                 chosen,
                 batch=batch,
                 timed=timed,
-                tell=lambda arm, done: tell(arm.name, done),
+                tell=lambda arm, done: told.arm(arm.name, done),
             )
         if as_json:
-            told = {**card.plain(), "arms": named, "prompt": prompt_of(setting.evaluator), "shows": said}
-            typer.echo(json.dumps(told, ensure_ascii=False, allow_nan=False))
-            log.note(json.dumps(told))
+            plain = {**card.plain(), "arms": named, "prompt": prompt_of(setting.evaluator), "shows": said}
+            typer.echo(json.dumps(plain, ensure_ascii=False, allow_nan=False))
+            log.note(json.dumps(plain))
             return
         for table in tables(card):
             print_table(console, table)

@@ -1,12 +1,14 @@
 """Tables in a narrow terminal and progress in a log file."""
 
 import io
+import time
 
 import pytest
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from raybridge import console as console_module
 from raybridge.console import guarded, print_table, progress_of, tracked, typed
 
 
@@ -37,13 +39,13 @@ def test_each_part_of_a_table_says_which_arm_a_line_is_of():
 
 def test_a_log_file_has_a_line_as_soon_as_an_arm_is_done():
     console = Console(file=io.StringIO(), width=80)
-    with progress_of(console, ["source", "bridged"], 4, quiet=False) as tell:
-        tell("source", 1)
-        tell("source", 1)
+    with progress_of(console, ["source", "bridged"], 4, quiet=False) as told:
+        told.arm("source", 1)
+        told.arm("source", 1)
         assert console.file.getvalue().splitlines() == ["2 arms on 4 problems; what is kept from before is not computed"]
-        tell("source", 2)
+        told.arm("source", 2)
         assert "problems/s, 1 kept from before" in console.file.getvalue()
-        tell("bridged", 4)
+        told.arm("bridged", 4)
     assert [line.split(":")[0] for line in console.file.getvalue().splitlines()[1:]] == ["source", "bridged"]
 
 
@@ -71,8 +73,8 @@ def test_a_hint_is_what_can_be_typed_here(tmp_path, monkeypatch):
 
 def test_json_is_alone_in_the_output():
     console = Console(file=io.StringIO(), width=80)
-    with progress_of(console, ["source"], 4, quiet=True) as tell:
-        tell("source", 4)
+    with progress_of(console, ["source"], 4, quiet=True) as told:
+        told.arm("source", 4)
     assert console.file.getvalue() == ""
 
 
@@ -101,3 +103,18 @@ def test_no_color_is_no_colour(monkeypatch, off):
     with pytest.raises(typer.Exit), guarded(console, debug=False):
         raise ValueError("wrong")
     assert ("\x1b[31m" in console.file.getvalue()) != off
+
+
+def test_a_model_that_takes_long_to_read_has_a_bar_or_lines(monkeypatch):
+    monkeypatch.setattr(console_module, "EVERY", 0.0)
+    log = Console(file=io.StringIO(), width=80)
+    with progress_of(log, ["source"], 4, quiet=False) as told:
+        for done in range(3):
+            told.model("big", done, 2)
+    assert "reading big: 1 of 2 tensors, about 0 s left" in log.file.getvalue()
+    terminal = Console(file=io.StringIO(), width=80, force_terminal=True)
+    with progress_of(terminal, ["source"], 4, quiet=False) as told:
+        told.model("big", 1, 2)
+        time.sleep(0.2)
+        told.model("big", 2, 2)
+    assert "reading big" in terminal.file.getvalue()

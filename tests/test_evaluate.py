@@ -9,6 +9,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from opened import ENDED, eval_row, sample_rows
 from safetensors.torch import save
 from typer.testing import CliRunner
 
@@ -43,7 +44,7 @@ def finished(trial, source, target, tmp_path):
         module = one.translator.build(source.width, target.width, target_rms=target.embedding_rms)
         run = results.open_trial(name=one.name, fingerprint=one.fingerprint, config=one.resolved(), provenance={})
         run.write_checkpoint(4, {FILE: save(copy_of(module))})
-        run.finish({"best_step": best})
+        run.finish(ENDED | {"best_step": best})
         return run
 
     return put
@@ -240,12 +241,10 @@ def test_a_trial_without_a_result_or_without_its_checkpoint_is_refused(trial, fi
 def test_the_band_comes_from_the_replicates_sweep(trial, finished, tmp_path):
     results = Results(tmp_path / "ray_results")
     runs = [finished(replace(trial, name=f"r{seed}", seed=seed)) for seed in (1, 2, 3)]
-    row = {"step": 4, "evaluator": "pocket", "split": "test", "arm": "bridged", "n": 200}
+    row = {"evaluator": "pocket", "split": "test"}
     accuracies = [0.50, 0.56, 0.53]
     for run, accuracy in zip(runs, accuracies, strict=True):
-        run.add_evals(
-            [row | {"reading": "strict", "accuracy": accuracy}, row | {"step": 8, "reading": "strict", "accuracy": 0.9}]
-        )
+        run.add_evals([eval_row(**row, step=4, accuracy=accuracy), eval_row(**row, step=8, accuracy=0.9)])
     assert bands_of_replicates(results, "pocket", "test", "bridged") == {}
     plan = {"trials": [{"name": run.name, "fingerprint": run.fingerprint} for run in runs]}
     results.sweep("replicates").write_plan(plan)
@@ -259,14 +258,8 @@ def test_compare_calls_a_difference_inside_the_band_a_tie(trial, finished, tmp_p
     runs = [finished(replace(trial, name=f"r{seed}", seed=seed)) for seed in (1, 2, 3)]
     for run, right in zip(runs, (100, 140, 120), strict=True):
         scores = [1.0] * right + [0.0] * (200 - right)
-        table = pd.DataFrame({"problem": [f"p{i}" for i in range(200)], "arm": "bridged", "score_strict": scores})
-        run.write_samples("pocket", "test", 4, table)
-        run.add_evals(
-            [
-                {"step": 4, "evaluator": "pocket", "split": "test", "arm": "bridged", "reading": "strict", "n": 200}
-                | {"accuracy": right / 200}
-            ]
-        )
+        run.write_samples("pocket", "test", 4, sample_rows(200, score_strict=scores))
+        run.add_evals([eval_row(step=4, evaluator="pocket", split="test", accuracy=right / 200)])
     args = ["compare", runs[0].name, runs[1].name, "--on", "pocket", "--results", results.root]
     assert call(*args)[1].endswith("worse ")
     results.sweep("replicates").write_plan({"trials": [{"name": r.name, "fingerprint": r.fingerprint} for r in runs]})

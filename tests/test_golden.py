@@ -29,6 +29,7 @@ from raybridge.models.hardening import Hardening
 from raybridge.results import Results
 from raybridge.results.baselines import identity_in, key_of
 from raybridge.results.contents import BenchmarkContents, Contents, ModelContents
+from raybridge.results.files import CHECKSUM
 from raybridge.results.launch import Timing
 from raybridge.scales import POCKET, SCALES
 from raybridge.sweep_file import load
@@ -136,9 +137,10 @@ def columns(root: Path) -> dict:
         if path.suffix == ".parquet":
             found[name] = sorted(pd.read_parquet(path).columns)
         elif path.suffix == ".jsonl":
-            found[name] = sorted({key for line in path.read_text().splitlines() for key in json.loads(line)})
+            found[name] = sorted({key for line in path.read_text().splitlines() for key in json.loads(line)} - {CHECKSUM})
         elif path.suffix == ".json":
-            found[name] = shape(json.loads(path.read_text()), deep=4 if path.name == "result.json" else 2)
+            told = {key: value for key, value in json.loads(path.read_text()).items() if key != CHECKSUM}
+            found[name] = shape(told, deep=4 if path.name == "result.json" else 2)
         else:
             found[name] = None
     return found

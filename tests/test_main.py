@@ -34,11 +34,34 @@ def called(monkeypatch, capsys, tmp_path):
 def test_help_names_every_command(called, words):
     code, out, err = called(*words)
     assert (code, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines()[2:]] == [*COMMANDS, "--version"]
+    assert [line.split()[0] for line in out.splitlines()[2:]] == [*COMMANDS, "--version", "--completion"]
 
 
 def test_version_is_the_packages(called):
     assert called("--version") == (0, f"raybridge {version('raybridge')}\n", "")
+
+
+def test_a_shell_is_told_what_may_stand_next(called, tmp_path):
+    (tmp_path / "ray_results/trials/tiny-01234567").mkdir(parents=True)
+    assert called("--complete", "")[1].split() == [*COMMANDS, "--help", "--version", "--completion"]
+    assert {"--dry-run", "--log-to", "--help"} < set(called("--complete", "sweep", "--")[1].split())
+    assert called("--complete", "sweep", "--log-to", "")[1].split() == ["tensorboard", "wandb", "mlflow"]
+    assert {"compare", "trial", "tiny-01234567", "--on"} < set(called("--complete", "evaluate", "")[1].split())
+    assert "--step-a" in called("--complete", "evaluate", "compare", "--")[1].split()
+    assert called("--complete", "nothing", "")[1] == ""
+
+
+@pytest.mark.parametrize("words", [("sw",), ("evaluate", "comp"), ("plots", "--tri")])
+def test_bash_completes_a_word(words, tmp_path):
+    here = tmp_path / "raybridge"
+    here.write_text(f'#!/bin/sh\nPYTHONPATH={HOUSE} exec {sys.executable} -m raybridge "$@"\n')
+    here.chmod(0o755)
+    ask = f"""eval "$(raybridge --completion bash)"; COMP_WORDS=(raybridge {" ".join(words)}); COMP_CWORD={len(words)}
+    _raybridge; echo "${{COMPREPLY[@]}}" """
+    done = subprocess.run(
+        ["bash", "-c", ask], capture_output=True, text=True, check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    )
+    assert done.stdout.split() == [{"sw": "sweep", "comp": "compare", "--tri": "--trials"}[words[-1]]]
 
 
 def test_a_mistyped_command_is_refused_with_its_nearest(called):

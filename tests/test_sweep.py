@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from launched import COMPRESSION, bare, launch, planned, run_without_ray, said
+from opened import ENDED
 from rich.console import Console
 
 from raybridge import sweep
@@ -29,7 +30,7 @@ def test_a_smoke_run_is_other_trials(tmp_path):
     for trial in planned(COMPRESSION):
         Results(tmp_path).open_trial(
             name=trial.name, fingerprint=trial.smoke().fingerprint, config=trial.smoke().resolved(), provenance={}
-        ).finish({})
+        ).finish(ENDED)
     _, output = launch(COMPRESSION, "--dry-run", "--smoke", root=tmp_path)
     assert "complete, reused" not in output  # of the real folder
     for trial in planned(COMPRESSION):

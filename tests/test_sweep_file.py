@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from opened import ENDED
 
 from raybridge import HOUSE, sweep_file
 from raybridge.results import Results
@@ -216,7 +217,7 @@ def test_a_file_that_is_not_python_is_refused(tmp_path):
 
 def ended(results: Results, trial, **result) -> None:
     run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
-    run.finish(result)
+    run.finish(ENDED | result)
 
 
 FOLLOW_UP = """
@@ -242,7 +243,10 @@ def test_follow_up_is_optional_and_sees_the_trials_of_this_scale_with_their_resu
 def test_a_slip_in_a_follow_up_is_one_sentence(write, tmp_path):
     results = Results(tmp_path)
     for new, said in (
-        (FOLLOW_UP.replace('"peak"', '"peek"'), "unknown key of a result 'peek'; valid: peak; did you mean 'peak'?"),
+        (
+            FOLLOW_UP.replace('"peak"', '"peek"'),
+            "unknown key of a result 'peek'; valid: steps, stopped, reason, peak",
+        ),
         (FOLLOW_UP.replace("steps=9, warmup=2", "stps=9"), "did you mean 'steps'?"),
         (FOLLOW_UP.replace("return [", "return tuple([").replace("0.5]", "0.5])"), "must return a list of trials, not tuple"),
         (FOLLOW_UP.replace(", steps=9, warmup=2", ""), "differ only in name"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from launched import COMPRESSION, LOSSES, POCKET_ON_GPUS, SMOLLM, bare, edited, launch, planned, said
+from opened import ENDED
 
 from raybridge import HOUSE
 from raybridge.config import packages_of, rebuild
@@ -42,10 +43,10 @@ def test_a_dry_run_says_what_is_complete_what_resumes_and_what_runs(tmp_path):
         )
         run.write_checkpoint(60, {"state.json": b"{}"})
         if number == 0:
-            run.finish({})
+            run.finish(ENDED)
     _, output = launch(COMPRESSION, "--dry-run", root=tmp_path)
     plans = [next(line for line in output.splitlines() if trial.name in line).rstrip() for trial in trials]
-    assert plans[0].endswith("complete, reused")
+    assert "complete, reused" in plans[0]
     assert plans[1].endswith("resumes at step 60")
     assert plans[2].endswith("runs")
 
@@ -57,7 +58,7 @@ def test_a_dry_run_says_how_long_it_may_take_where_earlier_trials_tell(tmp_path)
             name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={}
         )
         run.launch.write_timing(Timing(started=1000.0, first_step=1001.0, ended=1000.0 + 120 * (number + 2)))
-        run.finish({"steps": 120})
+        run.finish(ENDED | {"steps": 120})
     _, output = launch(COMPRESSION, "--dry-run", root=tmp_path)
     assert "time: about 5 min for 2 trials, as long a step as 2 earlier took" in output  # 2.5 s a step, two at a time
 

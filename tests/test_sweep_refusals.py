@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from dataclasses import replace
 import pytest
 import typer
 from launched import COMPRESSION, POCKET_ON_GPUS, app, bare, launch, said
+from opened import ENDED
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -96,9 +98,14 @@ def test_an_exit_code_that_was_chosen_stays():
     assert ended.value.exit_code == 130
 
 
-def test_a_bug_is_no_refusal():
-    with pytest.raises(AssertionError), console.guarded(Console(), debug=False):
-        raise AssertionError
+def test_a_bug_is_no_refusal_and_no_traceback(capsys):
+    with pytest.raises(typer.Exit) as ended, console.guarded(Console(), debug=False):
+        {}["gone"]
+    assert ended.value.exit_code == console.FAILURE
+    said = capsys.readouterr().out
+    assert re.fullmatch(r"error a defect of raybridge, KeyError: 'gone' \(.*\.py:\d+\); --debug shows the traceback\n", said)
+    with pytest.raises(KeyError), console.guarded(Console(), debug=True):
+        {}["gone"]
 
 
 def test_trials_without_a_result_fail_the_command_with_their_reasons(trial, tmp_path):
@@ -109,7 +116,7 @@ def test_trials_without_a_result_fail_the_command_with_their_reasons(trial, tmp_
     with pytest.raises(RuntimeError, match="trial tiny has no result: loss term 'answer' is nan at step 7") as caught:
         sweep.fail_if_failed(sweep.why_without([trial, other], results, {}))
     assert "trial other has no result" in str(caught.value)
-    run.finish({})
+    run.finish(ENDED)
     sweep.fail_if_failed(sweep.why_without([trial], results, {}))
 
 

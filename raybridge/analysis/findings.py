@@ -116,6 +116,9 @@ def _finding(name: str, run: TrialRun, results: Results) -> Finding:
         raise ValueError(
             f"{run.path} has a result and no test samples; restore them, or move the directory away to run it again"
         )
+    for column in ("nll", "question_tokens"):
+        if column not in kept:
+            raise ValueError(f"{run.path}: its test samples have no column {column!r}; delete them and they are computed again")
     problems = asked_of(kept["problem"], config["test_problems"])
     samples = kept[kept["problem"].isin(problems) & are(kept["arm"], lambda arm: trained(arm) and of_sweeps(arm))]
     samples = samples[samples["arm"].map(is_plain)]

@@ -85,14 +85,15 @@ def _said(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if any(is_a(row["arm"], bridge) for row in rows):
         said.append("one seed: the card is of this checkpoint; what another seed of its method would give it cannot say")
     soft = {row["arm"]: row for row in rows if is_a(row["arm"], textless)}
-    flat = {arm: row["question_tokens"] / row["soft_tokens"] for arm, row in soft.items()}
+    counted = {arm: row for arm, row in soft.items() if None not in (row.get("question_tokens"), row["soft_tokens"])}
+    flat = {arm: row["question_tokens"] / row["soft_tokens"] for arm, row in counted.items()}
     said += _flagged(flat, "question tokens over soft tokens")
-    weighed = {arm: row for arm, row in soft.items() if row.get("wire_bytes_fp16") and row.get("question_bytes")}
+    weighed = {arm: row for arm, row in counted.items() if row.get("wire_bytes") and row.get("question_bytes")}
     said += _flagged(
         {arm: row["question_bytes"] / row["wire_bytes"] for arm, row in weighed.items()}, "question bytes over wire bytes"
     )
     for row in list(weighed.values())[:1]:
-        sizes = {form: row[f"wire_bytes_{form}"] for form in WIRE_FORMATS}
+        sizes = {form: size for form in WIRE_FORMATS if (size := row.get(f"wire_bytes_{form}"))}
         told = ", ".join(f"{form} {size:,.0f} B ({row['question_bytes'] / size:.3f}x)" for form, size in sizes.items())
         said.append(
             f"{row['soft_tokens']} soft tokens on the wire, scales and header counted: {told}; "

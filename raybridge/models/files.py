@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from raybridge.errors import reason_of
 from raybridge.models import gguf
 from raybridge.models.bits import WHOLE, loading
+from raybridge.models.reading import read_of
 
 FILES = {
     "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.*", "spiece.model", "tokenizer_config.json"),
@@ -31,14 +32,14 @@ def read(
     place, options = gguf.place_and_options(where)
     if options:
         gguf.check_is_one(name, where)
-    tokenizer = _read(
-        name, "tokenizer", where, lambda: AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
+    tokenizer = uncleaned(
+        _read(name, "tokenizer", where, lambda: AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options))
     )
     if not len(tokenizer):
         raise ValueError(f"model {name!r}: there is no tokenizer in {where}")
     if options and not gguf.begins_with_bos(tokenizer):
         gguf.check_asks_for_no_bos(name, tokenizer, where)
-    with _quiet():
+    with _quiet(), read_of(name):
         model, seen = _read(
             name,
             "weights",
@@ -62,6 +63,15 @@ def read(
             f"model {name!r}: {missing[0]}{others} is not in the weights of {where} in its shape, and would be random"
         )
     return tokenizer, model
+
+
+def uncleaned(tokenizer: Any) -> Any:
+    """The tokenizer, told not to clean spaces up behind decoding: of a BPE's, transformers does not, and warns of each one."""
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    asked = getattr(tokenizer, "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", False)
+    if type(model).__name__ == "BPE" and not asked:
+        tokenizer.clean_up_tokenization_spaces = False
+    return tokenizer
 
 
 def check_complete(name: str, where: str) -> None:

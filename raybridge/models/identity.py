@@ -25,6 +25,7 @@ from transformers.utils import cached_file
 from raybridge.data import UnreachableError
 from raybridge.errors import reason_of
 from raybridge.models import bits, byte_lm, gguf, names
+from raybridge.models.files import uncleaned
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 LARGE = 2**24  # bytes, from which on a digest is kept
@@ -181,8 +182,10 @@ def _weight_files(files: Files) -> list[str]:
 def _tokenizer(name: str, where: str, *, revision: str | None = None) -> Any:
     place, options = gguf.place_and_options(where)
     try:
-        return AutoTokenizer.from_pretrained(
-            place, trust_remote_code=False, **options, **({"revision": revision} if revision else {})
+        return uncleaned(
+            AutoTokenizer.from_pretrained(
+                place, trust_remote_code=False, **options, **({"revision": revision} if revision else {})
+            )
         )
     except ImportError:
         raise

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from raybridge.arms import parse
 from raybridge.errors import reason_of, unknown
 from raybridge.results.files import read_frame
+from raybridge.results.readers import COUNTED
 from raybridge.results.schema import CONDITIONING, TABLES, File
 
 MOST_ROWS, MOST_BYTES = 5_000_000, 2**32  # of a table, so that a small file cannot fill the memory
@@ -44,7 +45,7 @@ def check_rows(rows: pd.DataFrame, where: str) -> None:
     readings = [name.removeprefix("score_") for name in columns if name.startswith("score_")]
     if missing := [name for name in (*NEEDED, *(f"answer_{one}" for one in readings)) if name not in columns]:
         raise ValueError(f"{where} has no column {missing[0]!r}")
-    for measure, count in {"nll": "nll_tokens", "reconstruction_nll": "reconstruction_tokens"}.items():
+    for measure, count in COUNTED.items():
         if measure in columns and count not in columns:
             raise ValueError(f"{where} has a column {measure!r} and none of its {count!r}")
     if not readings:

@@ -90,6 +90,8 @@ def logged(root: Path, command: str, *consoles: Console) -> Iterator[CommandLog]
     try:
         yield log
     except typer.Exit as ended:
+        if ended.__cause__ is not None:
+            log.note("".join(traceback.format_exception(ended.__cause__)))
         how = f"ended with exit code {ended.exit_code}"
         raise
     except BaseException as error:

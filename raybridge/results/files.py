@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from raybridge.data import check_surrogates, writes_surrogates
 from raybridge.errors import reason_of
 
 LEFTOVER = ".tmp"  # ends every temporary name; they start with a dot
+CHECKSUM = "checksum"  # the key of a record that says what its other keys were when it was written
 LEFT_FOR_DEAD = 3600.0  # seconds after which another process's temporary file is no longer being written
 
 
 def read_json(path: Path, needs: Sequence[str] = ()) -> dict[str, Any]:
-    """A JSON object; what is wrong with the file is said in one sentence."""
+    """A JSON object, without its checksum; what is wrong with the file is said in one sentence."""
     try:
         written = path.read_bytes()
     except FileNotFoundError:
@@ -40,17 +42,42 @@ def read_json(path: Path, needs: Sequence[str] = ()) -> dict[str, Any]:
         raise ValueError(f"{path} must hold an object, not {type(content).__name__}")
     if writes_surrogates(written):
         check_surrogates(content, str(path))
+    if not _as_written(content):
+        raise ValueError(
+            f"{path} is not what was written (its checksum is another); restore it, or delete its key {CHECKSUM!r} to take it "
+            "as it is"
+        )
     for name in needs:
         if name not in content:
             raise ValueError(f"{path} has no field {name!r}; it has {', '.join(map(repr, content)) or 'no fields'}")
     return content
 
 
+def _as_written(content: dict[str, Any]) -> bool:
+    """Take the checksum out of a record; whether it is that of the rest. One of old, or of another hand, has none."""
+    told = content.pop(CHECKSUM, None)
+    return told is None or told == _checksum(content)
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    plain = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return f"{zlib.crc32(plain.encode()):08x}"
+
+
+def _signed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with its checksum. Refuses what JSON has no form for."""
+    plain = json.loads(json.dumps(content, allow_nan=False))
+    return {**plain, CHECKSUM: _checksum(plain)}
+
+
 def read_frame(path: Path, *, without: Sequence[str] = ()) -> pd.DataFrame:
     """A parquet table; the columns in `without` are not even read. Whatever is wrong with the file is one sentence."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            columns = [name for name in file.schema_arrow.names if name not in without]
+            held = file.schema_arrow
+            if (told := held.pandas_metadata) and held.names != [column["field_name"] for column in told["columns"]]:
+                raise ValueError("its footer names other columns in one place than in another")  # no checksum is over it
+            columns = [name for name in held.names if name not in without]
             return file.read(columns=columns, use_threads=False).to_pandas(use_threads=False)  # threads cost small files more
     except Exception as error:  # a flipped bit comes out as any, of the page, the codec, the type or the name
         if isinstance(error, OSError) and error.errno is not None:
@@ -62,6 +89,11 @@ def read_frame(path: Path, *, without: Sequence[str] = ()) -> pd.DataFrame:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically. Refuses what JSON has no form for."""
     write_bytes(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def write_record(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object of results atomically, with its checksum: a digit that changes later is no other number."""
+    write_json(path, _signed(content))
 
 
 def finite(content: Any) -> Any:
@@ -124,7 +156,7 @@ def remove_leftovers(folder: Path) -> None:
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
     """Add a line of JSON. A line that a kill cut short is cut off first; a disk that fills leaves no part of the new one."""
-    line = json.dumps(row, allow_nan=False).encode() + b"\n"
+    line = line_of(row)
     with path.open("a+b", buffering=0) as file:
         end = _end_of_last_line(file)
         file.truncate(end)
@@ -137,15 +169,27 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
             raise
 
 
+def line_of(row: Mapping[str, Any]) -> bytes:
+    """A row as a line of JSON, with its checksum."""
+    return json.dumps(_signed(row)).encode() + b"\n"
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The rows of a file of JSON lines, none where there is no file; a last line that a kill cut short is dropped."""
     if not path.exists():
         return []
-    *lines, _torn = path.read_bytes().split(b"\n")
-    rows = [_row(line) for line in lines]
-    if None in rows:
-        raise ValueError(f"{path}, line {rows.index(None) + 1}: not JSON, or no object; delete the line or restore the file")
-    return [row for row in rows if row is not None]
+    try:
+        *lines, _torn = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        row = _row(line)
+        if row is None or not _as_written(row):
+            why = "not JSON, or no object" if row is None else f"not what was written (its {CHECKSUM} is another)"
+            raise ValueError(f"{path}, line {number}: {why}; delete the line or restore the file")
+        rows.append(row)
+    return rows
 
 
 def _end_of_last_line(file: Any) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 
 from raybridge.config import fingerprint, identified, kind_in
 from raybridge.errors import unknown
+from raybridge.results import readers
 from raybridge.results.contents import EARLIER, changes, raised
-from raybridge.results.files import read_lines
 from raybridge.results.store import Results
 from raybridge.results.trial_run import TrialRun, standing
 
@@ -122,5 +122,7 @@ def _differences(run: TrialRun, experiment: Mapping[str, Any]) -> list[str]:
 
 def decodings(results: Results) -> list[dict[str, Any]]:
     """The resolved decodings, other than plain greedy, that evaluations outside a sweep asked for, each once."""
-    asked = [row["decoding"] for row in read_lines(results.root / "evaluations.jsonl") if row.get("decoding")]
+    asked = [
+        row["decoding"] for row in readers.lines(results.root / "evaluations.jsonl", readers.EVALUATIONS) if row.get("decoding")
+    ]
     return [one for number, one in enumerate(asked) if one not in asked[:number]]

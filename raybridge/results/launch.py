@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from raybridge.results.files import read_json, write_json, written_since
+from raybridge.results import readers
+from raybridge.results.files import write_record, written_since
 
 WAIT = 1.0  # seconds between two looks at who holds a trial
 
@@ -83,7 +84,7 @@ class Launch:
 
     def fail(self, why: str, *, traceback: str) -> None:
         """Write failure.json: a sentence for the command and what a developer wants to see."""
-        write_json(self._failure, {"sentence": why, "traceback": traceback})
+        write_record(self._failure, {"sentence": why, "traceback": traceback})
 
     def failed(self, *, since: float = 0.0) -> bool:
         """Whether it said why it failed, after a time."""
@@ -91,11 +92,11 @@ class Launch:
 
     def why(self) -> str | None:
         """The sentence that says why it failed, if it was left."""
-        return str(read_json(self._failure, needs=("sentence",))["sentence"]) if self.failed() else None
+        return str(readers.record(self._failure, readers.FAILURE)["sentence"]) if self.failed() else None
 
     def write_timing(self, timing: Begun) -> None:
         """Write timing.json."""
-        write_json(self._timing, asdict(timing))
+        write_record(self._timing, asdict(timing))
 
     def end(self, now: float) -> None:
         """Say that the trial is complete, of a launch that has said when it began."""
@@ -113,10 +114,10 @@ class Launch:
     def timing(self) -> Timing | None:
         """When it did what, or None: only a launch that completes its trial says so."""
         begun, told = self.begun(), self._read_timing()
-        return Timing(**vars(begun), ended=told["ended"]) if begun and told and "ended" in told else None
+        return Timing(**vars(begun), ended=told["ended"]) if begun and told and told.get("ended") is not None else None
 
     def _read_timing(self) -> dict[str, Any] | None:
-        return read_json(self._timing, needs=("started", "first_step")) if self._timing.exists() else None
+        return readers.record(self._timing, readers.TIMING) if self._timing.exists() else None
 
 
 def _locked(file: IO[str]) -> bool:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from raybridge.config import fingerprint
-from raybridge.results.files import read_json, write_bytes
+from raybridge.results import readers
+from raybridge.results.files import write_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Machine:
         """Problems that a pass of the target takes, and whether its layers must be recomputed; None where it is not known."""
         if not self.path.exists():
             return None
-        kept = read_json(self.path, needs=("problems", "recomputed"))
+        kept = readers.record(self.path, readers.MACHINE)
         problems, recomputed = kept["problems"], kept["recomputed"]
         if type(problems) is not int or problems < 1 or type(recomputed) is not bool:
             raise ValueError(f"{self.path} has {problems!r} for problems and {recomputed!r} for recomputed; delete it")

@@ -13,16 +13,15 @@ from typing import Any
 
 import pandas as pd
 
+from raybridge.results import readers
 from raybridge.results.baselines import parse
 from raybridge.results.files import (
     LEFTOVER,
     append_line,
-    read_frame,
-    read_json,
     remove_leftovers,
     write_bytes,
     write_frame,
-    write_json,
+    write_record,
 )
 from raybridge.results.lock import alone
 from raybridge.results.states import States
@@ -76,8 +75,8 @@ class Results:
         remove_leftovers(path.parent)
         building = path.with_name(f".{uuid.uuid4().hex}{LEFTOVER}")
         try:
-            write_json(building / "trial.json", {"name": name, "fingerprint": fingerprint, **_parted(config)})
-            write_json(building / "provenance.json", provenance)
+            write_record(building / "trial.json", {"name": name, "fingerprint": fingerprint, **_parted(config)})
+            write_record(building / "provenance.json", provenance)
             building.rename(path)
         except OSError:
             shutil.rmtree(building, ignore_errors=True)
@@ -91,7 +90,7 @@ class Results:
     def baseline(self, key: str, *, text: bool = True) -> pd.DataFrame | None:
         """Sample rows of an arm that needs no translator, or None; without `text` the completions stay on disk."""
         path = self._baseline_path(key)
-        return read_frame(path, without=() if text else TEXTS) if path.exists() else None
+        return readers.samples(path, without=() if text else TEXTS) if path.exists() else None
 
     def write_baseline(self, key: str, frame: pd.DataFrame) -> None:
         """Keep the sample rows of an arm that needs no translator, for every trial and every later sweep."""
@@ -118,7 +117,7 @@ class Results:
     def partial(self, name: str) -> pd.DataFrame | None:
         """Rows of a batch that wait for the others of their arms, or None; `name` says which."""
         path = self._partial_path(name)
-        return read_frame(path) if path.exists() else None
+        return readers.samples(path) if path.exists() else None
 
     def write_partial(self, name: str, rows: pd.DataFrame) -> None:
         """Keep the rows of a batch until its arms are done: an evaluation that is killed goes on from there."""
@@ -169,7 +168,7 @@ def _parted(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _open(path: Path) -> TrialRun:
-    told = read_json(path / "trial.json", needs=("name", "fingerprint", "config"))
+    told = readers.record(path / "trial.json", readers.TRIAL)
     return TrialRun(path, told["name"], told["fingerprint"])
 
 

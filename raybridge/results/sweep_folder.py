@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raybridge.results.files import read_json, write_bytes, write_json
+from raybridge.results import readers
+from raybridge.results.files import write_bytes, write_record
 
 SMOKE = "smoke"  # the folder, below that of the results, where trials cut to a few steps have their own
 
@@ -90,7 +91,7 @@ class SweepFolder:
     def plan(self) -> dict[str, Any] | None:
         """The plan, or None where the sweep was never launched."""
         path = self.path / "plan.json"
-        return read_json(path) if path.exists() else None
+        return readers.record(path, readers.PLAN) if path.exists() else None
 
     def question(self) -> str | None:
         """What the sweep asks, once its summary is written."""
@@ -102,6 +103,6 @@ class SweepFolder:
         """Write a text file of the sweep."""
         write_bytes(self.path / name, text.encode())
 
-    def write_json(self, name: str, content: Any) -> None:
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file of the sweep."""
-        write_json(self.path / name, content)
+        write_record(self.path / name, content)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from raybridge.results.files import read_json, write_json
+from raybridge.results import readers
+from raybridge.results.files import write_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +32,12 @@ class TrackedTrial:
         """How far it has been told, or None where it never was."""
         if not self._told.exists():
             return None
-        content = read_json(self._told, needs=("run", "steps"))
-        if not isinstance(content["steps"], dict):
-            raise ValueError(f"{self._told}: steps must be an object; delete the file, and the tracker is told from the start")
-        return Told(run=str(content["run"]), steps=content["steps"])
+        try:
+            content = readers.record(self._told, readers.TOLD)
+        except ValueError as error:
+            raise ValueError(f"{error}; delete the file, and the tracker is told from the start") from None
+        return Told(run=content["run"], steps=content.get("steps") or {})
 
     def tell(self, told: Told) -> None:
         """Keep how far it has been told."""
-        write_json(self._told, asdict(told))
+        write_record(self._told, asdict(told))

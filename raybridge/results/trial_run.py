@@ -6,7 +6,6 @@ rows to those that are there); any number may read.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -18,22 +17,22 @@ from typing import Any
 
 import pandas as pd
 
+from raybridge.results import readers
 from raybridge.results.files import (
     LEFTOVER,
     append_line,
     finite,
-    read_frame,
-    read_json,
-    read_lines,
+    line_of,
     write_bytes,
     write_frame,
-    write_json,
+    write_record,
     written_since,
 )
 from raybridge.results.launch import Launch
 from raybridge.results.lock import alone
 from raybridge.results.schema import CONDITIONING, EVAL_COLUMNS, EVAL_KEYS, TEXTS
 
+CHOSEN = ("best_step", "peak", "peak_step", "final")  # what a result says of the checkpoint that dev chose
 STEP = re.compile(r"step_(\d{6,})")
 
 
@@ -59,17 +58,17 @@ class TrialRun:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved trial."""
-        return read_json(self.path / "trial.json", needs=("config",))["config"]
+        return readers.record(self.path / "trial.json", readers.TRIAL)["config"]
 
     @property
     def contents(self) -> dict[str, Any] | None:
         """The resolved contents of what it reads (`results.contents`); None of an earlier identity, which had none."""
-        return read_json(self.path / "trial.json").get("contents")
+        return readers.record(self.path / "trial.json", readers.TRIAL).get("contents")
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Where the numbers come from: commit, versions, revisions, hardware, prompt hashes."""
-        return read_json(self.path / "provenance.json")
+        return readers.record(self.path / "provenance.json", readers.PROVENANCE)
 
     @property
     def complete(self) -> bool:
@@ -87,7 +86,7 @@ class TrialRun:
 
     def metrics(self) -> pd.DataFrame:
         """Logged steps in order. The last row of a step wins; a last line that a kill cut short is dropped."""
-        rows = {row["step"]: row for row in read_lines(self.path / "metrics.jsonl")}
+        rows = {row["step"]: row for row in readers.metrics(self.path / "metrics.jsonl")}
         return pd.DataFrame([rows[step] for step in sorted(rows)]) if rows else pd.DataFrame(columns=["step"])
 
     def logged(self, *, since: float) -> bool:
@@ -97,8 +96,8 @@ class TrialRun:
     def truncate_metrics(self, step: int) -> None:
         """Forget the logged steps after `step`: a resumed trial writes them again."""
         if (self.path / "metrics.jsonl").exists():
-            rows = [row for row in read_lines(self.path / "metrics.jsonl") if row["step"] <= step]
-            write_bytes(self.path / "metrics.jsonl", b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+            rows = [row for row in readers.metrics(self.path / "metrics.jsonl") if row["step"] <= step]
+            write_bytes(self.path / "metrics.jsonl", b"".join(map(line_of, rows)))
 
     def add_evals(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Merge rows into evals.parquet; a row replaces the one of the same step, evaluator, split, arm and reading."""
@@ -116,7 +115,7 @@ class TrialRun:
     def evals(self) -> pd.DataFrame:
         """One row for each (step, evaluator, split, arm, reading), by step; arms and readings as they were first written."""
         path = self.path / "evals.parquet"
-        return read_frame(path) if path.exists() else pd.DataFrame(columns=EVAL_COLUMNS)
+        return readers.evals(path) if path.exists() else pd.DataFrame(columns=EVAL_COLUMNS)
 
     def alone(self) -> AbstractContextManager[None]:
         """Hold its rows: who would add to them as well waits."""
@@ -138,16 +137,14 @@ class TrialRun:
         """What was written of it, a row for each (evaluator, kind, index)."""
         found = []
         for path in sorted(self.path.glob("samples/*/conditioning.parquet")):
-            table = read_frame(path)
-            if missing := [name for name in CONDITIONING if name not in table]:
-                raise ValueError(f"{path} has no column {missing[0]!r}; it needs {', '.join(CONDITIONING)}")
+            table = readers.table(path, readers.CONDITIONING)
             found.append(table[CONDITIONING].assign(evaluator=path.parent.name))
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["evaluator", *CONDITIONING])
 
     def samples(self, evaluator: str, split: str, step: int, *, text: bool = True) -> pd.DataFrame | None:
         """The sample rows of one evaluation, or None; without `text` the completions stay on disk."""
         path = self._samples_path(evaluator, split, step)
-        return read_frame(path, without=() if text else TEXTS) if path.exists() else None
+        return readers.samples(path, without=() if text else TEXTS) if path.exists() else None
 
     def sampled(self) -> list[tuple[str, str, int]]:
         """(evaluator, split, step) of every evaluation whose samples are kept."""
@@ -209,18 +206,30 @@ class TrialRun:
 
     def write_trained(self, told: Mapping[str, Any]) -> None:
         """Write trained.json: its training has ended, and only its test split is left."""
-        write_json(self.path / "trained.json", told)
+        write_record(self.path / "trained.json", told)
 
     def trained(self) -> dict[str, Any] | None:
         """What its training came to, or None while it goes on. Gone once the trial is complete: its result says it."""
         path = self.path / "trained.json"
-        return read_json(path, needs=("steps",)) if path.exists() else None
+        return readers.record(path, readers.TRAINED) if path.exists() else None
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, the last file of a trial: it is complete from then on."""
-        write_json(self.path / "result.json", result)
+        write_record(self.path / "result.json", result)
         (self.path / "trained.json").unlink(missing_ok=True)
 
     def result(self) -> dict[str, Any] | None:
         """What the trial came to, or None while it has not ended."""
-        return read_json(self.path / "result.json") if self.complete else None
+        if not self.complete:
+            return None
+        path = self.path / "result.json"
+        told = readers.record(path, readers.RESULT)
+        for name in CHOSEN:
+            if told.get(name) is None and _chooses(self.config):
+                raise ValueError(f"{path}: {name} is missing; it is damaged, or of another version of raybridge")
+        return told
+
+
+def _chooses(config: Mapping[str, Any]) -> bool:
+    """Whether a resolved trial picks one of its checkpoints on dev: one of a translator, but for earlier runs."""
+    return "evaluator" in config and not config.get("imported")

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import synthetic
+from opened import plain
 
 from raybridge.analysis.asked import only
 from raybridge.analysis.labels import seed_of, short
@@ -42,7 +43,7 @@ def test_trials_of_models_of_one_name_are_two_pairs(tmp_path):
 @pytest.mark.parametrize("seed", [None, "None", "abc"])
 def test_a_seed_that_is_none_is_missing_and_the_name_stays_whole(tmp_path, seed):
     run = synthetic.trial(tmp_path, "banana_4tok", soft_tokens=4, n=8)
-    told = json.loads((run.path / "trial.json").read_text())
+    told = plain(run.path / "trial.json")
     (run.path / "trial.json").write_text(json.dumps(told | {"config": told["config"] | {"seed": seed}}))
     runs = Runs(Results(tmp_path))
     assert math.isnan(runs.trials["seed"].item())

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from opened import ENDED, eval_row
 from rich.console import Console
 
 from raybridge.analysis.progress import HEADINGS, NARROW, Phase, Row, changes, line, phase_of, row_of, table
@@ -27,12 +28,12 @@ def logged(run, step: int) -> None:
 
 
 def evaluated(run, step: int, accuracy: float) -> None:
-    common = {"step": step, "evaluator": "pocket", "split": "dev", "low": accuracy / 2, "high": 1.0}
+    common = {"step": step, "evaluator": "pocket", "low": accuracy / 2, "high": 1.0}
     run.add_evals(
         [
-            common | {"arm": "bridged", "reading": "strict", "accuracy": accuracy},
-            common | {"arm": "bridged", "reading": "flexible", "accuracy": 0.99},
-            common | {"arm": "shuffled", "reading": "strict", "accuracy": 0.01},
+            eval_row(**common, accuracy=accuracy),
+            eval_row(**common, reading="flexible", accuracy=0.99),
+            eval_row(**common, arm="shuffled", accuracy=0.01),
         ]
     )
 
@@ -57,13 +58,13 @@ def test_a_row_follows_its_trial_from_start_to_end(trial, run):
     logged(run, 12)
     assert row(trial, run).state == "testing"
     assert row(trial, run).seconds_left is None
-    run.finish({"steps": 12})
+    run.finish(ENDED)
     assert row(trial, run).state == "complete"
 
 
 def test_a_trial_that_stopped_early_is_complete_at_its_last_step(trial, run):
     logged(run, 10)
-    run.finish({"steps": 8})
+    run.finish(ENDED | {"steps": 8})
     assert (row(trial, run).step, row(trial, run).state) == (8, "complete")
 
 
@@ -160,7 +161,7 @@ def test_what_is_waited_for_has_a_clock_until_a_trial_trains(run, trial):
     assert phase_of(waiting, [run], phases, launched=time.time() + 9).doing == "training workers load their models"
     logged(run, 4)
     assert phase_of([row(trial, run)], [run], phases, launched=launched) is None
-    run.finish({"steps": 4})
+    run.finish(ENDED | {"steps": 4})
     assert phase_of([row(trial, run)], [run], phases, launched=launched).doing.startswith("computing the arms")
     console = Console(width=80)
     with console.capture() as said:

@@ -6,16 +6,13 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from local_runs import run_trial
 
-from raybridge.analysis.findings import Finding, band_over, complete_of, find
+from raybridge.analysis.findings import complete_of, find
 from raybridge.analysis.summary import (
     accuracy_table,
-    best_on_dev,
     nll_table,
     notes,
     overheads,
@@ -23,12 +20,9 @@ from raybridge.analysis.summary import (
     write_summary,
 )
 from raybridge.data import draw
-from raybridge.evaluation.answering import answer, in_order
-from raybridge.evaluation.setting import frozen_arms, setting_of
 from raybridge.results import Results
 from raybridge.scales import POCKET
-from raybridge.statistics import aa_band, compare, holm
-from raybridge.trial import Trial
+from raybridge.statistics import compare, holm
 
 
 def cells(finding, table=accuracy_table) -> dict[str, str]:
@@ -37,27 +31,6 @@ def cells(finding, table=accuracy_table) -> dict[str, str]:
 
 
 WHY = {"t_4tok": "loss is nan at step 7"}  # no result of this one
-
-
-def tiny(soft_tokens: int) -> Trial:
-    translator = replace(POCKET.trial.translator, soft_tokens=soft_tokens, width=32, depth=1, heads=2)
-    cut = dict(steps=4, warmup=1, batch=4, eval_every=4, dev_problems=8, test_problems=8)
-    return replace(POCKET.trial, name=f"t_{soft_tokens}tok", translator=translator, **cut)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, models):
-    """Two complete trials with every baseline, and one that never ran."""
-    results = Results(tmp_path_factory.mktemp("results"))
-    trials = [tiny(2), tiny(64), tiny(4)]
-    for trial in trials[:2]:
-        run_trial(trial, results, models)
-        setting = setting_of(trial, "test")
-        for arm in frozen_arms("test"):
-            if results.baseline(setting.key(arm)) is None:
-                rows = [row for request in setting.requests((arm,)) for row in answer(request, models)]
-                results.write_baseline(setting.key(arm), in_order(rows, setting.problems))
-    return {trial.fingerprint: trial.name for trial in trials}, results
 
 
 def test_a_finding_has_every_arm_and_its_control(finished):
@@ -97,7 +70,7 @@ def test_what_evaluate_added_to_a_trial_moves_nothing(finished, tmp_path):
     asked, results = finished
     before = [plain(finding) for finding in find(asked, results)]
     copy = Results(shutil.copytree(results.root, tmp_path / "copy"))
-    not_asked = [problem.id for problem in draw(tiny(2).evaluator.problems("test"), 16, seed=0)][8:]
+    not_asked = [problem.id for problem in draw(POCKET.trial.evaluator.problems("test"), 16, seed=0)][8:]
     for finding in find(asked, copy):
         samples = finding.run.samples("pocket", "test", finding.result["best_step"])
         further = dict(zip(samples["problem"].unique(), not_asked, strict=False))  # never those that are drawn first
@@ -196,78 +169,6 @@ def test_samples_that_were_deleted_are_asked_for_by_their_directory(finished, tm
     other.finish(run.result())
     with pytest.raises(ValueError, match=r"t_2tok.* has a result and no test samples"):
         find(asked, Results(tmp_path))
-
-
-def seeded(finding: Finding, seed: int, accuracy: float) -> Finding:
-    """The same trial under another seed."""
-    run = SimpleNamespace(fingerprint=f"{seed:064}", contents=finding.run.contents)
-    arms = finding.arms | {"bridged": finding.arms["bridged"] | {"accuracy": accuracy}}
-    return replace(finding, run=run, config=finding.config | {"seed": seed, "name": f"s{seed}"}, arms=arms, dev=accuracy)
-
-
-def test_the_band_is_that_of_trials_that_differ_in_their_seed_alone(finished):
-    asked, results = finished
-    small, large = find(asked, results)
-    assert band_over([small, large], results, split="test") is None
-    three = [seeded(small, seed, accuracy) for seed, accuracy in ((5, 0.2), (6, 0.3), (7, 0.25))]
-    for split in ("test", "dev"):
-        assert band_over([*three, large], results, split=split) == pytest.approx(aa_band([0.2, 0.3, 0.25]))
-    assert any(line.startswith(f"A/A band: {aa_band([0.2, 0.3, 0.25]):.3f} of test") for line in notes(three, results))
-    told = "too few seeds: No A/A band: it cannot be estimated from two seeds in all; between configurations nothing is ranked."
-    assert told in notes(three[:2], results)
-
-
-def test_without_a_band_there_is_no_ranking_but_one_seed_each(finished):
-    asked, results = finished
-    findings = find(asked, results)
-    assert (
-        "one seed each: No A/A band: no two trials differ in their seed alone; between configurations nothing is ranked."
-        in (notes(findings, results))
-    )
-    assert best_on_dev(findings, results).endswith("; one seed each: another seed may choose another")
-    assert "seed" not in best_on_dev(findings[:1], results)
-
-
-def test_the_band_of_replicates_is_that_of_a_sweep_without_seeds(finished, tmp_path):
-    asked, results = finished
-    copy = Results(shutil.copytree(results.root, tmp_path / "copy"))
-    small, large = find(asked, copy)
-    runs = []
-    for seed, accuracy in ((5, 0.2), (6, 0.3), (7, 0.25)):
-        run = copy.open_trial(name=f"s{seed}", fingerprint=f"{seed:064}", config=small.config | {"seed": seed}, provenance={})
-        evals = small.run.evals()
-        run.add_evals(evals.assign(accuracy=accuracy).to_dict("records"))
-        run.finish(small.result | {"best": accuracy})
-        runs.append({"name": run.name, "fingerprint": run.fingerprint})
-    copy.sweep("replicates").write_plan({"trials": runs})
-    for split in ("test", "dev"):
-        assert band_over([large], copy, split=split) == pytest.approx(aa_band([0.2, 0.3, 0.25]))
-    other = replace(large, config=large.config | {"target": "another"})
-    assert band_over([other], copy, split="test") is None  # of other models
-    assert "dev does not tell it from" in best_on_dev([small, large], copy)
-
-
-def test_a_trial_that_is_tested_at_another_step_than_its_peak_is_named(finished):
-    asked, results = finished
-    small, large = find(asked, results)
-    assert not any("another step" in line for line in notes([small, large], results))
-    floor = replace(small, result=small.result | {"peak": 0.25, "peak_step": 2})
-    (said,) = (line for line in notes([floor, large], results) if "another step" in line)
-    assert said == (
-        "tested and ranked at another step than their peak, which dev cannot tell from shuffled's: "
-        "t_2tok at step 4 (peak 0.250 at 2)."
-    )
-
-
-def test_the_peak_ranks_nothing_and_the_checkpoint_that_is_tested_does(finished, tmp_path):
-    asked, results = finished
-    copy = Results(shutil.copytree(results.root, tmp_path / "copy"))
-    for best, finding in zip((0.75, 0.5), find(asked, copy), strict=True):
-        finding.run.finish(finding.result | {"best": best, "peak": 1.25 - best, "peak_step": 2})
-    findings = find(asked, copy)
-    assert [finding.dev for finding in findings] == [0.75, 0.5]
-    assert best_on_dev(findings, copy).startswith("best on dev: t_2tok ")
-    assert [cells(one)["dev"] for one in findings] == ["0.750 at 4", "0.500 at 4"]
 
 
 def test_overheads_say_when_the_first_step_came(finished):

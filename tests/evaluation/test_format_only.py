@@ -6,6 +6,7 @@ import pytest
 import torch
 from asking import requests_of, with_arms
 from bridges import bridge_of, naive_nll, soft_of
+from opened import ENDED
 
 from raybridge.arms import find
 from raybridge.config import rebuild
@@ -70,7 +71,7 @@ def test_a_trial_of_it_lends_its_rows_and_stands_for_no_constant_prompt(trial, t
     run = results.open_trial(name="format", fingerprint=tuned.fingerprint, config=tuned.resolved(), provenance={})
     setting = setting_of(trial, "dev")
     assert lender(find("format_only"), setting, results) is None
-    run.finish({"best_step": 4})
+    run.finish(ENDED)
     found = lender(find("format_only"), setting, results)
     assert found is not None
     assert found.path == run.path

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from opened import ENDED
 from typer.testing import CliRunner
 
 from evaluators.gsm8k import GSM8K
@@ -54,12 +55,12 @@ def seal(trial, device="cpu"):
 def kept(trial, results):
     """The trial as a sweep leaves it."""
     run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
-    run.finish({})
+    run.finish(ENDED)
     return run
 
 
 def plan(trial, results):
-    return plan_of(trial, results, by_config(results.trials()))
+    return plan_of(trial, results, by_config(results.trials())).partition(" without")[0]
 
 
 def swapped(folder):
@@ -248,7 +249,7 @@ def test_a_trial_that_was_stopped_by_an_earlier_rule_is_refused_in_a_sentence(tr
         ValueError, match=r"^old-00000000 is of another raybridge and cannot be evaluated by this one: Stopping was"
     ):
         trial_of(run)
-    run.finish({"best_step": 1})
+    run.finish(ENDED | {"best_step": 1})
     done = CliRunner().invoke(app, ["trial", str(run.path), "--on", "pocket"])
     assert done.exit_code == 2
     assert "Stopping was recorded at version 1, this raybridge has version 2; what is kept" in " ".join(done.output.split())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from opened import plain
 from safetensors.torch import save
 
 from raybridge.arms import find
@@ -101,7 +102,7 @@ def made_to_fit(bundle: Path) -> None:
 
 def edited(file: Path, *path: str, value: object) -> None:
     """Change a value of a JSON file."""
-    told = json.loads(file.read_text())
+    told = plain(file)
     inner = told
     for name in path[:-1]:
         inner = inner[name]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from bundled import PROVENANCE
+from opened import ENDED
 from safetensors.torch import save
 
 from raybridge.evaluation.identity import sealed
@@ -43,5 +44,5 @@ def finished(root: Path, **changes: object) -> TrialRun:
         arm: {"strict": dict(zip(("accuracy", "low", "high", "nll"), told, strict=True)) | {"n": 200}}
         for arm, told in SCORED.items()
     }
-    run.finish({"name": trial.name, "fingerprint": trial.fingerprint, "steps": 8, "best_step": 4, "test": test})
+    run.finish(ENDED | {"name": trial.name, "fingerprint": trial.fingerprint, "steps": 8, "test": test})
     return run

@@ -10,10 +10,12 @@ import tiny_configs
 import tiny_lms
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.utils import logging as transformers_logging
 
 from raybridge.models import lm, names, probe
 from raybridge.models.decode import greedy
 from raybridge.models.frozen import FrozenLM
+from raybridge.models.reading import told_to
 from raybridge.models.shape import positions_of
 
 WEIGHTS = "model.safetensors"
@@ -202,3 +204,26 @@ def test_logits_are_the_models_own(name):
         own = model.model(input_ids=ids, use_cache=False).logits
     torch.testing.assert_close(model.logits(hidden), own)
     torch.testing.assert_close(model.logits(hidden[0]), own[0])
+
+
+def test_a_bpe_tokenizer_that_asks_for_clean_spaces_is_decoded_without_a_warning(folder, caplog):
+    configure(folder, "tokenizer_config.json", clean_up_tokenization_spaces=True)
+    model = lm.load(str(folder), device="cpu")
+    ids = model.tokenizer("He has 3 .", add_special_tokens=False).input_ids
+    transformers_logging.enable_propagation()
+    try:
+        with caplog.at_level("WARNING"):
+            assert model.text(ids) == model.tokenizer.backend_tokenizer.decode(ids)
+    finally:
+        transformers_logging.disable_propagation()
+    assert "clean_up" not in caplog.text
+
+
+def test_who_asks_is_told_how_far_a_model_is_read(folder):
+    told = []
+    with told_to(lambda name, done, of: told.append((name, done, of))):
+        lm.load(str(folder), device="cpu")
+    of = told[0][2]
+    assert told == [(str(folder), done, of) for done in range(of + 1)]
+    lm.load(str(folder), device="cpu")
+    assert len(told) == of + 1  # nobody asks any more

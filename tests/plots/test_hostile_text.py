@@ -12,6 +12,7 @@ import pytest
 import synthetic
 import typer
 from drawing import command
+from opened import plain
 from rich.console import Console
 
 from raybridge.analysis import progress, samples
@@ -70,7 +71,7 @@ class Elements(HTMLParser):
 
 def rewritten(run: TrialRun, text: str) -> None:
     """The text in every field of a trial that holds any."""
-    told = json.loads((run.path / "trial.json").read_text())
+    told = plain(run.path / "trial.json")
     told["name"] = told["config"]["name"] = text
     told["config"] |= {"source": f"hub/{text}", "target": f"hub/b{text}", text: text}
     told["config"]["losses"][0]["weight"] = text

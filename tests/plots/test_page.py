@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import synthetic
+from opened import plain
 from typer.testing import CliRunner
 
 from raybridge.analysis.cautions import cautions
@@ -197,7 +198,7 @@ def test_cost_counts_gpu_hours_and_says_what_was_not_recorded(tmp_path):
     for name in ("a", "b"):
         run = synthetic.trial(tmp_path, name, soft_tokens=4, points=2, n=20, steps=100 + ord(name))
         run.finish(run.result() | ({"train_seconds": 7200.0} if name == "a" else {"train_seconds": None}))
-        provenance = json.loads((run.path / "provenance.json").read_text())
+        provenance = plain(run.path / "provenance.json")
         provenance["hardware"]["gpus"] = ["H200"] * 4
         (run.path / "provenance.json").write_text(json.dumps(provenance))
     rows = costs(Runs(Results(tmp_path))).set_index("configuration")

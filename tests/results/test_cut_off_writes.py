@@ -10,9 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from opened import Killed, eval_row, everything, opened
+from opened import ENDED, Killed, eval_row, everything, opened, sample_rows
 
 from raybridge.results import Results, files
 
@@ -62,14 +61,13 @@ def test_a_full_disk_leaves_no_part_of_a_line(run, full_disk, room):
 def writes(root: Path):
     """Every file that is replaced as a whole: (its folder's name, a call that writes it)."""
     results, run = Results(root), opened(root)
-    frame = pd.DataFrame({"a": [1]})
     return {
         "evals": lambda n: run.add_evals([eval_row(step=n)]),
-        "samples": lambda n: run.write_samples("gsm8k", "dev", 250, pd.DataFrame({"a": [n]})),
+        "samples": lambda n: run.write_samples("gsm8k", "dev", 250, sample_rows(seconds=float(n))),
         "metrics": lambda n: (run.append_metrics({"step": n}), run.truncate_metrics(n)),
-        "result": lambda n: run.finish({"peak": n}),
+        "result": lambda n: run.finish(ENDED | {"peak": n}),
         "checkpoint": lambda n: run.write_checkpoint(250, {"translator.safetensors": b"%d" % n, "state.json": b"{}"}),
-        "baseline": lambda n: results.write_baseline("k", frame.assign(b=n)),
+        "baseline": lambda n: results.write_baseline("k", sample_rows(seconds=float(n))),
         "plan": lambda n: results.sweep("s").write_plan({"n": n}),
         "summary": lambda n: results.sweep("s").write_text("summary.log", f"{n}\n"),
     }
@@ -161,7 +159,7 @@ def test_killed_in_earnest_at_any_moment_every_file_can_be_read(tmp_path):
         assert run.metrics()["step"].is_monotonic_increasing
         for step in run.checkpoints():
             assert {path.name for path in run.checkpoint_path(step).iterdir()} == {"translator.safetensors", "state.json"}
-        assert Results(tmp_path).baseline("k")["a"].tolist() == [1]
+        assert Results(tmp_path).baseline("k")["problem"].tolist() == ["p/0"]
         assert Results(tmp_path).sweep("s").plan()["n"] >= 2
 
 
@@ -173,7 +171,7 @@ def test_temporary_files_of_others_are_removed_once_they_are_old(tmp_path, run):
             (path / "part").write_text("x")
             os.utime(path, (time.time() - age,) * 2)
     opened(tmp_path, name="two", fingerprint="f" * 64)
-    Results(tmp_path).write_baseline("k", pd.DataFrame({"a": [1]}))
+    Results(tmp_path).write_baseline("k", sample_rows())
     assert {path.name for path in tmp_path.glob(f"*/.*{files.LEFTOVER}")} == {".trialsyoung.tmp", ".baselinesyoung.tmp"}
     assert [run.name for run in Results(tmp_path).trials()] == ["one", "two"]
     assert Results(tmp_path).baselines() == ["k"]

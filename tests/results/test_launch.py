@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from opened import ENDED
 
 from raybridge import HOUSE
 from raybridge.results import Results, TrialRun
@@ -27,7 +28,7 @@ def test_a_failure_is_told_until_the_next_launch_or_until_the_trial_is_complete(
     run.launch.begin()  # nothing to forget is no error
     assert (run.launch.failed(), run.failure()) == (False, None)
     run.launch.fail("killed", traceback="")
-    run.finish({})
+    run.finish(ENDED)
     assert run.failure() is None
 
 
@@ -64,7 +65,7 @@ def test_a_trial_that_is_trained_has_no_timing_until_it_ends(run):
 @pytest.mark.parametrize(("name", "field"), [("failure.json", "sentence"), ("timing.json", "started")])
 def test_a_file_without_its_fields_is_named(run, name, field):
     (run.path / name).write_text("{}", encoding="utf8")
-    with pytest.raises(ValueError, match=f"{name} has no field '{field}'"):
+    with pytest.raises(ValueError, match=f"{name}: {field} is missing; it is damaged"):
         run.launch.why() if name == "failure.json" else run.launch.timing()
 
 
@@ -86,7 +87,7 @@ def test_of_two_that_would_run_a_trial_one_waits_until_the_other_lets_go(run, mo
         third.start()
         assert asked.wait(timeout=10)
         assert found == []
-        run.finish({"peak": 1.0})
+        run.finish(ENDED)
     third.join(timeout=10)
     assert found == [(True, True)]
 

@@ -32,9 +32,10 @@ def keys_of(file: File, content: dict, above: str):
     for key, inner in content.items():
         name = f"{above}{key}"
         inner = inner[0] if isinstance(inner, list) else inner
-        if isinstance(inner, dict) and file.column(name) is None:
-            yield from keys_of(file, inner, f"{name}.")
-        else:
+        known = file.column(name) is not None
+        if isinstance(inner, dict):
+            yield from (deep for deep in keys_of(file, inner, f"{name}.") if not known or file.column(deep) is not None)
+        if known or not isinstance(inner, dict):
             yield name
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import synthetic
-from opened import PRINT, opened
+from opened import ENDED, PRINT, opened
 
 from raybridge.plots import Runs
 from raybridge.results import Results, files
@@ -15,8 +15,10 @@ from raybridge.results import Results, files
 
 def test_a_trial_appears_with_its_config_and_provenance(tmp_path, run):
     assert run.path == tmp_path / "trials" / "one-01234567"
-    assert json.loads((run.path / "trial.json").read_text()) == {"name": "one", "fingerprint": PRINT, "config": {"steps": 5}}
-    assert (run.config, run.provenance) == ({"steps": 5}, {"commit": "abc"})
+    told = json.loads((run.path / "trial.json").read_text())
+    assert told.pop("checksum")
+    assert told == {"name": "one", "fingerprint": PRINT, "config": {"steps": 5}}
+    assert (run.config, run.provenance) == ({"steps": 5}, {"commit": {"id": "abc"}})
     assert Results(tmp_path).trials() == [run]
 
 
@@ -65,7 +67,7 @@ def test_a_second_process_that_opens_the_same_trial_gets_the_first_ones(tmp_path
     [
         ("{broken", r"trial\.json is not JSON \(.*line 1 column 2.*\); restore it or move its directory"),
         ("[1]", r"trial\.json must hold an object, not list"),
-        ('{"name": "x"}', r"trial\.json has no field 'fingerprint'; it has 'name'"),
+        ('{"name": "x"}', r"trial\.json: fingerprint is missing; it is damaged, or of another version"),
         (None, r"trial\.json is missing"),
     ],
 )
@@ -91,7 +93,7 @@ def test_a_damaged_trial_is_left_out_by_name_and_the_rest_is_there(tmp_path):
 
 def test_a_name_has_room_for_its_fingerprint_and_temporary_names(tmp_path):
     run = opened(tmp_path, name="n" * 200)
-    run.finish({"peak": 1.0})
+    run.finish(ENDED)
     assert Results(tmp_path).find(PRINT) == run
     with pytest.raises(ValueError, match=r"trial name 'n+'\.\.\. is 201 bytes long; a directory's name has room for 200"):
         opened(tmp_path, name="n" * 201, fingerprint="f" * 64)
@@ -102,7 +104,7 @@ def test_sweeps_and_outputs_have_their_folders(tmp_path):
     sweep = results.sweep("compression")
     assert not sweep.path.exists()
     sweep.write_plan({"trials": []})
-    sweep.write_json("ablation_results.json", [1])
+    sweep.write_json("ablation_results.json", {"missing": []})
     assert results.sweeps() == [sweep]
     assert (sweep.name, sweep.plan()) == ("compression", {"trials": []})
     assert sweep.tune_path == tmp_path / "sweeps/compression/tune"

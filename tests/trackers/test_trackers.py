@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import synthetic
+from opened import ENDED
 
 from raybridge.arms import find
 from raybridge.results import Results
@@ -74,7 +75,7 @@ def test_a_tracker_is_told_every_number_once_by_any_number_of_launches(tmp_path)
     assert first.begun == [("2_stable_16tok", None)]
     assert first.ends == ["interrupted"]
     run.append_metrics({"step": 1010, "loss": 0.5, "mfu": None})
-    run.finish({"steps": 1010})
+    run.finish(ENDED | {"steps": 1010})
     with following([second], Results(tmp_path), sweep="s") as told:
         told.follow([run])
     assert [(one.step, dict(one.values)) for one in second.points] == [(1010, {"train/loss": 0.5})]

@@ -14,11 +14,16 @@ WEIGHED = "rows since the answer's bytes are written"
 
 # What identifies a row of evals.parquet.
 IDENTITY = (
-    Column(name="step", means="optimizer steps of the translator; 0 for arms without one"),
-    Column(name="evaluator", means="benchmark, by the name of its file"),
-    Column(name="split", means="dev or test"),
-    Column(name="arm", means="label of the arm: its name, how its decoding was hardened, which other target answered"),
-    Column(name="reading", means="how answers were read from completions; the first one decides"),
+    Column(name="step", needed=True, means="optimizer steps of the translator; 0 for arms without one"),
+    Column(name="evaluator", kind="text", needed=True, means="benchmark, by the name of its file"),
+    Column(name="split", kind="text", needed=True, means="dev or test"),
+    Column(
+        name="arm",
+        kind="text",
+        needed=True,
+        means="label of the arm: its name, how its decoding was hardened, which other target answered",
+    ),
+    Column(name="reading", kind="text", needed=True, means="how answers were read from completions; the first one decides"),
 )
 LENGTH = (
     Column(name="shots", means="worked exemplars before the question's place, in every arm alike", unit="exemplars"),
@@ -66,21 +71,21 @@ COST = (
 )
 TIMES = ("latency_1", "prefill_source", "prefill_translator", "prefill_target", "seconds_a_token")  # of problems one by one
 TEXT = (
-    Column(name="completion", means="what the model wrote, up to a stop string"),
-    Column(name="prompt_hash", means="SHA-256 of the prompt's token ids, shortened"),
+    Column(name="completion", kind="text", needed=True, means="what the model wrote, up to a stop string"),
+    Column(name="prompt_hash", kind="text", means="SHA-256 of the prompt's token ids, shortened"),
 )
 
 SAMPLE = (
-    Column(name="problem", means="id of the problem"),
-    Column(name="arm", means="label of the arm"),
+    Column(name="problem", kind="text", needed=True, means="id of the problem"),
+    Column(name="arm", kind="text", needed=True, means="label of the arm"),
     TEXT[1],
-    Column(name="template_hash", means="hash of what stands around the question, exemplars included"),
+    Column(name="template_hash", kind="text", means="hash of what stands around the question, exemplars included"),
     TEXT[0],
     LENGTH[3],
-    Column(name="truncated", means="whether it reached the token limit without ending"),
-    Column(name="no_stop", means="whether the model wrote no end token"),
+    Column(name="truncated", kind="truth", means="whether it reached the token limit without ending"),
+    Column(name="no_stop", kind="truth", means="whether the model wrote no end token"),
     Column(name="first_token", means="id of the first token of the completion"),
-    Column(name="first_token_correct", means="whether the likeliest first token is that of the worked answer"),
+    Column(name="first_token_correct", kind="truth", means="whether the likeliest first token is that of the worked answer"),
     Column(name="nll", means="negative log-likelihood of the worked answer behind the same prompt, summed", unit="nats"),
     Column(name="nll_tokens", means="tokens of that answer", unit="tokens"),
     Column(name="answer_bytes", means="that answer as UTF-8", unit="bytes", only=WEIGHED),
@@ -94,28 +99,37 @@ SAMPLE = (
     Column(name="soft_tokens", means="soft tokens that the answering model held", unit="tokens"),
     *COST,
     Column(name="seconds", means="decoding, the row's share of its batch", unit="seconds"),
-    Column(name="answer_*", means="the answer that a reading found; missing where it found none"),
-    Column(name="score_*", means="score by a reading, 0 to 1"),
-    Column(name="chosen", means="whose answer it took", only="arms that choose among answers"),
+    Column(name="answer_*", kind="text", needed=True, means="the answer that a reading found; missing where it found none"),
+    Column(name="score_*", needed=True, means="score by a reading, 0 to 1"),
+    Column(name="chosen", kind="text", means="whose answer it took", only="arms that choose among answers"),
     Column(name="joint_*", means="mean log-likelihood of a model's answer under both", unit="nats", only="arm `joint`"),
-    Column(name="identity", means="digest of what the row depends on, the problems left out", only="rows that `evaluate` kept"),
-    Column(name="answer_recorded", means="the answer that the run itself had read", only=ELSEWHERE),
-    Column(name="gold_agrees", means="whether its gold was the one of its gold text", only=ELSEWHERE),
-    Column(name="official", means="whether the problem is one of the official test split", only=ELSEWHERE),
+    Column(
+        name="identity",
+        kind="text",
+        means="digest of what the row depends on, the problems left out",
+        only="rows that `evaluate` kept",
+    ),
+    Column(name="answer_recorded", kind="text", means="the answer that the run itself had read", only=ELSEWHERE),
+    Column(name="gold_agrees", kind="truth", means="whether its gold was the one of its gold text", only=ELSEWHERE),
+    Column(name="official", kind="truth", means="whether the problem is one of the official test split", only=ELSEWHERE),
 )
 
 COUNT = (
-    Column(name="n", means="problems"),
-    Column(name="correct", means="sum of the scores"),
-    Column(name="accuracy", means="correct / n"),
-    Column(name="low", means="lower end of its 95% interval: Wilson's, or of scores between 0 and 1 a bootstrap over problems"),
-    Column(name="high", means="upper end"),
-    Column(name="invalid", means="completions in which the reading found no answer", unit="problems"),
-    Column(name="truncated", means="completions that reached the token limit", unit="problems"),
+    Column(name="n", needed=True, means="problems"),
+    Column(name="correct", needed=True, means="sum of the scores"),
+    Column(name="accuracy", needed=True, means="correct / n"),
+    Column(
+        name="low",
+        needed=True,
+        means="lower end of its 95% interval: Wilson's, or of scores between 0 and 1 a bootstrap over problems",
+    ),
+    Column(name="high", needed=True, means="upper end"),
+    Column(name="invalid", needed=True, means="completions in which the reading found no answer", unit="problems"),
+    Column(name="truncated", needed=True, means="completions that reached the token limit", unit="problems"),
 )
 LIKELIHOOD = (
-    Column(name="nll", means="negative log-likelihood of the worked answers", unit="nats a token"),
-    Column(name="nll_tokens", means="tokens of the worked answers", unit="tokens"),
+    Column(name="nll", needed=True, means="negative log-likelihood of the worked answers", unit="nats a token"),
+    Column(name="nll_tokens", needed=True, means="tokens of the worked answers", unit="tokens"),
 )
 BITS = Column(
     name="bits_per_byte",
@@ -124,8 +138,8 @@ BITS = Column(
     only=WEIGHED,
 )
 SPENT = (
-    Column(name="soft_tokens", means="soft tokens that the answering model held", unit="tokens"),
-    Column(name="seconds", means="decoding of all problems", unit="seconds"),
+    Column(name="soft_tokens", needed=True, means="soft tokens that the answering model held", unit="tokens"),
+    Column(name="seconds", needed=True, means="decoding of all problems", unit="seconds"),
 )
 EVALUATION = (
     *IDENTITY,
@@ -159,20 +173,24 @@ EVALUATION = (
         for end, which in (("low", "lower"), ("high", "upper"))
     ),
     Column(name="ran_on", means="completions that run on into a new question", unit="problems", only=ELSEWHERE),
-    Column(name="recorded_as", means="what the run called the evaluation", only=ELSEWHERE),
-    Column(name="imported", means="true", only=ELSEWHERE),
+    Column(name="recorded_as", kind="text", means="what the run called the evaluation", only=ELSEWHERE),
+    Column(name="imported", kind="truth", means="true", only=ELSEWHERE),
 )
 
 CONDITIONED = (
     Column(
         name="kind",
+        kind="text",
+        needed=True,
         means="attention: share of a query's attention on a part of the question; singular_value: of all soft tokens about "
         "their mean, largest first; nearest, nearest_p10, nearest_p90: cosine of a soft token to the nearest of the target's "
         "embeddings, its mean and two percentiles over the questions; nearest_random: the same for a random direction",
     ),
-    Column(name="index", means=f"query * {ATTENTION_BINS} + part of the question for attention; else which of them"),
-    Column(name="value", means="the measure"),
-    Column(name="n", means="questions that it is of"),
+    Column(
+        name="index", needed=True, means=f"query * {ATTENTION_BINS} + part of the question for attention; else which of them"
+    ),
+    Column(name="value", needed=True, means="the measure"),
+    Column(name="n", needed=True, means="questions that it is of"),
 )
 
 TABLES = (

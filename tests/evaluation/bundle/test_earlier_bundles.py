@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from bundled import rewritten, signed
-from opened import everything
+from opened import everything, plain
 from typer.testing import CliRunner
 
 from plots import arms, main_results, training_curves
@@ -99,7 +99,7 @@ def test_an_imported_trial_is_not_exported_again(whole, tmp_path):
 
 
 def edited(file: Path, **changes: object) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    file.write_text(json.dumps(plain(file) | changes))
 
 
 def config(bundle: Path, **changes: object) -> None:
@@ -107,7 +107,7 @@ def config(bundle: Path, **changes: object) -> None:
     from raybridge.results.bundle import fingerprint_told
 
     file = bundle / "trial.json"
-    told = json.loads(file.read_text())
+    told = plain(file)
     told["config"] |= changes
     file.write_text(json.dumps(told | {"fingerprint": fingerprint_told(told)}))
 
