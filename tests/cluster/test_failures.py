@@ -151,6 +151,21 @@ def test_a_session_that_loses_an_actor_says_what_to_do(monkeypatch):
         raise ActorDiedError
 
 
+def test_a_ray_that_does_not_start_is_a_sentence(monkeypatch):
+    """Seen where its raylet was killed meanwhile: an Exception of no kind."""
+
+    def init(*address, **options):
+        raise Exception("The current node timed out during startup. This could happen because\nof much")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(session.ray, "init", init)
+    with (
+        pytest.raises(RuntimeError, match=rf"Ray did not start; {AGAIN} \(Ray: The current node timed out"),
+        session.connected(),
+    ):
+        pass
+
+
 @pytest.fixture
 def looks(monkeypatch):
     """What is said of a cluster that was so at looks a second apart, and away long enough after three."""
