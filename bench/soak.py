@@ -258,8 +258,7 @@ def main() -> None:
     file.write_text(SWEEP.format(sizes=sizes), encoding="utf8")
     started = time.monotonic()
     Sweep(file, straight).to_the_end()
-    lasts = time.monotonic() - started
-    print(f"seed {told.seed}, {told.workers} worker(s) a trial, undisturbed: {lasts:.0f} s; logs in {folder}", flush=True)
+    print(f"{told}, undisturbed: {time.monotonic() - started:.0f} s; logs in {folder}", flush=True)
     workers = [FIRST, LAST] if told.workers > 1 else ["worker"]
     soak = Soak(told, Sweep(file, folder / "killed", launches=1), straight, ["driver", *workers, "replica", "raylet"])
     while soak.more():

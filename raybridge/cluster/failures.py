@@ -27,7 +27,8 @@ LOST = (
     *(RayActorError, ActorDiedError, ActorUnavailableError, ActorUnschedulableError, WorkerCrashedError),
     *(NodeDiedError, LocalRayletDiedError, ObjectLostError, OwnerDiedError),
 )
-OF_LOSS = re.compile(rf"\b({'|'.join(kind.__name__ for kind in LOST)})\b")
+# Ray tells it by its kind, or in words of its own.
+OF_LOSS = re.compile(rf"\b({'|'.join(kind.__name__ for kind in LOST)})\b|The actor (is dead because|\w+ is unavailable)")
 AGAIN = "launch again: it goes on from its checkpoint"
 WIDTH = 200  # characters of what Ray says, whose sentences have the ids of everything in them
 

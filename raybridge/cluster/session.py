@@ -24,6 +24,7 @@ from raybridge.cluster.machine import gpus_told, here
 from raybridge.cluster.naming import job, way_in
 from raybridge.console import FAILURE
 from raybridge.data import HERE
+from raybridge.errors import reason_of
 from raybridge.evaluation.provenance import commit_to_tell
 from raybridge.scales import Machine, Resources
 
@@ -139,6 +140,10 @@ def connected(**options: Any) -> Iterator[Any]:
             f"RAY_ADDRESS={address}: no Ray cluster answers there; start one with 'ray start --head', "
             "correct the address (host:port, [host]:port for IPv6, or auto on a machine of the cluster), or unset it"
         ) from error
+    except Exception as error:
+        if type(error) is not Exception:  # Ray raises bare ones where a process of its own ends as it starts
+            raise
+        raise RuntimeError(f"Ray did not start; {AGAIN} (Ray: {reason_of(error)})") from error
     try:
         yield context
     except RayError as error:

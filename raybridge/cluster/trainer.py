@@ -24,7 +24,7 @@ from ray.tune.trainable.function_trainable import wrap_function
 
 from raybridge.analysis.plan import unfinished
 from raybridge.cluster import naming
-from raybridge.cluster.failures import REFUSALS, repeats, why_refused
+from raybridge.cluster.failures import LOST, REFUSALS, repeats, why_refused
 from raybridge.cluster.gauges import MemoryGauge
 from raybridge.cluster.replicas import ReplicaPool, find_replicas
 from raybridge.config import rebuild
@@ -36,6 +36,7 @@ from raybridge.training.worker import Worker, engine_of
 from raybridge.trial import Workload
 from raybridge.world import World, agreed
 
+STARTS = 3  # of a trial's workers, where Train gives up at once: it repeats no loss in the moment in which they are handed work
 LONGEST = 6 * 3600  # seconds that workers wait for what the first does alone, such as the evaluation of a whole test split
 
 
@@ -133,8 +134,19 @@ class Driver(wrap_function(drive)):  # type: ignore[misc]
 
 
 def fit(experiment: Workload, resources: Resources, job: Job) -> None:
-    """Run its workers to their end, again where one died."""
-    TorchTrainer(
+    """Run its workers to their end, again where one died: by Train, and here where it died as Train handed it its work."""
+    for left in reversed(range(STARTS)):
+        try:
+            _trainer(experiment, resources, job).fit()
+        except Exception as error:
+            if not left or not isinstance(getattr(error, "controller_failure", error), LOST):
+                raise
+        else:
+            return
+
+
+def _trainer(experiment: Workload, resources: Resources, job: Job) -> TorchTrainer:
+    return TorchTrainer(
         train_worker,
         train_loop_config=dict(job),
         torch_config=TorchConfig(timeout_s=LONGEST),
@@ -149,7 +161,7 @@ def fit(experiment: Workload, resources: Resources, job: Job) -> None:
             callbacks=[TuneReportCallback(), *naming.callbacks(experiment.name)],
             failure_config=FailureConfig(max_failures=3, controller_failure_limit=2),
         ),
-    ).fit()
+    )
 
 
 def train_worker(job: Job) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import threading
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 from ray.exceptions import ActorDiedError, NodeDiedError, OwnerDiedError, RayTaskError
+from ray.train import ControllerError
 
-from raybridge.cluster import session, tuner
+from raybridge.cluster import session, trainer, tuner
 from raybridge.cluster.failures import AGAIN, GivenUpError, repeats, why_lost, why_refused
 from raybridge.results import Results
 from raybridge.scales import POCKET
@@ -31,7 +33,6 @@ def of_task(cause: Exception) -> RayTaskError:
 @pytest.fixture
 def ends(run, monkeypatch):
     """A worker of a group of so many, whose part fails with an error; and the sentence that it leaves."""
-    from raybridge.cluster import trainer
 
     def end(error: Exception, *, workers: int, agreed: bool = False) -> str | None:
         def fails(*args):
@@ -111,11 +112,58 @@ def test_what_to_do_after_a_loss_is_said_and_nothing_of_other_failures():
     assert why_lost("Traceback\nValueError: no ActorDiedErrors here") is None
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR",
+        "The actor is dead because its owner has died. Owner Id: 01000000ffff Owner worker exit type: SYSTEM_ERROR",
+        "The actor 691ced2083f9d234be3d5e9701000000 is unavailable: The actor is temporarily unavailable: RpcError",
+    ],
+)
+def test_a_loss_that_ray_tells_without_its_kind_says_what_to_do_as_well(told):
+    assert AGAIN in (why_lost(f"Training failed due to controller error:\n{told}") or "")
+
+
+DIED = ActorDiedError()
+
+
+@pytest.mark.parametrize(("errors", "tries"), [([], 1), ([DIED] * 2, 3), ([DIED] * 9, 3), ([ValueError()], 1)])
+def test_workers_that_die_as_they_are_handed_their_work_are_started_again(monkeypatch, errors, tries):
+    """Train takes such a loss for a fault of its controller, which it does not repeat."""
+    left, begun = list(errors), []
+
+    def fit() -> None:
+        begun.append(1)
+        if left:
+            raise ControllerError(left.pop())
+
+    monkeypatch.setattr(trainer, "_trainer", lambda *job: SimpleNamespace(fit=fit))
+    ends = len(errors) < tries
+    with nullcontext() if ends else pytest.raises(ControllerError):
+        trainer.fit(None, None, None)
+    assert len(begun) == tries
+
+
 def test_a_session_that_loses_an_actor_says_what_to_do(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(session.ray, "init", lambda *address, **options: None)
     with pytest.raises(RuntimeError, match=AGAIN), session.connected():
         raise ActorDiedError
+
+
+def test_a_ray_that_does_not_start_is_a_sentence(monkeypatch):
+    """Seen where its raylet was killed meanwhile: an Exception of no kind."""
+
+    def init(*address, **options):
+        raise Exception("The current node timed out during startup. This could happen because\nof much")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(session.ray, "init", init)
+    with (
+        pytest.raises(RuntimeError, match=rf"Ray did not start; {AGAIN} \(Ray: The current node timed out"),
+        session.connected(),
+    ):
+        pass
 
 
 @pytest.fixture
