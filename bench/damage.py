@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -120,10 +121,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("--sweep", type=Path, required=True)
+    parser.add_argument("--only", default="*", help="kinds of file, as the counts call them: a pattern")
     told = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="damage-", dir=told.results.resolve().parent) as folder:
         counts: Counter[tuple[str, str]] = Counter()
-        for kind, how in cases(told.results, told.sweep, Path(folder) / "results"):
+        for kind, how in cases(told.results, told.sweep, Path(folder) / "results", only=told.only):
             if counts and kind not in {one for one, _ in counts}:
                 print(f"{time.strftime('%H:%M:%S')}  {kind}", flush=True)
             counts[kind, how] += 1
@@ -135,13 +137,13 @@ def main() -> None:
     print(f"{len(by_kind)} kinds of file, {counts.total()} cases: {dict(Counter(how for _, how in counts.elements()))}")
 
 
-def cases(results: Path, sweep: Path, root: Path) -> Iterator[tuple[str, str]]:
+def cases(results: Path, sweep: Path, root: Path, *, only: str = "*") -> Iterator[tuple[str, str]]:
     """(kind of file, what a command made of it), case by case."""
     shutil.copytree(results, root, copy_function=os.link)
     asked = commands(root, sweep)
     whole = {name: said(*call) for name, call in asked.items()}
     assert not any(through for _, _, through in whole.values()), f"the folder is not whole: {whole}"
-    for relative in list(kinds(results)):
+    for relative in [one for one in kinds(results) if fnmatchcase(kind_of(one), only)]:
         content = (results / relative).read_bytes()
         for damage, change in DAMAGES.items():
             for name, call in asked.items():
