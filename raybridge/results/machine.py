@@ -33,7 +33,10 @@ class Machine:
         """Problems that a pass of the target takes, and whether its layers must be recomputed; None where it is not known."""
         if not self.path.exists():
             return None
-        kept = readers.record(self.path, readers.MACHINE)
+        try:
+            kept = readers.record(self.path, readers.MACHINE)
+        except ValueError as error:
+            raise ValueError(f"{error}; delete it") from None
         problems, recomputed = kept["problems"], kept["recomputed"]
         if type(problems) is not int or problems < 1 or type(recomputed) is not bool:
             raise ValueError(f"{self.path} has {problems!r} for problems and {recomputed!r} for recomputed; delete it")

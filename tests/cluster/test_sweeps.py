@@ -83,7 +83,7 @@ def test_killed_then_interrupted_then_resumed_ends_with_the_numbers_of_an_undist
     told = (desk.run.path / "train.log").read_text(encoding="utf8")
     assert [f"from step {step} of 120" in told for step in (0, killed_at, stopped_at)] == [True] * 3
     assert f"step {stopped_at}: interrupted, checkpoint saved" in told
-    assert "step 120: ended, all 120 steps" in told
+    assert "step 120: trained, all 120 steps" in told
     assert not list((desk.run.path).glob("failure.json"))
 
     # Everything is where the design says.

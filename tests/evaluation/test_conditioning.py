@@ -130,7 +130,7 @@ def test_rows_come_back_from_disk_with_their_trial(tmp_path):
 def test_a_file_without_its_columns_is_refused(tmp_path):
     run = synthetic.trial(tmp_path, "t", points=2, n=20)
     write_frame(run.path / "samples/pocket/conditioning.parquet", pd.DataFrame({"kind": ["nearest"]}))
-    with pytest.raises(ValueError, match="has no column 'index'; it needs kind, index, value, n"):
+    with pytest.raises(ValueError, match="has no column 'index'"):
         _ = Runs(Results(tmp_path)).conditioning
 
 

@@ -116,7 +116,9 @@ def _run_trials(models: Models, trials, *, judged, results: Results, folder, res
             answerer=lambda: Local(models),
         )
         try:
-            workload.run(trial, worker)
+            if not run.complete and run.trained() is None:
+                workload.run(trial, worker)
+            workload.conclude(trial, run, Local(models))
         except (ValueError, RuntimeError) as error:
             failed[trial.fingerprint] = str(error)
         else:

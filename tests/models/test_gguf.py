@@ -59,7 +59,7 @@ def test_a_gguf_file_is_named_apart_from_its_folder():
 def test_a_misread_tokenizer_keeps_a_model_from_being_loaded(tmp_path, monkeypatch):
     """The trap of Gemma-3-270M under transformers 5.17: 2.745 nats a token instead of 1.660, and nobody told."""
     path = written(tmp_path, add_bos=True)
-    monkeypatch.setattr(files.AutoTokenizer, "from_pretrained", lambda place, gguf_file: Tokenizer())
+    monkeypatch.setattr(files.AutoTokenizer, "from_pretrained", lambda place, **told: Tokenizer())
     monkeypatch.setattr(names, "check", lambda name: None)
     with pytest.raises(ValueError, match=r"install transformers 5\.23 or later"):
         lm.load(path, device=torch.device("cpu"))

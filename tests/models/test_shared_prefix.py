@@ -103,11 +103,11 @@ def test_they_are_the_same_in_recomputed_layers(lm, flash):
 @pytest.mark.filterwarnings("ignore:The .grad attribute")
 def test_they_are_the_same_in_compiled_layers_and_lengths_compile_none_anew(lm, flash, monkeypatch):
     wanted, shorter = read(lm, shared=False), read(lm, shared=False, rows=2)
-    monkeypatch.setattr(torch._functorch.config, "donated_buffer", False)
     for layer in lm.layers:
         layer.compile(backend="aot_eager", dynamic=True)
-    same(read(lm, shared=True), wanted)
-    with torch._dynamo.config.patch(error_on_recompile=True):
+    with torch._functorch.config.patch(donated_buffer=False):
+        same(read(lm, shared=True), wanted)
+    with torch._functorch.config.patch(donated_buffer=False), torch._dynamo.config.patch(error_on_recompile=True):
         same(read(lm, shared=True, rows=2), shorter)
         same(read(lm, shared=True, answers=[row[:-1] for row in ANSWERS])[1:2], wanted[1:2])
 
