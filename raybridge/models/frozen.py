@@ -188,15 +188,13 @@ class FrozenLM(Backbone):
 
         Packed passes compute the pieces once for all of them, and also what all cues begin with.
         """
-        begun, left = cues_apart(texts)
-        before = join([*pieces, self.text_piece([begun] * len(texts[0][1]))])
-        return (self.shares_beginnings and self._behind_one(before, left)) or self._behind_each(before, left)
+        return (self.shares_beginnings and self._behind_one(pieces, texts)) or self._behind_each(pieces, texts)
 
-    def _behind_each(self, before: Piece, texts: Sequence[Text]) -> list[States]:
+    def _behind_each(self, pieces: Sequence[Piece], texts: Sequence[Text]) -> list[States]:
         """Each text behind a beginning of its own, in one pass."""
-        cues = self.text_piece([cue for cue, rows in texts for _ in rows])
+        cues = self.text_piece([cue for cue, rows in texts for _ in rows], side="left")
         rows = [row for _, rows in texts for row in rows]
-        found = self.continuation_states([before.times(len(texts)), cues], rows)
+        found = self.continuation_states([*(piece.times(len(texts)) for piece in pieces), cues], rows)
         sizes = [len(rows) for _, rows in texts]
         parts = zip(*(states.split(sizes) for states in found), strict=True)
         longest = [max(map(len, rows)) for _, rows in texts]
@@ -204,8 +202,10 @@ class FrozenLM(Backbone):
             (hidden[:, :most], ids[:, :most], mask[:, :most]) for (hidden, ids, mask), most in zip(parts, longest, strict=True)
         ]
 
-    def _behind_one(self, before: Piece, texts: Sequence[Text]) -> list[States] | None:
+    def _behind_one(self, pieces: Sequence[Piece], texts: Sequence[Text]) -> list[States] | None:
         """The texts behind one beginning, in a packed row without their last tokens; None where that is too long."""
+        begun, texts = cues_apart(texts)
+        before = join([*pieces, self.text_piece([begun] * len(texts[0][1]))])
         following = [
             [[*cue, *rows[number][:-1]] if rows[number] else [] for cue, rows in texts] for number in range(len(before.mask_BT))
         ]
@@ -242,7 +242,7 @@ class FrozenLM(Backbone):
         before = self.text_piece([spread[:40], spread[40:57]])
         texts = [(spread[57:60], [spread[60:90], spread[90:99]]), ([], [spread[99:117], spread[117:160]])]
         with self.uncompiled():
-            shared, apart = (way(before, texts) or [] for way in (self._behind_one, self._behind_each))
+            shared, apart = (way([before], texts) or [] for way in (self._behind_one, self._behind_each))
         one, other = (torch.cat([hidden[mask].float() for hidden, _, mask in found]) for found in (shared, apart))
         return ((one - other).norm() / other.norm()).item()
 

@@ -78,6 +78,21 @@ def test_the_parts_of_a_softmax_joined_go_back_as_the_whole(flash):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("cues", CUES.values(), ids=CUES)
+def test_where_nothing_is_shared_no_number_is_another_in_any_bit(lm, cues):
+    """Answers and repetitions of one padded pass: what is padded otherwise rounds otherwise, and training amplifies it."""
+    soft = (torch.randn(3, 4, lm.width, generator=torch.Generator().manual_seed(0)) * lm.embedding_rms).requires_grad_()
+    found = lm.texts_states([lm.text_piece([[1, 2]] * 3), lm.soft_piece(soft)], [(cues[0], ANSWERS), (cues[1], REPEATS)])
+    before = [lm.text_piece([[1, 2]] * 6), lm.soft_piece(torch.cat([soft, soft]))]
+    cued = lm.text_piece([cues[0]] * 3 + [cues[1]] * 3, side="left")
+    whole = lm.states_nll(*lm.continuation_states([*before, cued], [*ANSWERS, *REPEATS]))
+    apart = [lm.states_nll(*one) for one in found]
+    for part, rows in zip(apart, (whole[:3], whole[3:]), strict=True):
+        assert torch.equal(part, rows[:, : part.shape[1]])
+    one, other = (torch.autograd.grad(nll.sum(), soft)[0] for nll in (torch.cat([part.flatten() for part in apart]), whole))
+    torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("cues", CUES)
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("injected", [False, True])
