@@ -12,7 +12,9 @@ from raybridge.evaluation import provenance
 from raybridge.evaluation.identity import sealed
 from raybridge.evaluation.provenance import model_told, provenance_of
 from raybridge.models.identity import model_identity
+from raybridge.results import readers
 from raybridge.results.contents import ModelContents
+from raybridge.results.schema.checking import check_record
 from raybridge.scales import POCKET
 from raybridge.sweep_file import load
 
@@ -25,6 +27,7 @@ def test_every_trial_of_a_sweep_says_where_it_comes_from(file):
         told = json.loads(json.dumps(provenance_of(trial)))
         assert told["models"].keys() == {trial.source, trial.target}
         assert all(told["models"].values())
+        assert check_record(told, readers.PROVENANCE, "provenance.json") == told
 
 
 def test_a_model_is_told_by_digests_of_what_it_is(trial):

@@ -107,7 +107,12 @@ def _run_trials(models: Models, trials, *, judged, results: Results, folder, res
     models.kept = results.kept_states()
     failed = {}
     for trial in trials:
-        run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
+        run = results.open_trial(
+            name=trial.name,
+            fingerprint=trial.fingerprint,
+            config=trial.resolved(),
+            provenance=workload.provenance(trial),
+        )
         worker = Worker(
             run=run,
             world=World(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from raybridge.results.schema.column import Column, File, Kind
 
 WORKLOAD = "workloads that train no translator"
@@ -230,7 +232,7 @@ RECORDS = (
     File(
         path="trials/*/provenance.json",
         holds="Where its numbers come from; written with trial.json",
-        columns=(*PROVENANCE, Column(name="prompt", means=PROMPT.means, only=TRANSLATOR)),
+        columns=(*PROVENANCE, replace(PROMPT, only=TRANSLATOR)),
     ),
     File(path="trials/*/metrics.jsonl", holds="A line for each logged step; the last of a step counts", columns=METRICS),
     File(
