@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def watched(resources: Resources) -> Iterator[None]:
             print(f"error {why}; {AGAIN}", file=sys.__stderr__, flush=True)
             os._exit(FAILURE)  # the main thread may be in a call of Ray that does not come back
 
-    looks = ((lambda: lost_now(head, node), PATIENCE), (lambda: shortfall(resources, of_cluster()), REPLACED))
+    looks = ((partial(lost_now, head, node), PATIENCE), (partial(short_now, head, node, resources), REPLACED))
     for look, patience in looks:
         threading.Thread(target=watch, args=(look, patience), name="cluster watch", daemon=True).start()
     try:
@@ -198,6 +199,11 @@ def lost_now(head: str, node: str) -> str | None:
     if any(one["NodeID"] == node and not one["Alive"] for one in ray.nodes()):
         return "this machine's part of the Ray cluster (its raylet) was lost"
     return None
+
+
+def short_now(head: str, node: str, resources: Resources) -> str | None:
+    """What a cluster lacks for a trial; None of one that is lost, for Ray cannot say then what it has."""
+    return None if lost_now(head, node) else shortfall(resources, of_cluster())
 
 
 @contextmanager

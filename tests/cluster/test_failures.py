@@ -15,7 +15,7 @@ from ray.train import ControllerError
 from raybridge.cluster import session, trainer, tuner
 from raybridge.cluster.failures import AGAIN, GivenUpError, repeats, why_lost, why_refused
 from raybridge.results import Results
-from raybridge.scales import POCKET
+from raybridge.scales import POCKET, SMALL, Machine
 from raybridge.sweep import fail_if_failed, why_without
 from raybridge.world import AGREED
 
@@ -207,3 +207,13 @@ def test_what_a_full_disk_has_cut_off_of_tunes_own_is_no_end_without_a_word(tria
     assert tuner._tune([trial], [], **there) == {}
     with pytest.raises(RuntimeError, match="trial tiny has no result: it ended without saying why"):
         fail_if_failed(why_without([trial], results, {}))
+
+
+def test_what_a_cluster_lacks_is_asked_only_while_it_is_there(monkeypatch):
+    asked = SMALL.resources
+    monkeypatch.setattr(session, "of_cluster", lambda: Machine(gpus=0, cpus=64, cluster=True))
+    monkeypatch.setattr(session, "lost_now", lambda head, node: None)
+    assert "the cluster has 0 GPU(s)" in session.short_now("head", "node", asked)
+    monkeypatch.setattr(session, "lost_now", lambda head, node: "gone")
+    monkeypatch.setattr(session, "of_cluster", lambda: pytest.fail("Ray has nobody to ask"))
+    assert session.short_now("head", "node", asked) is None
