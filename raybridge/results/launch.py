@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from raybridge.results import readers
 from raybridge.results.files import write_record, written_since
@@ -102,22 +102,20 @@ class Launch:
         """Say that the trial is complete, of a launch that has said when it began."""
         begun = self.begun()
         assert begun is not None, f"nothing in {self.path} says when its launch began"
-        self.write_timing(Timing(**vars(begun), ended=now))
+        self.write_timing(Timing(**(vars(begun) | {"ended": now})))
 
     def begun(self) -> Begun | None:
         """When it did what so far, or None: only a launch that trained its trial says so."""
-        told = self._read_timing()
-        if told is None:
+        if not self._timing.exists():
             return None
-        return Begun(started=told["started"], first_step=told["first_step"], trained=told.get("trained"))
+        told = readers.record(self._timing, readers.TIMING)
+        begun = Begun(started=told["started"], first_step=told.get("first_step"), trained=told.get("trained"))
+        return begun if told.get("ended") is None else Timing(**vars(begun), ended=told["ended"])
 
     def timing(self) -> Timing | None:
         """When it did what, or None: only a launch that completes its trial says so."""
-        begun, told = self.begun(), self._read_timing()
-        return Timing(**vars(begun), ended=told["ended"]) if begun and told and told.get("ended") is not None else None
-
-    def _read_timing(self) -> dict[str, Any] | None:
-        return readers.record(self._timing, readers.TIMING) if self._timing.exists() else None
+        begun = self.begun()
+        return begun if isinstance(begun, Timing) else None
 
 
 def _locked(file: IO[str]) -> bool:

@@ -53,6 +53,11 @@ def test_timing_comes_back_and_none_is_none(run):
         assert run.launch.timing() == timing
 
 
+def test_a_timing_without_a_first_step_has_none(run):
+    (run.path / "timing.json").write_text('{"started": 1.0, "ended": 2.0}', encoding="utf8")
+    assert run.launch.timing() == Timing(started=1.0, first_step=None, ended=2.0)
+
+
 def test_a_trial_that_is_trained_has_no_timing_until_it_ends(run):
     begun = Begun(started=1.5, first_step=2.5, trained=7.0)
     run.launch.write_timing(begun)
