@@ -38,29 +38,19 @@ def attend(
 
     One operation to compiled code, which does not look into it.
     """
-    first, *most = sizes.tolist()
+    first, *longest_of = sizes.tolist()
     out_NHE, total_HN = flash(q_NHE, k_NGE, v_NGE, (bounds, bounds), (longest, longest), causal=True, scale=scale)
     assert total_HN.shape == (q_NHE.shape[1], q_NHE.shape[0]), f"log-sum-exps of shape {tuple(total_HN.shape)}"
     own_MHE, own_HM = out_NHE[first:], total_HN[:, first:]
     more = q_NHE[first:], k_NGE[:first], v_NGE[:first]
-    prefix_MHE, prefix_HM = flash(*more, (forks, starts), (most[0], most[1]), causal=False, scale=scale)
+    prefix_MHE, prefix_HM = flash(*more, (forks, starts), tuple(longest_of), causal=False, scale=scale)
     own_MHE.copy_(joined(own_MHE, own_HM.T, prefix_MHE, prefix_HM.T))
     own_HM.copy_(torch.logaddexp(own_HM, prefix_HM))
     return out_NHE, total_HN
 
 
 @attend.register_fake
-def _(
-    q_NHE: Tensor,
-    k_NGE: Tensor,
-    v_NGE: Tensor,
-    bounds: Tensor,
-    starts: Tensor,
-    forks: Tensor,
-    sizes: Tensor,
-    longest: int,
-    scale: float,
-) -> tuple[Tensor, Tensor]:
+def _(q_NHE: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return q_NHE.new_empty(q_NHE.shape), q_NHE.new_empty((q_NHE.shape[1], q_NHE.shape[0]), dtype=torch.float32)
 
 
@@ -80,31 +70,18 @@ def attend_back(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, keys and values."""
-    first, *most = sizes.tolist()
+    first, *longest_of = sizes.tolist()
     given, told = (grad_NHE, q_NHE, k_NGE, v_NGE, out_NHE, total_HN), (longest, longest)
     q_grad, k_grad, v_grad = backward(*given, (bounds, bounds), told, causal=True, scale=scale)
     more = grad_NHE[first:], q_NHE[first:], k_NGE[:first], v_NGE[:first], out_NHE[first:], total_HN[:, first:].contiguous()
-    parts = backward(*more, (forks, starts), (most[0], most[1]), causal=False, scale=scale)
+    parts = backward(*more, (forks, starts), tuple(longest_of), causal=False, scale=scale)
     for whole, part in zip((q_grad[first:], k_grad[:first], v_grad[:first]), parts, strict=True):
         whole.add_(part)
     return q_grad, k_grad, v_grad
 
 
 @attend_back.register_fake
-def _(
-    grad_NHE: Tensor,
-    q_NHE: Tensor,
-    k_NGE: Tensor,
-    v_NGE: Tensor,
-    out_NHE: Tensor,
-    total_HN: Tensor,
-    bounds: Tensor,
-    starts: Tensor,
-    forks: Tensor,
-    sizes: Tensor,
-    longest: int,
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(grad_NHE: Tensor, q_NHE: Tensor, k_NGE: Tensor, v_NGE: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return q_NHE.new_empty(q_NHE.shape), k_NGE.new_empty(k_NGE.shape), v_NGE.new_empty(v_NGE.shape)
 
 
