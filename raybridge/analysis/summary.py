@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -236,18 +235,13 @@ def plain(finding: Finding) -> dict[str, Any]:
         "gap_recovered_shuffled": finding.gap_recovered(finding.control),
         "reconstruction_gap_recovered": finding.gap_recovered(finding.arm, measure="reconstruction_nll"),
         "reconstruction_gap_recovered_shuffled": finding.gap_recovered(finding.control, measure="reconstruction_nll"),
-        "test": {arm: _known(row) for arm, row in finding.arms.items()},
+        "test": finding.arms,
         "missing": finding.missing,
         "transfer": vars(finding.transfer),
         "transfer_nll": vars(finding.transfer_nll),
     }
     plain_: dict[str, Any] = finite(told)
     return plain_
-
-
-def _known(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with null for what was not measured."""
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 
 
 def markdown(
