@@ -10,17 +10,18 @@ import psutil
 import pytest
 from desk import Desk
 from fit import Fit
+from local_runs import worker_on
 from rich.console import Console
 
 from raybridge import HOUSE, sweep
 from raybridge.analysis.progress import row_of, table
 from raybridge.config import packages_of, rebuild
 from raybridge.results import Results, TrialRun
-from raybridge.training.worker import Ended, Worker, engine_of
-from raybridge.world import World
+from raybridge.training.worker import Ended, engine_of
 
 LINE = '''"""Which slope has the line?"""
 
+from local_runs import worker_on
 from fit import Fit
 
 axes = {"pocket": dict(rate=[0.5])}
@@ -50,13 +51,7 @@ def alone(experiment: Fit, results: Results, monkeypatch, *, until: int | None =
         name=experiment.name, fingerprint=experiment.fingerprint, config=experiment.resolved(), provenance={}
     )
     steps = itertools.count(1)
-    worker = Worker(
-        run=run,
-        world=World(),
-        report=lambda row: None,
-        interrupted=lambda: next(steps) == until,
-        answerer=nobody,
-    )
+    worker = worker_on(run, nobody, interrupted=lambda: next(steps) == until)
     return engine_of(experiment).run(experiment, worker), run
 
 

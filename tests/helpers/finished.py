@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from local_runs import worker_on
 from quick import quick_start, short_answers
 from typer.testing import CliRunner
 
@@ -25,8 +26,7 @@ from raybridge.plots.figures import plot_files
 from raybridge.results import Results
 from raybridge.results.launch import Timing
 from raybridge.training import workload
-from raybridge.training.worker import Worker, engine_of
-from raybridge.world import World
+from raybridge.training.worker import engine_of
 
 SWEEP = '''"""Does it hold?"""
 
@@ -113,13 +113,7 @@ def _run_trials(models: Models, trials, *, judged, results: Results, folder, res
             config=trial.resolved(),
             provenance=workload.provenance(trial),
         )
-        worker = Worker(
-            run=run,
-            world=World(),
-            report=lambda row: None,
-            interrupted=lambda: False,
-            answerer=lambda: Local(models),
-        )
+        worker = worker_on(run, lambda: Local(models))
         try:
             if not run.complete and run.trained() is None:
                 workload.run(trial, worker)

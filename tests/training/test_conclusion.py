@@ -15,8 +15,6 @@ from raybridge.evaluation.answerer import Local
 from raybridge.results import Results
 from raybridge.results.schema.records import TRAINED
 from raybridge.training import workload
-from raybridge.training.worker import Worker
-from raybridge.world import World
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +27,7 @@ def trained(short, tmp_path, models):
     """Its workers have ended; its test split is left."""
     results = Results(tmp_path / "r")
     run = results.open_trial(name=short.name, fingerprint=short.fingerprint, config=short.resolved(), provenance={})
-    worker = Worker(
-        run=run,
-        world=World(),
-        report=lambda row: None,
-        interrupted=lambda: False,
-        answerer=lambda: Local(models),
-        states_budget=0,
-    )
+    worker = local_runs.worker_on(run, lambda: Local(models), states_budget=0)
     assert workload.run(short, worker) == "trained"
     return results, run
 

@@ -25,9 +25,7 @@ from raybridge.models.prompts import frame
 from raybridge.results import Results, TrialRun
 from raybridge.stopping import Stopping
 from raybridge.training import checkpoint, loop
-from raybridge.training.conclusion import conclude
 from raybridge.training.fitting import fit
-from raybridge.training.loop import train
 from raybridge.training.step import build_trainer, check_finite, learning_rate_share
 from raybridge.translators.weights import read_weights
 from raybridge.world import World
@@ -163,28 +161,13 @@ class Fragile:
         return self.inner.collect(**asked)
 
 
-def to_its_end(trial, run, models, evaluations) -> None:
-    train(
-        trial,
-        run=run,
-        source=models.load(trial.source),
-        target=models.load(trial.target),
-        world=World(),
-        evaluations=evaluations,
-        report=lambda row: None,
-        interrupted=lambda: False,
-    )
-    conclude(trial, run, evaluations)
-
-
 def test_killed_while_waiting_for_any_evaluation_and_resumed_equals_undisturbed(short_trial, undisturbed, tmp_path, models):
     trial, (_, straight) = short_trial, undisturbed
     for dies_at in (1, 2, 3, 4):
-        run = Results(tmp_path / f"k{dies_at}").open_trial(
-            name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={}
-        )
+        evaluations = Fragile(Evaluations(trial, Local(models)), dies_at)
         with pytest.raises(KilledError):
-            to_its_end(trial, run, models, Fragile(Evaluations(trial, Local(models)), dies_at))
+            run_trial(trial, tmp_path / f"k{dies_at}", models, evaluations=evaluations)
+        run = Results(tmp_path / f"k{dies_at}").find(trial.fingerprint)
         assert (run.trained() is not None) == (dies_at > 2)
         _, run = run_trial(trial, tmp_path / f"k{dies_at}", models)
         assert numbers(straight)[2] == numbers(run)[2]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 import pytest
+from local_runs import worker_on
 from shown import Shown
 
 from evaluators.pocket import Pocket
@@ -17,9 +18,7 @@ from raybridge.evaluation.models import Models
 from raybridge.results import Results
 from raybridge.training import own_answers, workload
 from raybridge.training.batches import Batches
-from raybridge.training.worker import Worker
 from raybridge.trial import OwnAnswers
-from raybridge.world import World
 
 FEW = Pocket(train=24, dev=8, test=8)
 
@@ -127,14 +126,7 @@ def test_the_engine_trains_on_them_behind_exemplars_beside_further_texts(own, tm
     workload.check(trial, workers=1)
     workload.prepare([trial], answerer, device="cpu", kept=results.kept_states(), results=results)
     opened = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
-    worker = Worker(
-        run=opened,
-        world=World(),
-        report=lambda row: None,
-        interrupted=lambda: False,
-        answerer=lambda: answerer,
-        states_budget=0,
-    )
+    worker = worker_on(opened, lambda: answerer, states_budget=0)
     asked = len(answerer.asked)
     assert workload.run(trial, worker) == "trained"
     workload.conclude(trial, opened, answerer)

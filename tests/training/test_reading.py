@@ -5,6 +5,7 @@ from unittest import mock
 
 import pytest
 import torch
+from local_runs import worker_on
 
 from raybridge.evaluation.answerer import Local
 from raybridge.evaluation.kept_source import KeptSource
@@ -16,7 +17,6 @@ from raybridge.results.states import States
 from raybridge.training import reading, workload
 from raybridge.training.batches import Batches
 from raybridge.training.reading import asked_of_train, read_ahead, states_told
-from raybridge.training.worker import Worker
 from raybridge.world import World
 
 
@@ -143,14 +143,7 @@ def run_in(folder, trial, budget: int | None):
     results = Results(folder)
     models = Models("cpu", kept=results.kept_states(budget))
     run = results.open_trial(name=trial.name, fingerprint=trial.fingerprint, config=trial.resolved(), provenance={})
-    worker = Worker(
-        run=run,
-        world=World(),
-        report=lambda row: None,
-        interrupted=lambda: False,
-        answerer=lambda: Local(models),
-        states_budget=budget,
-    )
+    worker = worker_on(run, lambda: Local(models), states_budget=budget)
     with mock.patch.object(FrozenLM, "states", autospec=True, side_effect=FrozenLM.states) as passes:
         assert workload.run(trial, worker) == "trained"
         workload.conclude(trial, run, Local(models))
