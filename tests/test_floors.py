@@ -34,7 +34,10 @@ MAY_IMPORT = {
     "evaluators": ["raybridge.data"],
     "evaluators.pocket": ["raybridge.data", "raybridge.pocket.problems"],
     "plots": ["raybridge.plots", "raybridge.analysis", "raybridge.statistics"],
-    "sweeps": ["evaluators", *(f"raybridge.{name}" for name in ("trial", "scales", "translators", "losses", "stopping"))],
+    "sweeps": [
+        *("evaluators", "sweeps"),
+        *(f"raybridge.{name}" for name in ("trial", "scales", "translators", "losses", "stopping")),
+    ],
 }
 HEAVY = {"torch", "transformers", "ray", "datasets", "safetensors"}
 LATE = {
@@ -228,6 +231,7 @@ def test_a_planted_violation_is_found(module, source, says):
     [
         ("evaluators.pocket", "from raybridge.pocket.problems import generate"),
         ("sweeps.swap", "from raybridge.losses.next_token import AnswerNLL\nfrom evaluators.gsm8k import GSM8K"),
+        ("sweeps.swap", "from sweeps.stability import trial"),
         ("plots.arms", "from raybridge.plots import Runs\nfrom raybridge import statistics\nimport pandas"),
         ("raybridge.cluster.tuner", "import ray\nfrom raybridge.cluster.replicas import Pool"),
         ("raybridge.scales", "from evaluators.gsm8k import GSM8K"),

@@ -73,7 +73,7 @@ def test_what_comes_next_is_not_asked_for_some_trials(write):
     assert sweep_file.load(path).only(["t_4tok"]).follow_up is None
 
 
-OF_SMALL = ["smollm"]  # a pair of models of its own
+OF_SMALL = ["smollm", "headline"]  # their models are those of one scale
 
 
 @pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.name)
