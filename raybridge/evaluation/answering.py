@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from itertools import groupby
 from typing import Any
 
@@ -102,6 +103,7 @@ def _rows(
     questions = cut(repeat.around.answers(asked), SHARED_TOKENS)
     reconstruction_nll, _ = continuation_nll(repeat, questions)
     template, as_text = template_hash(prompt.around), prompt.around.questions(asked)
+    kv = cache(partial(_kv_bytes, prompt))  # of many lengths alike
     return [
         {
             "problem": problem.id,
@@ -126,8 +128,8 @@ def _rows(
             "question_bytes": len(problem.question.encode()),
             "answer_bytes": len(problem.rationale.encode()),
             **_wire_bytes(prompt.soft, arm),
-            "kv_bytes": _kv_bytes(prompt, prompt.lengths[i]),
-            "question_kv_bytes": _kv_bytes(prompt, prompt.in_place[i]),
+            "kv_bytes": kv(prompt.lengths[i]),
+            "question_kv_bytes": kv(prompt.in_place[i]),
             "seconds": seconds,
             **readings(setting.evaluator, problem, completions[i].text),
         }

@@ -6,6 +6,7 @@ Shapes: B problems of this worker, T source positions, L source layers, S source
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import cast
 
@@ -61,6 +62,8 @@ class Batches:
             check_seams(self.target, self.asked, self.problems[:CHECKED])
         self.others = {name: Batches(trial, source, other, problems=self.problems) for name, other in (others or {}).items()}
         self._rows: dict[str, Row] = {}
+        self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+        self._ahead: tuple[tuple[int, int, int], Future[Batch]] | None = None
 
     @cached_property
     def lent(self) -> Lent | None:
@@ -71,7 +74,14 @@ class Batches:
         return lend(self.target.lm, self.asked.before, longest=longest)
 
     def at(self, step: int, world: World) -> Batch:
-        """This worker's share of the batch of a step (from 0)."""
+        """This worker's share of the batch of a step (from 0). That of the next is made meanwhile, beside a busy device."""
+        which, following = ((at, world.rank, world.size) for at in (step, step + 1))
+        batch = self._ahead[1].result() if self._ahead and self._ahead[0] == which else self._at(step, world)
+        more = step + 1 < self.trial.steps
+        self._ahead = (following, self._aside.submit(self._at, step + 1, world)) if more else None
+        return batch
+
+    def _at(self, step: int, world: World) -> Batch:
         mine = world.share(self.mixing.at(step))
         return self.tokens(mine, offset=world.rank * len(mine))
 

@@ -55,8 +55,8 @@ def check_start(trainer: Trainer) -> None:
 
 def check_same(trained: Frame, asked: Frame) -> None:
     """Refuse to train behind another begin token, or before another cue or anchor, than evaluation asks with."""
-    begins = trained.lm.tokenizer.bos_token_id
-    if trained.before.count(begins) != asked.before.count(begins) or trained.before[:1] != asked.before[:1]:
+    begin = trained.lm.tokenizer.bos_token_id
+    if begins(trained.before, begin) != begins(asked.before, begin) or trained.before[:1] != asked.before[:1]:
         raise ValueError(
             f"model {trained.lm.name!r}: prompts begin with tokens {trained.before[:2]} in training and {asked.before[:2]} in "
             "evaluation; a begin token must stand in both or in neither"
@@ -66,6 +66,11 @@ def check_same(trained: Frame, asked: Frame) -> None:
             f"model {trained.lm.name!r}: an answer stands behind {trained.after_text!r} in training and behind "
             f"{asked.after_text!r} in evaluation; cue and anchor must be the same"
         )
+
+
+def begins(ids: Sequence[int], begin: int | None) -> int:
+    """How many begin tokens a prompt starts with. Those further on are no fault: some models begin every turn with it."""
+    return next((place for place, token in enumerate(ids) if token != begin), len(ids))
 
 
 def begin_alike(trainer: Trainer, run: TrialRun) -> Begun:

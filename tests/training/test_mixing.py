@@ -153,6 +153,12 @@ def test_a_text_is_a_question_without_an_answer(mixed, source, target):
     assert Reconstruction().count(batch) == Reconstruction().count(alone) + len(batch.repeats[1])
 
 
+def test_a_batch_made_ahead_is_the_batch_of_its_step_and_worker(mixed, source, target):
+    ahead, world, other = Batches(mixed, source, target), World(), World(rank=1, size=2)
+    for step, who in ((0, world), (1, world), (1, other), (2, other), (5, world)):
+        assert ahead.at(step, who) == Batches(mixed, source, target).at(step, who)
+
+
 LOSSES = (AnswerNLL(), Reconstruction(), InfoNCE(), FirstTokens(), Format(), TextKL(), PromptContrast())
 
 

@@ -32,3 +32,10 @@ def test_another_begin_token_or_anchor_than_evaluation_asks_with_is_refused(trai
         check_same(trained, asked.anchored(Hardening(anchor="So:").anchor))
     with pytest.raises(ValueError, match="a begin token must stand in both or in neither"):
         check_same(trained, replace(asked, before=(target.tokenizer.bos_token_id, *asked.before)))
+
+
+def test_a_model_that_begins_every_turn_with_its_begin_token_trains_behind_exemplars_or_without(trainer, target):
+    trained = trainer.batches.target
+    begin = target.tokenizer.bos_token_id
+    turns = replace(trained, before=(begin, 9, 9, begin, *trained.before[1:]))  # SmolLM2's is <|im_start|>
+    check_same(replace(trained, before=(begin, *trained.before[1:])), turns)
