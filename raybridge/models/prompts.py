@@ -118,11 +118,21 @@ class Frame:
         return _framed(self.lm, self.before_text, self.after_text + self.answer_gap + anchor, gap=" ", chat=self.chat)
 
     def _tokens(self, texts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
-        """(token ids, offsets at which each token starts) of texts that begin as the prompt does."""
+        """(token ids, offsets at which each token starts) of texts that begin as the prompt does.
+
+        A text that comes again is tokenized once, and so are exemplars, of which there may be thousands of tokens.
+        """
         if not texts:
             return []
-        told = self.lm.tokenizer(list(texts), add_special_tokens=not self.chat, return_offsets_mapping=True)
-        return [(ids, [start for start, _ in pairs]) for ids, pairs in zip(told.input_ids, told.offset_mapping, strict=True)]
+        cut, begun, begun_starts = _begun(self.lm.tokenizer, self.before_text) if self.chat else (0, (), ())
+        several = list(dict.fromkeys(texts))
+        behind = [text[cut:] for text in several]
+        told = self.lm.tokenizer(behind, add_special_tokens=not self.chat, return_offsets_mapping=True)
+        found = dict(zip(several, zip(told.input_ids, told.offset_mapping, strict=True), strict=True))
+        return [
+            ([*begun, *ids], [*begun_starts, *(cut + start for start, _ in pairs)])
+            for ids, pairs in (found[text] for text in texts)
+        ]
 
     def _behind_before(self, ids: list[int]) -> list[int]:
         if tuple(ids[: len(self.before)]) != self.before:
@@ -181,6 +191,23 @@ def _seams(tokenizer: Any, name: str, before_text: str, after_text: str, chat: b
             f"a letter in it becomes {tokenizer.convert_ids_to_tokens(letter)}"
         )
     return tuple(before), tuple(after)
+
+
+@lru_cache(maxsize=64)
+def _begun(tokenizer: Any, text: str) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    """Up to which character the tokens of a text are what they are whatever follows it, those tokens, and where they start.
+
+    That is before its last special token: tokenizers cut a text at these before anything else.
+    """
+    told = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, starts = told.input_ids, [start for start, _ in told.offset_mapping]
+    known = tokenizer.added_tokens_decoder
+    cuts = {token for token, added in known.items() if added.special and not (added.normalized or added.lstrip)}
+    last = max((place for place, token in enumerate(ids) if token in cuts), default=0)
+    alone = tokenizer(text[starts[last] :], add_special_tokens=False).input_ids if last else []
+    if not last or alone != ids[last:]:
+        return 0, (), ()
+    return starts[last], tuple(ids[:last]), tuple(starts[:last])
 
 
 def rendered(lm: FrozenLM, turns: Sequence[dict[str, Any]], *, thinking: bool = False) -> str:

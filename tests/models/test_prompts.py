@@ -6,6 +6,7 @@ RAYBRIDGE_TOKENIZERS names a folder of tokenizers as AutoTokenizer loads them; w
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -180,3 +181,26 @@ def test_any_question_is_cut_out_of_its_prompt_whole(member, text):
     assert [*around.before, *behind.question, *behind.after] == around.prompt(text)
     assert around.prompt(text) == one.tokenizer(around.whole(text)).input_ids
     assert bool(behind.question) == bool(text.strip())
+
+
+@needs_data
+@needs_tokenizers
+@pytest.mark.parametrize("name", [name for name in REAL if name in ("qwen3", "llama31", "gemma3")])
+def test_exemplars_of_a_chat_are_tokenized_once_for_all_questions(name):
+    one, evaluator, handed = model(name, chat=True), load_evaluator("gsm8k"), []
+
+    class Counting:
+        """The tokenizer, which remembers what it was handed."""
+
+        added_tokens_decoder = one.tokenizer.added_tokens_decoder
+
+        def __call__(self, text, **told):
+            handed.append(text)
+            return one.tokenizer(text, **told)
+
+    around = frame(one, evaluator, exemplars=exemplars_of("gsm8k"))
+    counted = replace(around, lm=Model(name=name, tokenizer=Counting()))
+    questions = ["How many?", "How much?", "How many?"]
+    assert counted.prompts(questions) == around.prompts(questions)
+    assert [text.partition("Question: ")[2][:9] for text in handed[-1]] == ["How many?", "How much?"]
+    assert all(len(text) < len(around.before_text) / 8 for text in handed[-1])
