@@ -24,6 +24,9 @@ def export(
     trial: Annotated[str, typer.Argument(help="its directory, name or fingerprint")],
     to: Annotated[Path, typer.Option("--to", help="the folder of the bundle, new or empty")],
     without_weights: Annotated[bool, typer.Option("--without-weights", help="leave the translator's weights out")] = False,
+    without_frames: Annotated[
+        bool, typer.Option("--without-frames", help="leave the texts around the questions out, and with them the exemplars")
+    ] = False,
     results: RESULTS = Path("ray_results"),
     debug: DEBUG = False,
 ) -> None:
@@ -32,7 +35,7 @@ def export(
         from raybridge.evaluation.bundle.export import export as write
 
         run = find_trial(trial, Results(results))
-        for one in write(run, to, weights=not without_weights):
+        for one in write(run, to, weights=not without_weights, frames=not without_frames):
             _say(f"left out: {one}")
         size = sum(file.stat().st_size for file in to.rglob("*") if file.is_file())
         _say(f"{run.path.name} is in {to} ({size / 1e6:,.1f} MB); python -m raybridge.evaluate verify {to}")

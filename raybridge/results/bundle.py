@@ -151,6 +151,8 @@ class Bundle:
         for name, kind in (("step", int), ("golds", dict), ("decodings", list), ("frames", list)):
             if type(told.get(name)) is not kind:
                 raise ValueError(f"{where}: {name} must be {_called(kind)}, not {told.get(name)!r}")
+        if any(type(one) is not dict for one in told["frames"]):
+            raise ValueError(f"{where}: frames must be objects, each of which tells of one")
         if not 0 < told["step"] < 10**9 or any(type(n) is not int or not 0 < n <= MOST_ROWS for n in told["golds"].values()):
             raise ValueError(f"{where}: step and golds must be whole numbers above 0, and not beyond all measure")
         return told

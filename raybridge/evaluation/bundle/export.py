@@ -35,8 +35,11 @@ from raybridge.translators.weights import FILE, whole
 from raybridge.trial import Trial
 
 
-def export(run: TrialRun, path: Path, *, weights: bool = True) -> list[str]:
-    """Write the bundle of a trial; what had to be left out of it, a sentence each. Models are read by their tokenizers only."""
+def export(run: TrialRun, path: Path, *, weights: bool = True, frames: bool = True) -> list[str]:
+    """Write the bundle of a trial; what had to be left out of it, a sentence each. Models are read by their tokenizers only.
+
+    weights: whether the translator's go with it; frames: whether the texts around the questions do, exemplars and all.
+    """
     check_room(path)
     if run.config.get("bundle"):
         raise ValueError(f"{run.path.name} was imported from a bundle: pass that on")
@@ -56,7 +59,7 @@ def export(run: TrialRun, path: Path, *, weights: bool = True) -> list[str]:
     files |= {place.file: table_file(samples) for place, samples in rows.items()}
     around, told = _frames(trial, judges, hardened, rows)
     golds = _golds(rows, judges, step)
-    files |= around | tables_of(rows, best=step, title=title_of(run.path.name, step), golds=golds)
+    files |= (around if frames else {}) | tables_of(rows, best=step, title=title_of(run.path.name, step), golds=golds)
     wrote = commit()["id"] or "unknown"
     facts = {
         "layout": LAYOUT,
@@ -68,8 +71,9 @@ def export(run: TrialRun, path: Path, *, weights: bool = True) -> list[str]:
     }
     files[FACTS] = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     title, models = title_of(run.path.name, step), [trial.source, trial.target]
-    files["README.md"] = readme(title=title, models=models, commit=wrote, weights=weights, left_out=left_out).encode()
-    files["LICENSES.md"] = licences(models=list(dict.fromkeys(models)), benchmarks=sorted(judges)).encode()
+    there = dict(weights=weights, frames=frames)
+    files["README.md"] = readme(title=title, models=models, commit=wrote, **there, left_out=left_out).encode()
+    files["LICENSES.md"] = licences(models=list(dict.fromkeys(models)), benchmarks=sorted(judges), frames=frames).encode()
     write_bundle(path, files)
     return left_out
 

@@ -7,9 +7,10 @@ from collections.abc import Collection, Sequence
 COMMAND = "python -m raybridge.evaluate verify"
 
 
-def readme(*, title: str, models: Sequence[str], commit: str, weights: bool, left_out: Collection[str]) -> str:
+def readme(*, title: str, models: Sequence[str], commit: str, weights: bool, frames: bool, left_out: Collection[str]) -> str:
     """README.md of a bundle."""
     missing = "" if weights else " Its weights are not in it: arms of the translator cannot be computed again from it."
+    texts = ["`frames/` the text", "around the questions,"] if frames else ["and", "the digests of the texts around them,"]
     lines = [
         f"# {title}",
         "",
@@ -19,23 +20,24 @@ def readme(*, title: str, models: Sequence[str], commit: str, weights: bool, lef
         f"    {COMMAND} .",
         "",
         "`trial.json` is the whole config with digests of what it read, `provenance.json` where the numbers come from,",
-        "`rows/` what every arm answered to every problem (ids, completions and scores; no questions), `frames/` the text",
-        "around the questions, `tables/` what raybridge prints of the rows, `LICENSES.md` what stands under which licence.",
+        f"`rows/` what every arm answered to every problem (ids, completions and scores; no questions), {texts[0]}",
+        f"{texts[1]} `tables/` what raybridge prints of the rows, `LICENSES.md` what stands under which licence.",
         *(f"Left out: {one}" for one in left_out),
         "",
     ]
     return "\n".join(lines)
 
 
-def licences(*, models: Sequence[str], benchmarks: Sequence[str]) -> str:
+def licences(*, models: Sequence[str], benchmarks: Sequence[str], frames: bool) -> str:
     """LICENSES.md of a bundle."""
+    excepted = ["worked exemplars in `frames/`"] if frames else []
     return "\n".join(
         [
             "# Licences",
             "",
             *standing(models),
-            f"- Text of benchmarks ({', '.join(benchmarks)}) is not included: rows hold the ids of problems. Two exceptions",
-            "  stand under the benchmarks' licences: worked exemplars in `frames/`, and what a model repeats of a question.",
+            f"- Text of benchmarks ({', '.join(benchmarks)}) is not included: rows hold the ids of problems. Excepted, under",
+            f"  the benchmarks' licences: {', and '.join([*excepted, 'what a model repeats of a question'])}.",
             "",
         ]
     )

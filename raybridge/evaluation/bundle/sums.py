@@ -22,14 +22,18 @@ CLOSE = 1e-9  # relative: numbers that were added up in another order
 def check_frames(bundle: Bundle, rows: Rows, found: Findings) -> None:
     """Whether the frames have the digests that rows tell, and every row a frame."""
     differences = []
+    told = {*bundle.frames, *((one.get("evaluator"), one.get("template_hash")) for one in bundle.facts["frames"])}
     for evaluator, digest in bundle.frames:
         with found.held(f"frames/{evaluator}/{digest}"):
             if (made := digest_of(*bundle.frame(evaluator, digest))) != digest:
                 differences.append(f"frames/{evaluator}/{digest}: its texts are those of {made}")
     for place, samples in rows.items():
         used = samples["template_hash"].dropna().unique() if "template_hash" in samples else ()
-        lost = [digest for digest in used if (place.evaluator, digest) not in bundle.frames]
+        lost = [digest for digest in used if (place.evaluator, digest) not in told]
         differences += [f"{place.file}: rows name a frame {digest}, which is not there" for digest in lost]
+    without = len(told) - len(bundle.frames)
+    if without > 0:
+        found.unchecked.append(f"{without} frame{'s' if without > 1 else ''}: bundle.json names them without their texts")
     found.compared(f"{len(bundle.frames)} frames have their digests, and no row names another", differences)
 
 

@@ -103,6 +103,19 @@ def test_without_weights_a_bundle_is_small_and_says_what_cannot_be_computed(run,
     assert any(said.startswith("target on pocket (test): 2 of 2") for said in found.checked)
 
 
+def test_without_frames_no_text_of_the_benchmark_is_in_it_and_rows_still_name_theirs(run, tmp_path):
+    path = tmp_path / "bare"
+    export(run, path, weights=False, frames=False)
+    assert not (path / "frames").exists()
+    assert "`frames/`" not in (path / "README.md").read_text() + (path / "LICENSES.md").read_text()
+    found = verify(path, problems=2, device="cpu")
+    assert found.differs == []
+    assert any("bundle.json names them without their texts" in said for said in found.unchecked)
+    edited(path / "bundle.json", "frames", value=[])
+    signed(path)
+    assert any("rows name a frame" in said for said in verify(path, problems=0, device="cpu").differs)
+
+
 def test_the_fingerprint_that_a_record_tells_is_that_of_the_trial(trial, whole):
     assert fingerprint_told(json.loads((whole / "trial.json").read_text())) == trial.fingerprint
 
