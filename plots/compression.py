@@ -24,7 +24,8 @@ NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 
 
 def table(runs: Runs) -> pd.DataFrame:
-    bridged = own_on_test(runs, runs.asked_by("compression"))
+    alone = runs.trials.loc[runs.trials["judged_by"] == "bridged", "fingerprint"]  # others train what reads the text as well
+    bridged = own_on_test(runs, runs.asked_by("compression") & set(alone))
     if bridged.empty:
         return pd.DataFrame()
     rows = over_seeds(runs, bridged).sort_values(["pair", "K", "label"], ignore_index=True)

@@ -40,9 +40,11 @@ SAID = {
     "selective_text": "Selective text: the K that the target could guess least.",
     "text_relay": "Text relay: the source's own short version in K tokens.",
     "crammed": "Crammed: K vectors optimised for each problem, a ceiling and no method.",
-    "self_repair": "Across: self repair, the target checking its own answer;",
-    "format_only": "format only, the question behind a learned prompt;",
-    "receiver_lora": "receiver lora, the same before an adapted target.",
+}
+SAID_ACROSS = {
+    "self_repair": "self repair, the target checking its own answer",
+    "format_only": "format only, the question behind a learned prompt",
+    "receiver_lora": "receiver lora, the question before an adapted target",
 }
 PANEL = ["pair", "evaluator"]
 SHOWN = 2  # pairs side by side
@@ -197,6 +199,7 @@ def caption(rows: pd.DataFrame) -> str:
     own = shown[shown["arm"] == "bridged"]
     band, seeds = shown["aa_band"].dropna(), own["seeds"] if len(own) else shown["seeds"]
     sent = shown[shown["compression_bytes"].notna()]
+    across = [SAID_ACROSS[arm] for arm in ACROSS if arm in set(shown["arm"])]
     where = [f"{pair} on {evaluator}:" for pair, evaluator in shown[PANEL].drop_duplicates().to_numpy()]
     sentences = [
         where[0] if len(where) == 1 else "",
@@ -204,6 +207,7 @@ def caption(rows: pd.DataFrame) -> str:
         "points: seeds. Gap recovered: 0 is no question, 1 is the question as text.",
         "Token budget: the first K tokens of the question as text.",
         *(SAID[arm] for arm in SAID if arm in set(shown["arm"])),
+        *([f"Across: {'; '.join(across)}."] if across else []),
         f"{band_told(band.iloc[0] if len(band) else None, seeds)}{' (grey)' if len(band) else ''}.",
     ]
     if len(sent):

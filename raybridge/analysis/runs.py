@@ -85,7 +85,12 @@ class Runs:
         return cache(lambda fingerprint: self.runs[fingerprint].contents)
 
     def asked_by(self, sweep: str) -> set[str]:
-        """Fingerprints of what a figure about a sweep shows: its trials, or those of the sweep that was chosen instead."""
+        """Fingerprints of what a figure about a sweep shows: its trials, or those of the sweep that was chosen instead.
+
+        Trials that were chosen by hand without a sweep are all shown: imported ones are of none.
+        """
+        if self.chosen is not None and self.sweep is None:
+            return set(self.runs)
         return set(self.plans.get(self.sweep or sweep, ())) & set(self.runs)
 
     def of_sweep(self, sweep: str) -> pd.DataFrame:

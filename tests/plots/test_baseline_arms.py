@@ -6,6 +6,7 @@ import pytest
 import synthetic
 from drawing import HOUSE, table_of
 
+from raybridge.analysis.asked import only
 from raybridge.analysis.sweeps import outcomes
 from raybridge.plots import Figure, Runs, words
 from raybridge.plots.figures import load
@@ -62,6 +63,7 @@ def test_the_tradeoff_says_in_its_caption_what_each_is(results):
     caption = plot.caption(plot.table(Runs(results)))
     assert all(words(arm).lower() in caption.lower() for arm in ALL)
     assert "a ceiling and no method" in caption
+    assert "Across: self repair, the target checking its own answer; format only," in caption
 
 
 def test_what_other_trials_lend_is_told_of_in_the_outcomes_of_a_sweep(results):
@@ -73,6 +75,22 @@ def test_what_other_trials_lend_is_told_of_in_the_outcomes_of_a_sweep(results):
 
 def test_a_lender_that_reads_the_text_is_not_what_a_figure_of_soft_tokens_chooses(results):
     assert set(table_of("scaling", Runs(results))["label"]) == {"2_stable_4tok", "2_stable_16tok"}
+
+
+def test_a_lender_that_a_sweep_asks_for_as_well_is_no_row_of_the_table_of_compression(results):
+    root = results.root
+    synthetic.sweep(root, "headline", list(results.trials(broken={})))
+    assert set(table_of("compression", Runs(results, "headline"))["label"]) == {"2_stable_4tok", "2_stable_16tok"}
+
+
+def test_trials_that_are_chosen_by_hand_are_drawn_though_no_sweep_asked_for_them(tmp_path):
+    """As imported ones are."""
+    for k in (4, 16):
+        synthetic.trial(tmp_path, f"2_stable_s1_{k}tok", soft_tokens=k, seed=1, points=2, n=40)
+    runs = Runs(Results(tmp_path))
+    for name in ("compression", "compression_tradeoff"):
+        assert table_of(name, runs).empty
+        assert set(table_of(name, only(runs, ["2_*"]))["K"]) == {4, 16}
 
 
 def test_the_readme_explains_each_in_a_line():
