@@ -142,19 +142,18 @@ class Runs:
     def test(self) -> pd.DataFrame:
         """Each trial on test: a row for each (trial, evaluator, arm, reading), its translator at its best step on dev.
 
-        Frozen arms are in it as they were kept, once for all trials that ask the same of the same model.
+        Frozen arms are in it as they were kept, once for all that ask the same of the same model, and what another trial's
+        translator answers as that trial has it; an imported trial has both with it.
         """
         evals = self.evals[self.evals["split"] == "test"]
         best = evals["fingerprint"].map(self.trials.set_index("fingerprint")["result.best_step"])
-        evals = evals[~are(evals["arm"], trained) | best.isna() | (evals["step"] == best)]
+        brought = (evals["step"] == 0) & are(evals["arm"], lambda arm: arm.borrows is not None)
+        evals = evals[~are(evals["arm"], trained) | best.isna() | (evals["step"] == best) | brought]
         evals = stacked(self.frozen("test"), evals, self._joined(self._borrowed_on_test(), EVAL_COLUMNS))
         return evals.drop_duplicates(["fingerprint", "evaluator", "arm", "reading"], keep="last").reset_index(drop=True)
 
     def by_trial(self, arm: str, *, on: str | None = None) -> pd.DataFrame:
-        """A row for each trial: an arm on test by the first reading, on a benchmark; on its own if none is given.
-
-        `test` has a row for each reading and benchmark: what takes its rows for trials counts each more than once.
-        """
+        """A row for each trial: an arm on test by the first reading, on one benchmark; on the trial's own if none is given."""
         rows = of_first_reading(self.test[self.test["arm"] == arm])
         configs = {one: self.config(one).get("evaluator") for one in rows["fingerprint"]}
         own = {one: on or (name_of(asked) if asked else None) for one, asked in configs.items()}

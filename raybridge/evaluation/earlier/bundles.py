@@ -19,6 +19,7 @@ import pandas as pd
 from raybridge.analysis.kinds import are, trained
 from raybridge.analysis.labels import name_of
 from raybridge.analysis.measures import summarised
+from raybridge.arms import find
 from raybridge.config import check_seed, fingerprint, rebuild, typed
 from raybridge.errors import reason_of
 from raybridge.results import Results, TrialRun
@@ -37,7 +38,8 @@ MARK = "_imported"  # ends its name
 OF_RESULT: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("steps", "peak_step", "best_step"), (int,)),
     **dict.fromkeys(("stopped", "reason"), (str,)),
-    **dict.fromkeys(("peak", "final", "degradation"), (int, float)),
+    **dict.fromkeys(("peak", "best", "final", "degradation"), (int, float)),
+    **{"arm": (str,), "gpus": (int,)},
     **dict.fromkeys(("shuffled_dev_at_peak", "train_seconds", "eval_wait_seconds"), (int, float, type(None))),
 }
 SCORES = ("accuracy", "n", "low", "high", "nll")  # of an arm on test, in result.json
@@ -76,6 +78,8 @@ def read_bundle(path: Path) -> Told:
     contents = _contents(bundle.trial["contents"], f"{path / TRIAL}: contents")
     result, provenance = bundle.record(RESULT), bundle.record(PROVENANCE)
     where = str(path / RESULT)
+    if "arm" in result:
+        find(_of_kind(result, "arm", (str,), where))  # figures ask what it must beat
     return Told(
         bundle=bundle,
         config={**config, "contents": contents},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from bundled import rewritten, signed
+from bundled import made_to_fit, rewritten, signed
 from opened import everything, plain
 from typer.testing import CliRunner
 
@@ -69,6 +69,25 @@ def test_the_figures_of_an_imported_bundle_are_those_of_the_original(whole, run,
         for one in (run, there.runs[fingerprint])
     )
     assert [one.result for one in mine] == [one.result for one in theirs]
+
+
+def test_the_arm_that_a_trial_was_trained_for_comes_with_its_bundle(bundle, tmp_path):
+    edited(bundle / "result.json", arm="bridged_with_text")
+    signed(bundle)
+    write_imported(read_bundle(bundle), Results(tmp_path / "elsewhere"))
+    assert Runs(Results(tmp_path / "elsewhere")).trials["judged_by"].tolist() == ["bridged_with_text"]
+    edited(bundle / "result.json", arm="bridged_with_txt")
+    signed(bundle)
+    with pytest.raises(ValueError, match=r"unknown arm 'bridged_with_txt'.*did you mean 'bridged_with_text'"):
+        read_bundle(bundle)
+
+
+def test_what_another_trials_translator_answered_comes_with_a_bundle(bundle, tmp_path):
+    rows = pd.read_parquet(bundle / FROZEN)
+    rows.replace({"arm": {"cascade": "format_only"}}).to_parquet(bundle / FROZEN)
+    made_to_fit(bundle)
+    write_imported(read_bundle(bundle), Results(tmp_path / "elsewhere"))
+    assert "format_only" in set(Runs(Results(tmp_path / "elsewhere")).test["arm"])
 
 
 def test_an_imported_bundle_is_marked_and_lends_nothing_to_other_trials(whole, run, tmp_path):
