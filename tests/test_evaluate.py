@@ -10,16 +10,18 @@ import pandas as pd
 import pytest
 import torch
 from opened import ENDED, eval_row, sample_rows
+from quick import short_answers
 from safetensors.torch import save
 from typer.testing import CliRunner
 
+from evaluators.pocket import Pocket
 from raybridge import arms
 from raybridge.analysis.measures import gaps_recovered
 from raybridge.analysis.replicates import bands_of_replicates
 from raybridge.analysis.scorecard import COLLAPSED
 from raybridge.arms import find
 from raybridge.evaluate import app
-from raybridge.evaluation import answerer
+from raybridge.evaluation import answerer, costs
 from raybridge.evaluation.answering import answer
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.trained import of_trial
@@ -53,6 +55,15 @@ def finished(trial, source, target, tmp_path):
 @pytest.fixture(autouse=True)
 def loaded_once(monkeypatch, source, target):
     monkeypatch.setattr(lm, "load", lambda name, **where: {"pocket:source": source, "pocket:target": target}[name])
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """What answers say is of no matter here, nor how long they take."""
+    monkeypatch.setattr(costs, "TOKENS", 2)
+    monkeypatch.setattr(costs, "REPEATS", 1)
+    with short_answers():
+        yield
 
 
 def call(*args):
@@ -168,7 +179,8 @@ def test_a_learned_constant_prompt_joins_the_table(trial, finished):
     assert "prompt_tuning" not in set(own["arm"])
 
 
-def test_hardened_rows_stand_beside_plain_ones(finished):
+def test_hardened_rows_stand_beside_plain_ones(finished, monkeypatch):
+    monkeypatch.setattr(Pocket, "max_new_tokens", 48)  # more than the 40 before which no answer ends
     run = finished()
     arms = ["--arms", "bridged,shuffled,target,no_context"]
     plain = card(run.path, *QUICK, *arms)

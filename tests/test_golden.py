@@ -16,6 +16,7 @@ from unittest.mock import patch
 import pandas as pd
 import pytest
 from local_runs import run_trial
+from quick import quick_start, short_answers
 from typer.testing import CliRunner
 
 from raybridge import HOUSE, arms
@@ -149,7 +150,11 @@ def columns(root: Path) -> dict:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
     """A sweep of one tiny trial, evaluated with every arm, and what the commands print of it as JSON."""
-    root = tmp_path_factory.mktemp("golden")
+    with short_answers(), quick_start():
+        return launched_and_asked(tmp_path_factory.mktemp("golden"))
+
+
+def launched_and_asked(root: Path) -> tuple[Results, dict]:
     results = Results(root / "ray_results")
     trial = replace(
         POCKET.trial,

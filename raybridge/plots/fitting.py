@@ -22,7 +22,7 @@ BESIDE = 0.42  # of the page's width for names beside an axis
 LINE = 0.115  # inches that a line of text takes
 REPEATED, SLACK = 16, 1.01  # of a character, to measure it; of a line, for what characters take side by side
 EDGE = 2.0  # pixels left free
-WIDTHS: dict[tuple[Any, ...], dict[str, float]] = {}  # of characters in pixels, by font, rotation, dpi, and whether seen and upright
+WIDTHS: dict[tuple[Any, ...], dict[str, float]] = {}  # of characters, by what text they are measured in: pixels
 
 
 def fit(page: Figure) -> None:
