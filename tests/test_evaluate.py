@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from opened import ENDED, eval_row, sample_rows
-from quick import short_answers
+from quick import short_answers, short_timings
 from safetensors.torch import save
 from typer.testing import CliRunner
 
@@ -21,7 +21,7 @@ from raybridge.analysis.replicates import bands_of_replicates
 from raybridge.analysis.scorecard import COLLAPSED
 from raybridge.arms import find
 from raybridge.evaluate import app
-from raybridge.evaluation import answerer, costs
+from raybridge.evaluation import answerer
 from raybridge.evaluation.answering import answer
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.trained import of_trial
@@ -53,16 +53,10 @@ def finished(trial, source, target, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def loaded_once(monkeypatch, source, target):
+def quick(monkeypatch, source, target):
+    """Models are loaded once; what answers say, and how long they take, is of no matter here."""
     monkeypatch.setattr(lm, "load", lambda name, **where: {"pocket:source": source, "pocket:target": target}[name])
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """What answers say is of no matter here, nor how long they take."""
-    monkeypatch.setattr(costs, "TOKENS", 2)
-    monkeypatch.setattr(costs, "REPEATS", 1)
-    with short_answers():
+    with short_answers(), short_timings():
         yield
 
 

@@ -11,18 +11,16 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import pandas as pd
 import pytest
 from local_runs import run_trial
-from quick import quick_start, short_answers
+from quick import quick_start, short_answers, short_timings
 from typer.testing import CliRunner
 
 from raybridge import HOUSE, arms
 from raybridge.analysis.summary import write_summary
 from raybridge.evaluate import app
-from raybridge.evaluation import costs
 from raybridge.evaluation.identity import sealed
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import setting_of
@@ -150,7 +148,7 @@ def columns(root: Path) -> dict:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
     """A sweep of one tiny trial, evaluated with every arm, and what the commands print of it as JSON."""
-    with short_answers(), quick_start():
+    with short_answers(), short_timings(), quick_start():
         return launched_and_asked(tmp_path_factory.mktemp("golden"))
 
 
@@ -187,8 +185,7 @@ def launched_and_asked(root: Path) -> tuple[Results, dict]:
     told = {}
     for name, words in printed.items():
         place = [] if name == "summarize" else ["--results", results.root]
-        with patch.multiple(costs, TOKENS=2, REPEATS=1):
-            result = CliRunner().invoke(app, [str(word) for word in (*words, "--json", *place)], catch_exceptions=False)
+        result = CliRunner().invoke(app, [str(word) for word in (*words, "--json", *place)], catch_exceptions=False)
         assert result.exit_code == 0, result.output
         told[name] = shape(json.loads(result.output.splitlines()[-1]), deep=3)
     write_summary({trial.fingerprint: trial.name}, sweep="one", question="Does it run?", results=results, why={})

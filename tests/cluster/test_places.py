@@ -21,7 +21,7 @@ axes = {"pocket": dict(soft_tokens=[4])}
 
 def trial(base: Trial, *, soft_tokens: int) -> Trial:
     translator = replace(base.translator, soft_tokens=soft_tokens, width=32, depth=1, heads=2)
-    cut = dict(steps=60, warmup=4, batch=4, eval_every=20, dev_problems=8, test_problems=8)
+    cut = dict(steps=20, warmup=4, batch=4, eval_every=20, dev_problems=8, test_problems=8)
     return replace(base, name=f"short_{soft_tokens}tok", translator=translator, **cut)
 '''
 
@@ -37,7 +37,7 @@ def test_of_two_sweeps_that_share_a_trial_one_runs_it_and_the_other_waits_and_re
     launches = [desk.launch() for desk in desks]
     for launch in launches:
         assert launch.process.wait(timeout=300) == 0, launch.said
-        assert "short_4tok: complete, step 60 of 60" in launch.said
+        assert "short_4tok: complete, step 20 of 20" in launch.said
     (run,) = Results(tmp_path / "results").trials()
     assert (run.path / "train.log").read_text(encoding="utf8").count("from step ") == 1
     lines = (run.path / "metrics.jsonl").read_text(encoding="utf8").splitlines()
