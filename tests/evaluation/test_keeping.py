@@ -17,6 +17,7 @@ from raybridge.evaluation.setting import frozen_arms, problems_of, setting_of, t
 from raybridge.models.decode import greedy
 from raybridge.models.hardening import Hardening
 
+pytestmark = pytest.mark.usefixtures("short")
 NAMES = ("source", "target", "no_context", "cascade", "joint", "bridged", "shuffled", "mean")
 
 ARMS = [find(name) for name in NAMES]
