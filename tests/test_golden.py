@@ -158,7 +158,7 @@ def launched_and_asked(root: Path) -> tuple[Results, dict]:
         POCKET.trial,
         name="tiny",
         translator=replace(POCKET.trial.translator, soft_tokens=8, width=64, depth=2, heads=2),
-        **dict(steps=4, warmup=2, batch=8, eval_every=2, dev_problems=8, test_problems=8),
+        **dict(steps=4, warmup=2, batch=8, eval_every=2, dev_problems=4, test_problems=4),
     )
     trial = sealed(trial, device="cpu")
     _, run = run_trial(trial, results, Models("cpu"))
@@ -166,7 +166,7 @@ def launched_and_asked(root: Path) -> tuple[Results, dict]:
     folder = results.sweep("one")
     folder.write_plan({"scale": "pocket", "trials": [{"name": trial.name, "fingerprint": trial.fingerprint}]})
     printed = {
-        "evaluate": ["trial", run.path, "--problems", "8", "--timed", "1"],
+        "evaluate": ["trial", run.path, "--problems", "4", "--timed", "1"],
         "evaluate, models": [
             "--source",
             "pocket:source",

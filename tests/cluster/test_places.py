@@ -6,7 +6,7 @@ from pathlib import Path
 from shutil import copytree
 
 import pytest
-from desk import Desk, Launch
+from desk import WITHOUT_RUNS, Desk, Launch
 
 from raybridge.models.names import POCKET
 from raybridge.results import Results
@@ -38,7 +38,7 @@ def launched(tmp_path_factory) -> tuple[Path, list[Launch]]:
     for name in ("wie groß?", "other"):
         file = at / f"{name}.py"
         file.write_text(SHORT.replace('name=f"short_{soft_tokens}tok",', relative), encoding="utf8")
-        desks.append(Desk(at, file, at=at))
+        desks.append(Desk(at, file, WITHOUT_RUNS, at=at))
     launches = [desk.launch() for desk in desks]
     for launch in launches:
         assert launch.process.wait(timeout=300) == 0, launch.said
