@@ -22,12 +22,10 @@ RESAMPLED_AT_ONCE = 2**21  # scores in memory while resampling: 16 MB
 RESAMPLES = 2_000  # of intervals over problems whose weights are drawn once
 ENOUGH_SEEDS = 3  # for an interval over seeds: of two, Student's t is 12.7
 
-# scipy.stats takes most of a second to import; a command that draws one figure should not wait for it.
-
 
 def wilson(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of an accuracy."""
-    from scipy.special import ndtri  # scipy.stats would test a hypothesis as well, which takes a hundred times as long
+    from scipy.special import ndtri  # here, for a command that draws one figure should not wait for scipy
 
     _check_level(level)
     if n < 1:

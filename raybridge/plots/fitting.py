@@ -46,8 +46,9 @@ def fit(page: Figure) -> None:
 
 def fits(text: Text, room: float, *, upright: bool = False) -> Fits:
     """Whether a line that is set as this text has its room; the text itself stays. A line is as wide as its characters."""
-    kept, font = text.get_text(), text.get_fontproperties().copy()
-    widths = WIDTHS.setdefault((font, text.get_rotation(), text.get_figure(root=True).dpi, text.get_visible(), upright), {})
+    kept, font, page = text.get_text(), text.get_fontproperties().copy(), text.get_figure(root=True)
+    assert page is not None, "a text that is not on a page has no size"
+    widths = WIDTHS.setdefault((font, text.get_rotation(), page.dpi, text.get_visible(), upright), {})
 
     def extent(line: str) -> float:
         text.set_text(line)
