@@ -17,9 +17,9 @@ FITTED_FROM = 16  # problems of train
 
 @contextmanager
 def short_answers() -> Iterator[None]:
-    """Answers of 8 tokens: what they say is of no matter here."""
+    """Answers of 20 tokens: what they say is of no matter here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pocket, "max_new_tokens", 8)
+        patch.setattr(Pocket, "max_new_tokens", 20)
         yield
 
 
