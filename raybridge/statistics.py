@@ -22,20 +22,20 @@ RESAMPLED_AT_ONCE = 2**21  # scores in memory while resampling: 16 MB
 RESAMPLES = 2_000  # of intervals over problems whose weights are drawn once
 ENOUGH_SEEDS = 3  # for an interval over seeds: of two, Student's t is 12.7
 
-# scipy.stats takes most of a second to import; a command that draws one figure should not wait for it.
-
 
 def wilson(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of an accuracy."""
-    from scipy.stats import binomtest
+    from scipy.special import ndtri  # here, for a command that draws one figure should not wait for scipy
 
     _check_level(level)
     if n < 1:
         raise ValueError("an accuracy over no problems has no interval")
     if not 0 <= correct <= n:
         raise ValueError(f"{correct} correct of {n} problems is no count")
-    interval = binomtest(int(correct), int(n)).proportion_ci(confidence_level=level, method="wilson")
-    return float(interval.low), float(interval.high)
+    share, z = correct / n, ndtri(0.5 + 0.5 * level)
+    scale = 2 * (n + z**2)
+    center, half = (2 * n * share + z**2) / scale, z / scale * math.sqrt(4 * n * share * (1 - share) + z**2)
+    return float(center - half) if correct else 0.0, float(center + half) if correct < n else 1.0
 
 
 def mcnemar_exact(a: ArrayLike, b: ArrayLike) -> float:

@@ -24,6 +24,7 @@ from raybridge.trial import Trial
 
 settings.register_profile("untimed", deadline=None)  # a slow machine is no defect
 settings.load_profile("untimed")
+torch.set_num_threads(1)  # fixtures of a session or module come before what sets it for a test
 
 
 @pytest.fixture(autouse=True)
@@ -93,8 +94,9 @@ def results(tmp_path_factory) -> Results:
     return Results(root)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def runs(results) -> Runs:
+    """Of which nobody changes anything."""
     return Runs(results)
 
 

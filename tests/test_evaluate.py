@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from opened import ENDED, eval_row, sample_rows
+from quick import short_answers, short_timings
 from safetensors.torch import save
 from typer.testing import CliRunner
 
+from evaluators.pocket import Pocket
 from raybridge import arms
 from raybridge.analysis.measures import gaps_recovered
 from raybridge.analysis.replicates import bands_of_replicates
@@ -51,8 +53,11 @@ def finished(trial, source, target, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def loaded_once(monkeypatch, source, target):
+def quick(monkeypatch, source, target):
+    """Models are loaded once; what answers say, and how long they take, is of no matter here."""
     monkeypatch.setattr(lm, "load", lambda name, **where: {"pocket:source": source, "pocket:target": target}[name])
+    with short_answers(), short_timings():
+        yield
 
 
 def call(*args):
@@ -168,7 +173,8 @@ def test_a_learned_constant_prompt_joins_the_table(trial, finished):
     assert "prompt_tuning" not in set(own["arm"])
 
 
-def test_hardened_rows_stand_beside_plain_ones(finished):
+def test_hardened_rows_stand_beside_plain_ones(finished, monkeypatch):
+    monkeypatch.setattr(Pocket, "max_new_tokens", 48)  # more than the 40 before which no answer ends
     run = finished()
     arms = ["--arms", "bridged,shuffled,target,no_context"]
     plain = card(run.path, *QUICK, *arms)

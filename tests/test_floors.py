@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
@@ -57,6 +58,7 @@ def within(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
 
+@cache
 def sources() -> dict[str, str]:
     """Module name -> source, of every room."""
     found = {}
@@ -67,27 +69,34 @@ def sources() -> dict[str, str]:
     return found
 
 
-def imports(module: str, source: str, known: set[str]) -> set[str]:
-    """Modules that a source imports, wherever in it, also by a literal name given to import_module."""
-    found = set()
+@cache
+def written(module: str, source: str) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
+    """What a source imports, wherever in it, also by a literal name given to import_module: modules; (module, name in it)."""
+    whole, parts = set(), set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            whole |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{module} imports relatively; write the whole name"
             assert node.module
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in known else node.module for name in inner}
+            parts |= {(node.module, alias.name) for alias in node.names}
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called in ("import_module", "__import__"):
-                found.add(str(node.args[0].value))
-    return found
+                whole.add(str(node.args[0].value))
+    return frozenset(whole), frozenset(parts)
+
+
+def imports(module: str, source: str, known: set[str]) -> set[str]:
+    """Modules that a source imports; a name in a package may be one of these."""
+    whole, parts = written(module, source)
+    return whole | {name if (name := f"{package}.{part}") in known else package for package, part in parts}
 
 
 def violations(modules: dict[str, str]) -> list[str]:
     """Every import that the design does not allow, in words."""
-    graph = {name: imports(name, source, set(modules)) for name, source in modules.items()}
+    known = set(modules)
+    graph = {name: imports(name, source, known) for name, source in modules.items()}
     found = []
     for name, imported in sorted(graph.items()):
         found += [f"{name} imports {other}" for other in sorted(imported) if not allowed(name, other)]

@@ -11,17 +11,16 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import pandas as pd
 import pytest
 from local_runs import run_trial
+from quick import quick_start, short_answers, short_timings
 from typer.testing import CliRunner
 
 from raybridge import HOUSE, arms
 from raybridge.analysis.summary import write_summary
 from raybridge.evaluate import app
-from raybridge.evaluation import costs
 from raybridge.evaluation.identity import sealed
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import setting_of
@@ -149,13 +148,17 @@ def columns(root: Path) -> dict:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
     """A sweep of one tiny trial, evaluated with every arm, and what the commands print of it as JSON."""
-    root = tmp_path_factory.mktemp("golden")
+    with short_answers(), short_timings(), quick_start():
+        return launched_and_asked(tmp_path_factory.mktemp("golden"))
+
+
+def launched_and_asked(root: Path) -> tuple[Results, dict]:
     results = Results(root / "ray_results")
     trial = replace(
         POCKET.trial,
         name="tiny",
         translator=replace(POCKET.trial.translator, soft_tokens=8, width=64, depth=2, heads=2),
-        **dict(steps=4, warmup=2, batch=8, eval_every=2, dev_problems=8, test_problems=8),
+        **dict(steps=4, warmup=2, batch=8, eval_every=2, dev_problems=4, test_problems=4),
     )
     trial = sealed(trial, device="cpu")
     _, run = run_trial(trial, results, Models("cpu"))
@@ -163,7 +166,7 @@ def house(tmp_path_factory):
     folder = results.sweep("one")
     folder.write_plan({"scale": "pocket", "trials": [{"name": trial.name, "fingerprint": trial.fingerprint}]})
     printed = {
-        "evaluate": ["trial", run.path, "--problems", "8", "--timed", "1"],
+        "evaluate": ["trial", run.path, "--problems", "4", "--timed", "1"],
         "evaluate, models": [
             "--source",
             "pocket:source",
@@ -182,8 +185,7 @@ def house(tmp_path_factory):
     told = {}
     for name, words in printed.items():
         place = [] if name == "summarize" else ["--results", results.root]
-        with patch.multiple(costs, TOKENS=2, REPEATS=1):
-            result = CliRunner().invoke(app, [str(word) for word in (*words, "--json", *place)], catch_exceptions=False)
+        result = CliRunner().invoke(app, [str(word) for word in (*words, "--json", *place)], catch_exceptions=False)
         assert result.exit_code == 0, result.output
         told[name] = shape(json.loads(result.output.splitlines()[-1]), deep=3)
     write_summary({trial.fingerprint: trial.name}, sweep="one", question="Does it run?", results=results, why={})

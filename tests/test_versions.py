@@ -163,9 +163,9 @@ def benchmarks() -> Behaviours:
 
 
 def answered(
-    names: tuple[str, ...], translator: Any = TRIAL.translator, *, louder: float = 1.0, **setting: Any
+    names: tuple[str, ...], translator: Any = TRIAL.translator, *, louder: float = 1.0, brief: bool = True, **setting: Any
 ) -> list[dict[str, Any]]:
-    """Rows of arms with an untrained translator whose gates are open, on three problems. louder: what is its own, so often."""
+    """Rows of arms on three problems, all gates open. louder: what is its own, so often. brief: answers not read are cut."""
     source, target = pair()
     torch.manual_seed(0)
     module = built.awake(translator.build(source.width, target.width, target_rms=target.embedding_rms))
@@ -173,15 +173,15 @@ def answered(
         p.data *= 1 if hasattr(module, "inner") and name.startswith("inner.") else louder
     asked = replace(setting_of(TRIAL, "dev"), translator=translator, soft_tokens=translator.soft_tokens, **setting)
     weights, rows = copy_of(module), {}
+    handed_on = {one for name in names for one in arms.find(name).passes_on}
     for name in names:
         arm = arms.find(name)
-        handed = {one: tuple(row["completion"] for row in rows[one]) for one in arm.passes_on if one in rows}
         (request,) = asked.requests((arm,))
-        by_problem = {
-            one: dict(zip((row["problem"] for row in rows[one]), texts, strict=True)) for one, texts in handed.items()
-        }
-        answers = {one: tuple(texts[problem.id] for problem in request.problems) for one, texts in by_problem.items()}
-        rows[name] = answer(replace(request, answers=answers), models(), weights)
+        told = {one: {row["problem"]: row["completion"] for row in rows[one]} for one in arm.passes_on if one in rows}
+        answers = {one: tuple(texts[problem.id] for problem in request.problems) for one, texts in told.items()}
+        most = 4 if brief and name not in handed_on else TRIAL.evaluator.max_new_tokens
+        with patch.object(type(TRIAL.evaluator), "max_new_tokens", most):
+            rows[name] = answer(replace(request, answers=answers), models(), weights)
     return [row for name in names for row in rows[name]]
 
 
@@ -215,8 +215,8 @@ def others() -> Behaviours:
     right = [(True,) * count + (False,) * (40 - count) for count in (10, 30, 30, 5)]
     scores = [Score(step=i, correct=one, shuffled=right[0], nll=1.0 - i / 10) for i, one in enumerate(right, start=1)]
     stopping = [decide(Stopping(patience=2), scores[:count]).reason for count in range(1, 5)]
-    plain = [row["completion"] for row in answered(("target", "source"))]
-    hard = [row["completion"] for row in answered(("target",), hardening=HARD)]
+    plain = [row["completion"] for row in answered(("target", "source"), brief=False)]
+    hard = [row["completion"] for row in answered(("target",), brief=False, hardening=HARD)]
     return {key(TRIAL): trained, key(Stopping()): stopping, f"Setting {Setting.VERSION}": plain, key(HARD): hard}
 
 

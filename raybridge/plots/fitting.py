@@ -7,6 +7,7 @@ about its middle, names beside an axis a share of the page; of names under an ax
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis, YAxis
@@ -21,6 +22,7 @@ BESIDE = 0.42  # of the page's width for names beside an axis
 LINE = 0.115  # inches that a line of text takes
 REPEATED, SLACK = 16, 1.01  # of a character, to measure it; of a line, for what characters take side by side
 EDGE = 2.0  # pixels left free
+WIDTHS: dict[tuple[Any, ...], dict[str, float]] = {}  # of characters, by what text they are measured in: pixels
 
 
 def fit(page: Figure) -> None:
@@ -44,8 +46,9 @@ def fit(page: Figure) -> None:
 
 def fits(text: Text, room: float, *, upright: bool = False) -> Fits:
     """Whether a line that is set as this text has its room; the text itself stays. A line is as wide as its characters."""
-    kept = text.get_text()
-    widths: dict[str, float] = {}
+    kept, font, page = text.get_text(), text.get_fontproperties().copy(), text.get_figure(root=True)
+    assert page is not None, "a text that is not on a page has no size"
+    widths = WIDTHS.setdefault((font, text.get_rotation(), page.dpi, text.get_visible(), upright), {})
 
     def extent(line: str) -> float:
         text.set_text(line)

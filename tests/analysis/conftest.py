@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from local_runs import run_trial
+from quick import quick_start, short_answers
 
 from raybridge.evaluation.answering import answer, in_order
 from raybridge.evaluation.models import Models
@@ -26,11 +27,12 @@ def finished(tmp_path_factory):
     """Two complete trials with every baseline, and one that never ran."""
     results, models = Results(tmp_path_factory.mktemp("results")), Models("cpu")
     trials = [tiny(2), tiny(64), tiny(4)]
-    for trial in trials[:2]:
-        run_trial(trial, results, models)
-        setting = setting_of(trial, "test")
-        for arm in frozen_arms("test"):
-            if results.baseline(setting.key(arm)) is None:
-                rows = [row for request in setting.requests((arm,)) for row in answer(request, models)]
-                results.write_baseline(setting.key(arm), in_order(rows, setting.problems))
+    with short_answers(), quick_start():
+        for trial in trials[:2]:
+            run_trial(trial, results, models)
+            setting = setting_of(trial, "test")
+            for arm in frozen_arms("test"):
+                if results.baseline(setting.key(arm)) is None:
+                    rows = [row for request in setting.requests((arm,)) for row in answer(request, models)]
+                    results.write_baseline(setting.key(arm), in_order(rows, setting.problems))
     return {trial.fingerprint: trial.name for trial in trials}, results

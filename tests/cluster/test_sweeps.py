@@ -26,7 +26,7 @@ axes = {"pocket": dict(soft_tokens=[4])}
 
 def trial(base: Trial, *, soft_tokens: int) -> Trial:
     translator = replace(base.translator, soft_tokens=soft_tokens, width=32, depth=1, heads=2)
-    cut = dict(steps=120, warmup=4, batch=4, eval_every=10, dev_problems=8, test_problems=8)
+    cut = dict(steps=120, warmup=4, batch=4, eval_every=20, dev_problems=8, test_problems=8)
     return replace(base, name=f"tiny_{soft_tokens}tok", translator=translator, **cut)
 '''
 

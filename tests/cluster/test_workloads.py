@@ -8,7 +8,7 @@ import fit
 import pandas as pd
 import psutil
 import pytest
-from desk import Desk
+from desk import WITHOUT_RUNS, Desk
 from fit import Fit
 from local_runs import worker_on
 from rich.console import Console
@@ -37,7 +37,7 @@ SHORT = Fit(name="short", seed=7, steps=8, rate=0.5)
 def desk(tmp_path):
     file = tmp_path / "line.py"
     file.write_text(LINE, encoding="utf8")
-    return Desk(tmp_path, file, {"PYTHONPATH": str(HOUSE / "tests" / "helpers")})
+    return Desk(tmp_path, file, WITHOUT_RUNS | {"PYTHONPATH": str(HOUSE / "tests" / "helpers")})
 
 
 def nobody():

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from quick import short_answers
 
 from raybridge.evaluation import cramming
 from raybridge.evaluation.answerer import Local
@@ -18,6 +19,13 @@ from raybridge.translators.weights import copy_of
 def few_steps(monkeypatch):
     """Of optimising vectors for a problem: enough to see that they learn."""
     monkeypatch.setattr(cramming, "STEPS", 12)
+
+
+@pytest.fixture
+def short():
+    """What answers say is of no matter."""
+    with short_answers():
+        yield
 
 
 @pytest.fixture

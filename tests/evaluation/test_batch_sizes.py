@@ -16,12 +16,12 @@ from raybridge.evaluation.setting import Setting
 from raybridge.models import byte_lm
 from raybridge.models.frozen import FrozenLM
 
-QUESTIONS = ("ab", "Is it 7?", "x", "How many nuts?", "12+3")
+QUESTIONS = ("ab", "How many nuts?", "12+3")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Short:
-    """Five questions of unequal length in bytes."""
+    """Three questions of unequal length in bytes."""
 
     VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "short"

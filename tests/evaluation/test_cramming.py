@@ -23,6 +23,7 @@ from raybridge.models.prefill import lend
 from raybridge.models.prompts import REPEAT_CUE, frame
 from raybridge.translators.parts import at_rms
 
+pytestmark = pytest.mark.usefixtures("short")
 WAYS = ("crammed", "crammed_with_answer")
 cramming_nll = cramming.nll
 

@@ -23,6 +23,8 @@ from raybridge.translators.weights import copy_of
 from raybridge.world import World
 from sweeps import format_only
 
+pytestmark = pytest.mark.usefixtures("short")
+
 
 @pytest.fixture
 def tuned(trial):

@@ -7,16 +7,17 @@ import pytest
 
 from raybridge.analysis.measures import summarised
 from raybridge.arms import find
-from raybridge.evaluation import answerer
+from raybridge.evaluation import answerer, costs
 from raybridge.evaluation.answerer import Local
 from raybridge.evaluation.answering import answer, in_order
-from raybridge.evaluation.costs import REPEATS, TOKENS, measure, spread
+from raybridge.evaluation.costs import measure, spread
 from raybridge.evaluation.evaluations import Evaluations
 from raybridge.evaluation.identity import sealed
 from raybridge.evaluation.setting import frozen_arms, problems_of, setting_of, trial_arms
 from raybridge.models.decode import greedy
 from raybridge.models.hardening import Hardening
 
+pytestmark = pytest.mark.usefixtures("short")
 NAMES = ("source", "target", "no_context", "cascade", "joint", "bridged", "shuffled", "mean")
 
 ARMS = [find(name) for name in NAMES]
@@ -150,6 +151,13 @@ def test_rows_of_another_model_or_decoding_are_not_taken_for_these(keeper, asked
     pd.testing.assert_frame_equal(keeper.rows([find("bridged")]), before)
 
 
+@pytest.fixture
+def few_tokens(monkeypatch):
+    """That are written while an arm is timed."""
+    monkeypatch.setattr(costs, "TOKENS", 2)
+
+
+@pytest.mark.usefixtures("few_tokens")
 def test_costs_are_measured_on_a_few_problems_and_missing_elsewhere(keeper):
     arms = ["target", "bridged", "joint", "shuffled", "no_context"]
     rows = replace(keeper, timed=2).rows([find(arm) for arm in arms])
@@ -168,6 +176,7 @@ def test_costs_are_measured_on_a_few_problems_and_missing_elsewhere(keeper):
     assert evals.loc["shuffled", "latency_1"] > 0
 
 
+@pytest.mark.usefixtures("few_tokens")
 @pytest.mark.parametrize("name", ["bridged", "shuffled", "mean", "random", "zero", "no_context"])
 def test_a_timed_control_does_the_work_that_it_needs(keeper, models, monkeypatch, name):
     """A control with a translator's soft tokens reads one question a problem, another one's; the rest read none."""
@@ -180,13 +189,13 @@ def test_a_timed_control_does_the_work_that_it_needs(keeper, models, monkeypatch
         return written(request, weights, fresh=fresh)
 
     monkeypatch.setattr(models, "written", watched)
-    costs = measure(request, models, find(name), keeper.trained.weights, alone=2)
+    told = measure(request, models, find(name), keeper.trained.weights, alone=2)
     ids = [problem.id for problem in request.problems]
     own, other = [ids[0], ids[-1]], [ids[1], ids[0]]  # the shortest and the longest
     alone = {"bridged": own, "shuffled": other, "mean": other}.get(name)
-    runs = REPEATS + 1
+    runs = costs.REPEATS + 1
     assert read == ([[one] for one in alone for _ in range(runs)] + [ids] * runs if alone else [])
-    assert list(costs["latency_1"]) == [ids[0], ids[-1]]
+    assert list(told["latency_1"]) == [ids[0], ids[-1]]
 
 
 def test_times_are_drawn_evenly_over_the_lengths_of_the_questions(keeper):
@@ -200,14 +209,16 @@ def test_every_arm_writes_as_many_tokens_while_it_is_timed(keeper, models, monke
     lengths = []
 
     def counted(*args, **told):
-        lengths.append([one.tokens for one in greedy(*args, **told)])
-        return greedy(*args, **told)
+        done = greedy(*args, **told)
+        lengths.append([one.tokens for one in done])
+        return done
 
-    monkeypatch.setattr("raybridge.evaluation.costs.greedy", counted)
+    monkeypatch.setattr(costs, "greedy", counted)
+    monkeypatch.setattr(costs, "REPEATS", 1)
     for name in ("target", "no_context"):
         (request,) = keeper.setting.requests([find(name)])
         measure(request, models, find(name), None, alone=1)
-    assert {length for row in lengths for length in row} == {1, TOKENS}
+    assert {length for row in lengths for length in row} == {1, costs.TOKENS}
 
 
 def test_batches_that_a_kill_left_count_as_kept(keeper, monkeypatch):

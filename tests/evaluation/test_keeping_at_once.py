@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pandas as pd
+import pytest
 
 from raybridge.arms import find
 from raybridge.evaluation import answerer
@@ -15,6 +16,7 @@ from raybridge.evaluation.keeping import Keeper
 from raybridge.evaluation.models import Models
 from raybridge.results import TrialRun
 
+pytestmark = pytest.mark.usefixtures("short")
 NAMES = ("source", "target", "no_context", "cascade", "joint", "bridged", "shuffled", "mean")
 
 ARMS = [find(name) for name in NAMES]

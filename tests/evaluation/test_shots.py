@@ -23,6 +23,7 @@ from raybridge.translators.bottlenecked import evenly
 from raybridge.translators.residual import Residual
 from raybridge.translators.weights import copy_of
 
+pytestmark = pytest.mark.usefixtures("short")
 ASKED = [arm.name for arm in arm_files.every() if arm.borrows is None]
 
 

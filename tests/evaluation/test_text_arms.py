@@ -16,6 +16,7 @@ from raybridge.evaluation.setting import setting_of
 from raybridge.models.decode import greedy
 from raybridge.models.prompts import frame, prompt_hash
 
+pytestmark = pytest.mark.usefixtures("short")
 MADE = ("selective_text", "random_text", "text_relay")
 
 

@@ -51,7 +51,6 @@ def small(**changes: object) -> Trial:
 
 def finished(root: Path, trial: Trial) -> TrialRun:
     """The trial, complete, with an untrained translator and the rows of every arm of ARMS."""
-    torch.set_num_threads(1)  # a fixture of a module comes before what sets it for a test
     torch.manual_seed(0)
     results, models = Results(root), Models("cpu")
     source, target = models.load(trial.source), models.load(trial.target)

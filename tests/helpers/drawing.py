@@ -10,7 +10,7 @@ from raybridge import HOUSE
 from raybridge.plots import ATTENTION_BINS, Runs
 from raybridge.plots.__main__ import app
 from raybridge.plots.figures import Plot, load, make
-from raybridge.results import Results, TrialRun
+from raybridge.results import TrialRun
 from raybridge.results.files import write_frame
 
 
@@ -18,8 +18,8 @@ def table_of(name: str, runs: Runs) -> pd.DataFrame:
     return load(HOUSE / "plots" / f"{name}.py").table(runs)
 
 
-def made(plot: Plot, results: Results) -> dict[str, bytes]:
-    done = make(plot, Runs(results), ["pdf"])
+def made(plot: Plot, runs: Runs) -> dict[str, bytes]:
+    done = make(plot, runs, ["pdf"])
     assert done is not None
     return done.files
 

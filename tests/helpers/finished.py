@@ -39,7 +39,7 @@ axes = {"pocket": dict(soft_tokens=[4, 8])}
 
 def trial(base: Trial, *, soft_tokens: int) -> Trial:
     translator = replace(base.translator, soft_tokens=soft_tokens, width=32, depth=1, heads=2)
-    cut = dict(steps=6, warmup=1, batch=4, eval_every=2, dev_problems=6, test_problems=6)
+    cut = dict(steps=6, warmup=1, batch=4, eval_every=3, dev_problems=4, test_problems=4)
     return replace(base, name=f"tiny_{soft_tokens}tok", translator=translator, **cut)
 '''
 CLOCKS = re.compile(r"\d+(?:\.\d+)? ?(?:ms|s|min|tokens/s|problems/s|MB)\b|\d\d:\d\d:\d\d|[0-9a-f]{32}")

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from evaluators.pocket import Pocket
+from raybridge.evaluation import costs
 from raybridge.training import fitting, start
 
 FITTED_FROM = 16  # problems of train
@@ -19,6 +20,15 @@ def short_answers() -> Iterator[None]:
     """Answers of 20 tokens: what they say is of no matter here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Pocket, "max_new_tokens", 20)
+        yield
+
+
+@contextmanager
+def short_timings() -> Iterator[None]:
+    """Arms are timed once over two tokens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costs, "TOKENS", 2)
+        patch.setattr(costs, "REPEATS", 1)
         yield
 
 

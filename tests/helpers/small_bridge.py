@@ -26,7 +26,6 @@ SCORED = {"bridged": (0.5, 0.4, 0.6, 0.25), "shuffled": (0.1, 0.05, 0.2, 2.5), "
 
 def finished(root: Path, **changes: object) -> TrialRun:
     """An untrained translator, its gates open, with a result that was made up."""
-    torch.set_num_threads(1)  # a fixture of a module comes before what sets it for a test
     torch.manual_seed(0)
     small = replace(POCKET.trial.translator, soft_tokens=8, width=64, depth=2, heads=2)
     trial = replace(POCKET.trial, name="small_8tok", translator=small, steps=8, warmup=2, batch=4, eval_every=4)

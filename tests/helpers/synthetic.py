@@ -62,22 +62,25 @@ def fingerprint(plain: dict) -> str:
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 
-def answers(rng: np.random.Generator, split: str, arm: str, skill: float, difficulty: np.ndarray, **columns) -> pd.DataFrame:
-    """Sample rows of one arm on all problems."""
+def answers(rng: np.random.Generator, split: str, arm: str, skill: float, difficulty: np.ndarray) -> dict:
+    """Columns of the sample rows of one arm on all problems."""
     n = len(difficulty)
     strict = rng.random(n) < 1 / (1 + np.exp(difficulty - skill))
     flexible = strict | (rng.random(n) < 0.02)
     invalid = ~strict & (rng.random(n) < 0.05)
-    frame = pd.DataFrame({"problem": [f"pocket/{split}/{i}" for i in range(n)], "arm": arm})
-    frame["prompt_hash"] = "0" * 16
-    frame["completion"] = [f"So it is {3 * i % 17}. #### {3 * i % 17}" for i in range(n)]
-    frame["generated_tokens"] = rng.integers(10, 40, n)
-    frame["truncated"] = rng.random(n) < 0.01
-    frame["nll_tokens"] = rng.integers(20, 60, n)
-    frame["answer_strict"] = np.where(invalid, None, "17")
-    frame["answer_flexible"] = "17"
-    frame["score_strict"], frame["score_flexible"] = strict.astype(float), flexible.astype(float)
-    return frame.assign(**columns)
+    return {
+        "problem": [f"pocket/{split}/{i}" for i in range(n)],
+        "arm": arm,
+        "prompt_hash": "0" * 16,
+        "completion": [f"So it is {3 * i % 17}. #### {3 * i % 17}" for i in range(n)],
+        "generated_tokens": rng.integers(10, 40, n),
+        "truncated": rng.random(n) < 0.01,
+        "nll_tokens": rng.integers(20, 60, n),
+        "answer_strict": np.where(invalid, None, "17"),
+        "answer_flexible": "17",
+        "score_strict": strict.astype(float),
+        "score_flexible": flexible.astype(float),
+    }
 
 
 def rows_of(samples: pd.DataFrame, *, step: int, split: str, evaluator: str = "pocket") -> list[dict]:
@@ -85,21 +88,25 @@ def rows_of(samples: pd.DataFrame, *, step: int, split: str, evaluator: str = "p
     rows = []
     empty = pd.Series([None])
     for arm, part in samples.groupby("arm", sort=False):
+        n = len(part)
+        of_all = {
+            "truncated": int(part["truncated"].sum()),
+            "nll": part["nll"].sum() / part["nll_tokens"].sum(),
+            "nll_tokens": int(part["nll_tokens"].sum()),
+            **{key: part[key].mean() for key in ("prompt_tokens", "question_tokens", "generated_tokens")},
+            **{key: part[key].mean() for key in ("question_bytes", "wire_bytes") if part.get(key, empty).notna().all()},
+            "soft_tokens": int(part["soft_tokens"].max()),
+            "seconds": part["seconds"].sum(),
+        }
         for reading in READINGS:
-            n, correct = len(part), float(part[f"score_{reading}"].sum())
+            correct = float(part[f"score_{reading}"].sum())
             low, high = wilson(round(correct), n)
             rows.append(
                 {
                     **{"step": step, "evaluator": evaluator, "split": split, "arm": arm, "reading": reading, "n": n},
                     **{"correct": correct, "accuracy": correct / n, "low": low, "high": high},
                     "invalid": int(part[f"answer_{reading}"].isna().sum()),
-                    "truncated": int(part["truncated"].sum()),
-                    "nll": part["nll"].sum() / part["nll_tokens"].sum(),
-                    "nll_tokens": int(part["nll_tokens"].sum()),
-                    **{key: part[key].mean() for key in ("prompt_tokens", "question_tokens", "generated_tokens")},
-                    **{key: part[key].mean() for key in ("question_bytes", "wire_bytes") if part.get(key, empty).notna().all()},
-                    "soft_tokens": int(part["soft_tokens"].max()),
-                    "seconds": part["seconds"].sum(),
+                    **of_all,
                 }
             )
     return rows
@@ -113,12 +120,12 @@ def evaluation(seed: int, step: int, split: str, skills: dict[str, tuple[float, 
     for arm, (skill, nll) in skills.items():
         soft = k if arm in ("bridged", "shuffled", *BESIDE, "zero", *BITS) else 0
         text = {"no_context": 0, "token_budget": min(k, 45)}.get(arm, 0 if soft and arm not in BESIDE else 45)
-        part = answers(rng, split, arm, skill, difficulty, soft_tokens=soft, prompt_tokens=12 + text, question_tokens=45)
-        part["nll"] = part["nll_tokens"] * (nll + 0.1 * difficulty)
-        part["seconds"] = 0.02 + 0.001 * (12 + text + soft)
+        part = answers(rng, split, arm, skill, difficulty)
+        part |= dict(soft_tokens=soft, prompt_tokens=12 + text, question_tokens=45)
+        part |= dict(nll=part["nll_tokens"] * (nll + 0.1 * difficulty), seconds=0.02 + 0.001 * (12 + text + soft))
         if arm in BITS:
-            part["question_bytes"], part["wire_bytes"] = 180, 20 + k * WIDTH * BITS[arm] // 8 + 6 * k * (BITS[arm] < 16)
-        parts.append(part)
+            part |= dict(question_bytes=180, wire_bytes=20 + k * WIDTH * BITS[arm] // 8 + 6 * k * (BITS[arm] < 16))
+        parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
 
 

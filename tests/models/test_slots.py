@@ -1,6 +1,7 @@
 """Rows in slots: the completions of a batch that grows, however many slots there are and whoever comes into one."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import tiny_lms
@@ -33,16 +34,24 @@ def completions(lm, **told):
 HARDENED = [PLAIN, Hardening(top_p=0.9, temperature=2.0), Hardening(ban_end=30), Hardening(repetition_penalty=4.0)]
 
 
+def tried(lm):
+    return ({}, {"stop": [lm.text([7]), lm.text([40, 41])]}, {"shared": []}, {"max_new_tokens": 1})
+
+
+@cache
+def grown(lm, hardening: Hardening):
+    """The completions of a batch that grows, which knows no slots."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lm, "decodes_in_slots", False)
+        return [completions(lm, hardening=hardening, **told) for told in tried(lm)]
+
+
 @pytest.mark.parametrize("hardening", HARDENED, ids=lambda one: one.label or "plain")
 @pytest.mark.parametrize("slots", [1, 2, 3, 100])
 def test_completions_are_those_of_a_batch_that_grows(lm, slots, hardening, monkeypatch):
     monkeypatch.setattr(continuous, "MOST", slots)
     assert lm.decodes_in_slots
-    for told in ({}, {"stop": [lm.text([7]), lm.text([40, 41])]}, {"shared": []}, {"max_new_tokens": 1}):
-        done = completions(lm, hardening=hardening, **told)
-        with monkeypatch.context() as patch:
-            patch.setattr(lm, "decodes_in_slots", False)
-            assert done == completions(lm, hardening=hardening, **told)
+    assert [completions(lm, hardening=hardening, **told) for told in tried(lm)] == grown(lm, hardening)
 
 
 def test_a_row_that_has_ended_leaves_its_slot_before_the_others_end(lm, monkeypatch):

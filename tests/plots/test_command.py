@@ -34,26 +34,28 @@ def test_every_plot_file_says_what_it_needs_and_draws_from_these_results(runs):
 
 
 def test_drawing_twice_gives_the_same_bytes(results):
+    once, again = Runs(results), Runs(results)
     for path in plot_files():
-        first, second = (make(load(path), Runs(results), ["pdf"]) for _ in range(2))
+        first, second = (make(load(path), runs, ["pdf"]) for runs in (once, again))
         assert (first and first.files) == (second and second.files)
 
 
-def test_the_csv_beside_a_figure_is_its_table(results):
+def test_the_csv_beside_a_figure_is_its_table(runs):
     plot = load(HOUSE / "plots/training_curves.py")
-    table = plot.table(Runs(results))
-    pd.testing.assert_frame_equal(pd.read_csv(BytesIO(made(plot, results)["csv"])), table, check_dtype=False, check_exact=True)
+    table = plot.table(runs)
+    pd.testing.assert_frame_equal(pd.read_csv(BytesIO(made(plot, runs)["csv"])), table, check_dtype=False, check_exact=True)
 
 
-def test_a_caption_stands_beside_a_clean_figure(results, tmp_path):
+def test_a_caption_stands_beside_a_clean_figure(runs, tmp_path):
     plot = load(HOUSE / "plots/training_curves.py")
-    files = made(plot, results)
-    caption = plot.caption(plot.table(Runs(results)))
+    files = made(plot, runs)
+    caption = plot.caption(plot.table(runs))
     assert " ".join(files["txt"].decode().split()) == caption
     longer = replace(plot, caption=lambda table: caption * 20)
-    assert made(longer, results)["pdf"].count(b"/FontFile2") == files["pdf"].count(b"/FontFile2")
+    wordy = made(longer, runs)["pdf"]
+    assert wordy.count(b"/FontFile2") == files["pdf"].count(b"/FontFile2")
     box = re.compile(rb"/MediaBox \[[^]]*\]")
-    assert box.findall(made(longer, results)["pdf"]) == box.findall(files["pdf"])  # no room for words
+    assert box.findall(wordy) == box.findall(files["pdf"])  # no room for words
 
 
 def test_smoke_runs_are_drawn_only_when_asked_for_and_say_so(tmp_path):
@@ -71,9 +73,9 @@ def test_smoke_runs_are_drawn_only_when_asked_for_and_say_so(tmp_path):
     assert "smoke" in cautions(Runs(Results(tmp_path / "smoke")))["kind"].tolist()
 
 
-def test_a_pdf_carries_its_origin_and_embeds_its_fonts(results):
+def test_a_pdf_carries_its_origin_and_embeds_its_fonts(runs, results):
     plot = load(HOUSE / "plots/training_curves.py")
-    pdf = made(plot, results)["pdf"]
+    pdf = made(plot, runs)["pdf"]
     for run in results.trials():
         assert run.fingerprint.encode() in pdf
     assert b"commit abc1234" in pdf

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -32,12 +33,18 @@ def results(tmp_path_factory) -> Results:
     return Results(root)
 
 
+@cache
+def runs_of(results: Results) -> Runs:
+    """As the command reads them, once for all plots."""
+    return Runs(results)
+
+
 def table_of(name: str, results: Results) -> pd.DataFrame:
-    return load(HOUSE / f"plots/{name}.py").table(Runs(results))
+    return load(HOUSE / f"plots/{name}.py").table(runs_of(results))
 
 
 def tex_of(name: str, results: Results) -> str:
-    made = make(load(HOUSE / f"plots/{name}.py"), Runs(results), [])
+    made = make(load(HOUSE / f"plots/{name}.py"), runs_of(results), [])
     assert made is not None
     return made.files["tex"].decode()
 

@@ -22,14 +22,29 @@ def short(trial):
     return replace(trial, steps=4, warmup=1, batch=4, eval_every=2, dev_problems=4, test_problems=4)
 
 
-@pytest.fixture
-def trained(short, tmp_path, models):
-    """Its workers have ended; its test split is left."""
-    results = Results(tmp_path / "r")
-    run = results.open_trial(name=short.name, fingerprint=short.fingerprint, config=short.resolved(), provenance={})
+@pytest.fixture(scope="module")
+def left(short, tmp_path_factory, models):
+    """A folder in which its workers have ended and its test split is left."""
+    root = tmp_path_factory.mktemp("left")
+    run = Results(root).open_trial(name=short.name, fingerprint=short.fingerprint, config=short.resolved(), provenance={})
     worker = local_runs.worker_on(run, lambda: Local(models), states_budget=0)
     assert workload.run(short, worker) == "trained"
+    return root
+
+
+@pytest.fixture
+def trained(left, tmp_path):
+    """A copy to write into."""
+    results = Results(shutil.copytree(left, tmp_path / "r"))
+    (run,) = results.trials()
     return results, run
+
+
+@pytest.fixture(scope="module")
+def whole(short, tmp_path_factory, models):
+    """What one process leaves of it, in which nobody writes."""
+    _, run = local_runs.run_trial(short, Results(tmp_path_factory.mktemp("whole")), models)
+    return run
 
 
 def told(run) -> dict:
@@ -48,9 +63,8 @@ def test_a_trained_trial_is_not_complete_and_says_what_its_training_came_to(shor
     assert row_of(short, results).state == "testing"
 
 
-def test_whoever_concludes_it_leaves_what_one_process_leaves(short, trained, tmp_path, models):
+def test_whoever_concludes_it_leaves_what_one_process_leaves(short, trained, whole, models):
     _, run = trained
-    _, whole = local_runs.run_trial(short, Results(tmp_path / "whole"), models)
     workload.conclude(short, run, Local(models))
     assert told(run) == told(whole)
     assert run.trained() is None
@@ -58,9 +72,8 @@ def test_whoever_concludes_it_leaves_what_one_process_leaves(short, trained, tmp
 
 
 @pytest.mark.parametrize("what", ["dev", "test", "evals"])
-def test_what_a_kill_left_of_it_is_found_and_the_rest_is_computed(short, trained, tmp_path, models, what):
+def test_what_a_kill_left_of_it_is_found_and_the_rest_is_computed(short, trained, whole, models, what):
     _, run = trained
-    _, whole = local_runs.run_trial(short, Results(tmp_path / "whole"), models)
     samples = whole.path / "samples" / "pocket" / what
     if what == "evals":
         (run.path / "evals.parquet").unlink()

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-import torch
 from local_runs import run_trial
 
 from raybridge import sweep
@@ -23,7 +22,6 @@ MADE = ["seconds"]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, models):
     """A folder of results with one complete trial, and the trial."""
-    torch.set_num_threads(1)  # as in every test; this runs before
     translator = replace(POCKET.trial.translator, soft_tokens=4, width=32, depth=1, heads=2)
     cut = dict(steps=6, warmup=1, batch=4, eval_every=2, dev_problems=4, test_problems=4)
     trial = replace(POCKET.trial, name="tiny", translator=translator, **cut)

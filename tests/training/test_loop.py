@@ -48,7 +48,6 @@ def short_trial(trial):
 @pytest.fixture(scope="module")
 def undisturbed(short_trial, tmp_path_factory, models):
     """How it ended when nothing happened to it, and what it left: nobody writes there."""
-    torch.set_num_threads(1)  # as in every test; this runs before
     return run_trial(short_trial, tmp_path_factory.mktemp("undisturbed"), models)
 
 
