@@ -240,7 +240,7 @@ def alike(now: Any, before: Any, near: float) -> bool:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_what_a_version_does_is_what_it_did(group):
-    before, near = golden(), 1e-6 if group == "losses" else 2e-4
+    before, near = golden(), 1e-5 if group == "losses" else 2e-4  # of a sum over 155 tokens, another processor's rounding
     for named, told in GROUPS[group]().items():
         assert named in before, f"{named} is not written down: run `PYTHONPATH=tests/helpers python tests/test_versions.py`"
         assert alike(told, before[named], near), (
