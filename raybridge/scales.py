@@ -53,8 +53,8 @@ class Resources:
 
     workers: training workers a trial; gpus_per_model: over which a worker, or a replica, lays each of its models, 0 for CPUs;
     replicas: frozen replicas that evaluate for all trials; threads: torch threads a process on CPU. ahead: trials whose drivers
-    start while all devices are taken, and wait for them. states_budget: bytes of disk that states of sources may take; None for
-    a share.
+    may run beside those that have devices: they wait for some, or have given theirs back and are tested. states_budget: bytes
+    of disk that states of sources may take; None for a share.
     """
 
     VERSION: ClassVar[int] = 1
@@ -114,7 +114,7 @@ class Resources:
         replicas = max(groups, 1) if of_trial.gpus else self.replicas
         count = concurrent or at_once
         bound = of_trial.gpus > 0 and count == groups // of_trial.workers  # else one more would not wait, but run
-        return replace(of_trial, concurrent_trials=count, replicas=replicas, ahead=int(bound))
+        return replace(of_trial, concurrent_trials=count, replicas=replicas, ahead=count if bound else 0)
 
 
 @dataclass(frozen=True, kw_only=True)

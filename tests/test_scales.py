@@ -43,6 +43,7 @@ def test_one_trial_more_starts_where_it_can_only_wait_for_gpus():
     assert FULL.resources.on(machine(4)).ahead == 1
     assert FULL.resources.on(machine(7)).ahead == 1
     assert FULL.resources.on(machine(8), concurrent=1).ahead == 0  # it would not wait, but run
+    assert SMALL.resources.on(machine(4)).ahead == 4  # four may end at once, and each is tested for a while
     assert SMALL.resources.on(machine(8, cpus=16)).ahead == 0  # what is short is CPUs
     assert POCKET.resources.on(machine(0)).ahead == 0
 

@@ -99,6 +99,17 @@ def text(row: dict[str, Any], name: str, where: str) -> str:
     return row[name]
 
 
+def data_state() -> tuple[Hashable, ...]:
+    """Where data are and which files these are now: what was made of them stays good while this is the same."""
+    told = os.environ.get("RAYBRIDGE_DATA")
+    files = sorted(from_here(told).glob("*/*")) if told else []
+    return told, *((str(file), *_state(file.stat())) for file in files)
+
+
+def _state(told: os.stat_result) -> tuple[int, ...]:
+    return told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
+
+
 def hub_rows(
     dataset: str, subset: str | None, split: str, needs: Sequence[str], *, instead: str = "its rows as plain files"
 ) -> Iterator[dict[str, Any]]:
@@ -154,8 +165,7 @@ def rows(
         key: tuple[Hashable, ...] = (*hub, tuple(needs))
         first, found = 0, _ROWS.once(key, lambda: hub_rows(dataset, subset, split, needs, instead=file))
     else:
-        told = path.stat()
-        key = (path, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns, tuple(needs), flat)
+        key = (path, *_state(path.stat()), tuple(needs), flat)
         if path.suffix == ".jsonl":
             place, called = str(path), "line"
             first, found = 1, _ROWS.once(key, lambda: read_jsonl(path, needs))

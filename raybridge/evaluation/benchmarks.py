@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import is_dataclass
 from functools import cache
 from typing import Any
 
-from raybridge.data import Evaluator, Problem, Split, data_folder
+from raybridge.data import Evaluator, Problem, Split, data_folder, data_state, draw
 from raybridge.errors import unknown
 
 
@@ -41,28 +40,40 @@ def load_evaluator(name: str) -> Evaluator:
 def check_problems(evaluator: Evaluator, needs: Mapping[Split, tuple[str, int]]) -> None:
     """Refuse a benchmark that lacks problems. needs: by split, the field that asks for problems of it, and for how many."""
     for split, (field, count) in needs.items():
-        there = count_of(evaluator, split, str(data_folder()))
+        there = len(every_problem(evaluator, split))
         if there < count:
             raise ValueError(f"{field} asks for {count:,} problems, and the {split} split of {evaluator.name} has {there:,}")
 
 
+def every_problem(evaluator: Evaluator, split: Split) -> tuple[Problem, ...]:
+    """The problems of a split of a benchmark, read once."""
+    return _problems(evaluator, split, None, data_state())
+
+
+def some_problems(evaluator: Evaluator, split: Split, count: int) -> tuple[Problem, ...]:
+    """So many of them, drawn by seed 0 once."""
+    return _problems(evaluator, split, count, data_state())
+
+
 @cache
-def count_of(evaluator: Evaluator, split: Split, folder: str) -> int:
-    """How many problems a split has. folder: where data are."""
-    return len(evaluator.problems(split))
+def _problems(evaluator: Evaluator, split: Split, count: int | None, data: tuple[Hashable, ...]) -> tuple[Problem, ...]:
+    """data: as they are now."""
+    if count is not None:
+        return tuple(draw(_problems(evaluator, split, None, data), count, seed=0))
+    return tuple(evaluator.problems(split))
 
 
 def exemplars_of(evaluator: Evaluator) -> tuple[Problem, ...]:
     """The worked exemplars of a benchmark, read once."""
-    return _exemplars(evaluator, os.environ.get("RAYBRIDGE_DATA"))
+    return _exemplars(evaluator, data_state())
 
 
 @cache
-def _exemplars(evaluator: Evaluator, folder: str | None) -> tuple[Problem, ...]:
-    """folder: where data are, whether it is there or not: a benchmark without files asks for none."""
+def _exemplars(evaluator: Evaluator, data: tuple[Hashable, ...]) -> tuple[Problem, ...]:
+    """data: as they are now."""
     return tuple(evaluator.exemplars())
 
 
 def questions_of(evaluator: Evaluator) -> dict[str, str]:
     """The official test questions by problem id, if RAYBRIDGE_DATA is set: earlier runs are checked against them."""
-    return {problem.id: problem.question for problem in evaluator.problems("test")} if data_folder() else {}
+    return {problem.id: problem.question for problem in every_problem(evaluator, "test")} if data_folder() else {}

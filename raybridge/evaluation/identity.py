@@ -13,6 +13,7 @@ from raybridge import arms
 from raybridge.config import resolve
 from raybridge.data import SPLITS, Evaluator, Split, data_folder
 from raybridge.data.texts import Mixture
+from raybridge.evaluation.benchmarks import every_problem
 from raybridge.evaluation.setting import Setting
 from raybridge.models.identity import ModelIdentity, digest, model_identity
 from raybridge.models.lm import FrozenLM, precision
@@ -136,7 +137,7 @@ def contents_of_model(model: ModelIdentity) -> ModelContents:
 @cache
 def problems_digest(evaluator: Evaluator, split: Split, folder: str) -> str:
     """Of all that a split's problems say, not of their ids. folder: where data are."""
-    return digest([[one.question, one.gold, one.rationale, *one.also] for one in evaluator.problems(split)])
+    return digest([[one.question, one.gold, one.rationale, *one.also] for one in every_problem(evaluator, split)])
 
 
 @cache

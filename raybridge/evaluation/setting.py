@@ -13,7 +13,8 @@ from typing import ClassVar
 from raybridge import arms as arm_files
 from raybridge.arms import Arm, Label
 from raybridge.config import Json, resolve
-from raybridge.data import Evaluator, Problem, Split, draw
+from raybridge.data import Evaluator, Problem, Split
+from raybridge.evaluation.benchmarks import every_problem, some_problems
 from raybridge.models.hardening import PLAIN, Hardening
 from raybridge.results import baselines
 from raybridge.results.contents import Contents
@@ -169,9 +170,9 @@ def setting_of(trial: Trial, split: Split) -> Setting:
 
 def problems_of(trial: Trial, split: Split) -> list[Problem]:
     """The problems of a split that the trial is judged on, in the order of every evaluation of it."""
-    problems = trial.evaluator.problems(split)
     count = {"dev": trial.dev_problems, "test": trial.test_problems}.get(split)
-    return problems if count is None else draw(problems, count, seed=0)
+    evaluator = trial.evaluator
+    return list(every_problem(evaluator, split) if count is None else some_problems(evaluator, split, count))
 
 
 def by_length(problems: Iterable[Problem]) -> list[Problem]:

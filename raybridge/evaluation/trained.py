@@ -9,6 +9,7 @@ from torch import Tensor
 
 from raybridge.config import rebuild
 from raybridge.data import Evaluator, Problem, Split, draw
+from raybridge.evaluation.benchmarks import every_problem
 from raybridge.evaluation.identity import check_same, contents_of, device_here
 from raybridge.evaluation.setting import Setting, setting_of
 from raybridge.models.hardening import PLAIN, Hardening
@@ -154,5 +155,5 @@ def of_models(
 
 def chosen(evaluator: Evaluator, split: Split, count: int | None) -> tuple[Problem, ...]:
     """All problems of a split in their order, or `count` of them drawn by seed 0."""
-    problems = evaluator.problems(split)
+    problems = every_problem(evaluator, split)
     return tuple(problems if count is None or count == len(problems) else draw(problems, count, seed=0))

@@ -13,7 +13,7 @@ from typing import cast
 from torch import Tensor
 
 from raybridge.data import Problem
-from raybridge.evaluation.benchmarks import exemplars_of
+from raybridge.evaluation.benchmarks import every_problem, exemplars_of
 from raybridge.evaluation.kept_source import Source
 from raybridge.losses.bridge import SHARED_TOKENS, Batch
 from raybridge.models.frozen import FrozenLM
@@ -44,7 +44,7 @@ class Batches:
         problems: Sequence[Problem] | None = None,
     ) -> None:
         assert problems is not None or trial.own_answers is None, "who trains on own answers says what they are"
-        self.problems = list(trial.evaluator.problems("train") if problems is None else problems)
+        self.problems = list(every_problem(trial.evaluator, "train") if problems is None else problems)
         if len(self.problems) < trial.problems_a_batch:
             answered = " that have an answer of the target's own" if trial.own_answers else ""
             raise ValueError(

@@ -7,8 +7,9 @@ from functools import cache
 from statistics import mean, pstdev
 from typing import cast
 
-from raybridge.data import Evaluator, draw
+from raybridge.data import Evaluator
 from raybridge.data.texts import Mixture
+from raybridge.evaluation.benchmarks import every_problem, some_problems
 from raybridge.losses.bridge import SHARED_TOKENS, cut
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.identity import model_identity
@@ -45,8 +46,7 @@ class Lengths:
 def lengths_of(evaluator: Evaluator, target: str, folder: str, mixture: Mixture | None = None) -> Lengths:
     """Of a benchmark before a target, measured on a sample of train and of further texts. folder: where data are."""
     lm = cast(FrozenLM, model_identity(target))  # a prompt is made of its tokenizer alone
-    problems = evaluator.problems("train")
-    problems = draw(problems, min(SAMPLE, len(problems)), seed=0)
+    problems = some_problems(evaluator, "train", min(SAMPLE, len(every_problem(evaluator, "train"))))
     around, repeat = frame(lm, evaluator), frame(lm, evaluator, after=REPEAT_CUE)
     answers = [len(row) for row in cut(around.answers([problem.rationale for problem in problems]), SHARED_TOKENS)]
     questions = [problem.question for problem in problems]

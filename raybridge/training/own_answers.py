@@ -14,6 +14,7 @@ import pandas as pd
 from raybridge.arms import find
 from raybridge.data import Problem, draw
 from raybridge.evaluation.answerer import Answerer
+from raybridge.evaluation.benchmarks import every_problem
 from raybridge.evaluation.keeping import Keeper
 from raybridge.evaluation.setting import Setting, setting_of
 from raybridge.results import Results
@@ -83,7 +84,7 @@ def own_in(trial: Trial, setting: Setting, rows: pd.DataFrame) -> Own:
     cut_off = rows["truncated"].astype(bool)
     wanted = ~cut_off & (right | (not trial.own_answers.right)) & rows["completion"].str.strip().ne("")
     by_id = dict(zip(rows["problem"][wanted], rows["completion"][wanted].str.strip(), strict=True))
-    train = trial.evaluator.problems("train")
+    train = every_problem(trial.evaluator, "train")
     return Own(
         asked=len(setting.problems),
         there=len(rows),

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import torch
 
-from raybridge.data import SPLITS, Problem, Split, draw
+from raybridge.data import SPLITS, Problem, Split
 from raybridge.evaluation.answerer import Answerer
+from raybridge.evaluation.benchmarks import every_problem, some_problems
 from raybridge.evaluation.kept_source import KeptSource, Reading
 from raybridge.evaluation.setting import problems_of
 from raybridge.models.frozen import FrozenLM
@@ -63,9 +64,9 @@ def asked_of_train(trial: Trial) -> list[Problem]:
     """
     if trial.mixture:
         return []
-    problems = trial.evaluator.problems("train")
+    problems = every_problem(trial.evaluator, "train")
     if trial.own_answers:
-        return problems
+        return list(problems)
     return [problems[i] for i in sorted({*seen(trial, len(problems)), *range(min(FITTED_FROM, len(problems)))})]
 
 
@@ -111,10 +112,10 @@ def _positions(asked: Sequence[tuple[Trial, KeptSource]]) -> float:
     }
     total = 0.0
     for split in SPLITS:
-        problems = trial.evaluator.problems(split)
-        some = draw(problems, min(SAMPLE, len(problems)), seed=0)
+        there = len(every_problem(trial.evaluator, split))
+        some = some_problems(trial.evaluator, split, min(SAMPLE, there))
         rows = frame(source.as_lm, trial.evaluator).questions([problem.question for problem in some])
-        total += sum(map(len, rows)) / len(rows) * min(counts[split], len(problems))
+        total += sum(map(len, rows)) / len(rows) * min(counts[split], there)
     return total
 
 
