@@ -57,7 +57,9 @@ def evaluate_trial(
     problems: Annotated[int | None, typer.Option(min=2, help="how many, drawn by seed 0; default: the trial's or all")] = None,
     arms: Annotated[str | None, typer.Option(help="arms to evaluate, with commas; default: all")] = None,
     bits: Annotated[str, typer.Option(help="of quantised soft tokens to answer with, with commas")] = "16,8,6,4",
-    batch: Annotated[int, typer.Option(min=1, help="problems at a time")] = 128,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="problems at a time; default: 128, on a GPU more of few arms")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="spread over so many GPUs: a replica each, under Ray")] = None,
     gpus_per_model: Annotated[int, typer.Option(min=1, help="GPUs of this process or a replica, over which a model lies")] = 1,
@@ -82,6 +84,7 @@ def evaluate_trial(
         from raybridge.evaluation.benchmarks import load_evaluator
         from raybridge.evaluation.card import arms_of, evaluate
         from raybridge.evaluation.provenance import prompt_of
+        from raybridge.evaluation.setting import BATCH, ON_GPU
         from raybridge.evaluation.trained import of_models, of_trial
         from raybridge.models import names
         from raybridge.models.hardening import Hardening
@@ -129,7 +132,8 @@ def evaluate_trial(
                 kept,
                 answerer,
                 chosen,
-                batch=batch,
+                batch=batch or BATCH,
+                at_least=0 if batch or kind == "cpu" else ON_GPU,
                 timed=timed,
                 tell=lambda arm, done: told.arm(arm.name, done),
             )

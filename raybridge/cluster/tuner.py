@@ -23,12 +23,11 @@ from raybridge.cluster.replicas import ReplicaPool, names_of, start_replicas
 from raybridge.cluster.trainer import Driver, Job
 from raybridge.config import packages_of, resolve
 from raybridge.evaluation.keeping import Keeper
-from raybridge.evaluation.setting import BATCH, Setting, frozen_arms
+from raybridge.evaluation.setting import BATCH, ON_GPU, Setting, frozen_arms
 from raybridge.results import Results
 from raybridge.results.states import States
 from raybridge.results.sweep_folder import SweepFolder
 from raybridge.scales import Resources
-from raybridge.training.own_answers import AT_ONCE
 from raybridge.training.worker import by_engine, engine_of
 from raybridge.trial import Workload
 
@@ -53,7 +52,7 @@ def run_trials(
     ):
         begins = [trial for trial in trials if not ((run := results.find(trial.fingerprint)) and run.complete)]
         prepared = partial(prepare, begins, pool, device=resources.device, kept=kept, results=results)
-        batch = AT_ONCE if resources.gpus_per_model else BATCH
+        batch = ON_GPU if resources.gpus_per_model else BATCH
         baselines = aside.submit(
             run_baselines, settings, results=results, pool=pool, folder=folder, batch=batch, first=prepared
         )

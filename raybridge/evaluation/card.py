@@ -86,11 +86,13 @@ def evaluate(
     arms: Sequence[Arm],
     *,
     batch: int = BATCH,
+    at_least: int = 0,
     timed: int = TIMED,
     tell: Callable[[Arm, int], None] = lambda arm, done: None,
 ) -> Scorecard:
-    """Evaluate the arms, keep their rows, and give the card."""
-    keeper = Keeper(setting=setting, results=results, answerer=answerer, trained=trained, batch=batch, timed=timed, tell=tell)
+    """Evaluate the arms, keep their rows, and give the card. batch, at_least: how much a request asks (`Keeper`)."""
+    asked = dict(batch=batch, at_least=at_least, timed=timed)
+    keeper = Keeper(setting=setting, results=results, answerer=answerer, trained=trained, tell=tell, **asked)
     own = [arm for arm in arms if arm.borrows is None]
     computed = [arm for arm in own if keeper.lacks(arm)]
     if computed:

@@ -28,7 +28,8 @@ from raybridge.results.baselines import stands_for
 class Keeper:
     """One setting, who answers it, and where its rows are kept.
 
-    timed: how many problems are timed one by one; 0 measures no costs. tell(arm, new): so many more problems are done.
+    batch: problems a request; at_least: rows of one, for which a request of few arms has more problems. timed: how many
+    problems are timed one by one; 0 measures no costs. tell(arm, new): so many more problems are done.
     """
 
     setting: Setting
@@ -36,6 +37,7 @@ class Keeper:
     answerer: Answerer
     trained: Trained | None = None
     batch: int = BATCH
+    at_least: int = 0
     timed: int = 0
     tell: Callable[[Arm, int], None] = lambda arm, done: None
 
@@ -128,7 +130,8 @@ class Keeper:
 
     def _compute(self, arms: Sequence[Arm], problems: Sequence[Problem], found: Mapping[str, pd.DataFrame]) -> None:
         """Answer these problems with these arms, batch by batch, and keep the rows."""
-        requests = self.setting.requests(arms, size=self.batch, only={problem.id for problem in problems})
+        size = max(self.batch, self.at_least // len(arms))
+        requests = self.setting.requests(arms, size=size, only={problem.id for problem in problems})
         names = [self._name(request) for request in requests]
         left = {name: request for name, request in zip(names, requests, strict=True) if self.results.partial(name) is None}
         lacking = sum(len(request.problems) for request in left.values())

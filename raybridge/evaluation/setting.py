@@ -23,6 +23,7 @@ from raybridge.trial import Trial
 
 BLOCK = 128  # problems of like length among which soft tokens are shuffled and averaged
 BATCH = 128  # problems a request
+ON_GPU = 512  # rows of a request there, where to decode more at once costs little
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,11 @@ from raybridge.data import Problem, draw
 from raybridge.evaluation.answerer import Answerer
 from raybridge.evaluation.benchmarks import every_problem
 from raybridge.evaluation.keeping import Keeper
-from raybridge.evaluation.setting import Setting, setting_of
+from raybridge.evaluation.setting import ON_GPU, Setting, setting_of
 from raybridge.results import Results
 from raybridge.trial import Trial
 
 ARM = find("target")
-AT_ONCE = 512  # problems a request: there are thousands, and decoding more rows at once costs little
 NOBODY = cast(Answerer, None)  # what is on disk is read without anybody who answers
 
 log = logging.getLogger(__name__)
@@ -62,7 +61,7 @@ def asked_of_target(trial: Trial) -> Setting:
 def answered(trial: Trial, results: Results, answerer: Answerer) -> Own:
     """Its own answers, from disk or else from whoever evaluates, who keeps them."""
     setting = asked_of_target(trial)
-    keeper = Keeper(setting=setting, results=results, answerer=answerer, batch=AT_ONCE)
+    keeper = Keeper(setting=setting, results=results, answerer=answerer, batch=ON_GPU)
     own = own_in(trial, setting, keeper.rows([ARM]))
     log.info("own answers of %s: %s", trial.target, own)
     return own

@@ -78,6 +78,13 @@ def test_rows_are_where_a_sweep_puts_them(trial, models, results, keeper):
         assert evals[row["arm"], row["reading"]] == row["accuracy"]
 
 
+def test_a_request_of_few_arms_has_more_problems_where_rows_are_told(keeper, asked):
+    wide = replace(keeper, at_least=12)
+    wide.rows([find("target")])
+    wide.rows([find("bridged"), find("zero"), find("mean")])
+    assert [len(request.problems) for request in asked] == [6, 4, 2]
+
+
 def test_a_kill_between_two_batches_keeps_the_batches_that_are_done(keeper, monkeypatch, asked):
     calls = []
 
