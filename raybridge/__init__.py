@@ -1,6 +1,6 @@
 """raybridge: train, sweep and honestly evaluate translators between frozen language models.
 
-It hands out `load` and HOUSE, and `evaluators` can be imported wherever raybridge has been.
+It hands out `load` and HOUSE, and `evaluators` and `sweeps` can be imported wherever raybridge has been.
 """
 
 from __future__ import annotations
@@ -25,32 +25,35 @@ if not HOUSE.is_dir():
     HOUSE = Path(__file__).parents[1]
 
 
-class Evaluators(MetaPathFinder):
-    """Finds `evaluators` as one package: the folders of that name on sys.path, and behind them the house's.
+class OfHouse(MetaPathFinder):
+    """Finds `evaluators` and `sweeps`, each as one package: the folders of that name on sys.path, and behind them the house's.
 
     A user's own folder comes first, as on any path, and hides none of ours, whose names (`evaluators.gsm8k:GSM8K`) stand in
     fingerprints. HOUSE at the end of sys.path would not do: a user's folder with an `__init__` would hide ours, and ours one
     without. Ray's workers import raybridge before they read a config, so it holds there too.
     """
 
+    names = ("evaluators", "sweeps")
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The package, for this name alone."""
-        if fullname != "evaluators":
+        """The package, for these names alone."""
+        if fullname not in self.names:
             return None
         spec = PathFinder.find_spec(fullname, [*sys.path, str(HOUSE)], target)
-        assert spec is not None, f"{HOUSE} has no evaluators/"
+        assert spec is not None, f"{HOUSE} has no {fullname}/"
         spec.submodule_search_locations = list(dict.fromkeys([*extend_path([], fullname), str(HOUSE / fullname)]))
         return spec
 
 
-EVALUATORS = Evaluators()
-sys.meta_path.insert(0, EVALUATORS)
-if early := sys.modules.get("evaluators"):  # imported before raybridge, as by a script whose imports are sorted
-    early.__spec__ = EVALUATORS.find_spec("evaluators")
-    assert early.__spec__ is not None
-    early.__path__ = early.__spec__.submodule_search_locations or []
+OF_HOUSE = OfHouse()
+sys.meta_path.insert(0, OF_HOUSE)
+for package in OF_HOUSE.names:
+    if early := sys.modules.get(package):  # imported before raybridge, as by a script whose imports are sorted
+        early.__spec__ = OF_HOUSE.find_spec(package)
+        assert early.__spec__ is not None
+        early.__path__ = early.__spec__.submodule_search_locations or []
 
 
 def load(

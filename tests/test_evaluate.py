@@ -14,7 +14,6 @@ from quick import short_answers, short_timings
 from safetensors.torch import save
 from typer.testing import CliRunner
 
-from evaluators.pocket import Pocket
 from raybridge import arms
 from raybridge.analysis.measures import gaps_recovered
 from raybridge.analysis.replicates import bands_of_replicates
@@ -173,15 +172,15 @@ def test_a_learned_constant_prompt_joins_the_table(trial, finished):
     assert "prompt_tuning" not in set(own["arm"])
 
 
-def test_hardened_rows_stand_beside_plain_ones(finished, monkeypatch):
-    monkeypatch.setattr(Pocket, "max_new_tokens", 48)  # more than the 40 before which no answer ends
-    run = finished()
+def test_hardened_rows_stand_beside_plain_ones(finished):
     arms = ["--arms", "bridged,shuffled,target,no_context"]
-    plain = card(run.path, *QUICK, *arms)
-    hard = card(run.path, *QUICK, *arms, "--ban-end", "40", "--anchor", "So: ")
+    with short_answers(48):  # more than the 40 before which no answer ends
+        run = finished()
+        plain = card(run.path, *QUICK, *arms)
+        hard = card(run.path, *QUICK, *arms, "--ban-end", "40", "--anchor", "So: ")
+        assert card(run.path, *QUICK, *arms) == plain
     assert "+ban40+anchor(So:)" in hard["of"]
     assert min(row["generated_tokens"] for row in hard["rows"]) >= 40
-    assert card(run.path, *QUICK, *arms) == plain
     assert set(run.samples("pocket", "test", 4)["arm"]) == {
         *("bridged", "shuffled", "bridged+ban40+anchor(So:)", "shuffled+ban40+anchor(So:)")
     }

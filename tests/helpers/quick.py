@@ -16,10 +16,10 @@ FITTED_FROM = 16  # problems of train
 
 
 @contextmanager
-def short_answers() -> Iterator[None]:
-    """Answers of 20 tokens: what they say is of no matter here."""
+def short_answers(tokens: int = 20) -> Iterator[None]:
+    """Answers of so many tokens: what they say is of no matter here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pocket, "max_new_tokens", 20)
+        patch.setattr(Pocket, "max_new_tokens", tokens)
         yield
 
 
