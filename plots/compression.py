@@ -8,6 +8,7 @@ from raybridge.plots import (
     Column,
     Runs,
     band_told,
+    compressed,
     intervals_of,
     kinds,
     mean_gap,
@@ -24,8 +25,7 @@ NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 
 
 def table(runs: Runs) -> pd.DataFrame:
-    alone = runs.trials.loc[runs.trials["judged_by"] == "bridged", "fingerprint"]  # others train what reads the text as well
-    bridged = own_on_test(runs, runs.asked_by("compression") & set(alone))
+    bridged = own_on_test(runs, compressed(runs))
     if bridged.empty:
         return pd.DataFrame()
     rows = over_seeds(runs, bridged).sort_values(["pair", "K", "label"], ignore_index=True)

@@ -19,6 +19,7 @@ from raybridge.plots import (
     arm_look,
     arms,
     band_told,
+    compressed,
     each_seed,
     gaps_by_seed,
     intervals_of,
@@ -35,16 +36,15 @@ from raybridge.plots import (
 
 NEEDS = "python -m raybridge.sweep sweeps/compression.py"
 CURVES = ("crammed", "text_relay", "selective_text", "token_budget", "shuffled", "bridged")
-ACROSS = ("self_repair", "format_only", "receiver_lora")  # read the whole question: a level, whatever K is
-SAID = {
-    "selective_text": "Selective text: the K that the target could guess least.",
-    "text_relay": "Text relay: the source's own short version in K tokens.",
-    "crammed": "Crammed: K vectors optimised for each problem, a ceiling and no method.",
-}
-SAID_ACROSS = {
+ACROSS = {  # read the whole question: a level, whatever K is
     "self_repair": "self repair, the target checking its own answer",
     "format_only": "format only, the question behind a learned prompt",
     "receiver_lora": "receiver lora, the question before an adapted target",
+}
+SAID = {
+    "selective_text": "Selective text: the K that the target could guess least.",
+    "text_relay": "Text relay: the source's own short version in at most K tokens.",
+    "crammed": "Crammed: K vectors optimised for each problem, a ceiling and no method.",
 }
 PANEL = ["pair", "evaluator"]
 SHOWN = 2  # pairs side by side
@@ -52,9 +52,7 @@ SHOWN = 2  # pairs side by side
 
 def table(runs: Runs) -> pd.DataFrame:
     asked = [*CURVES, *ACROSS, *(arm.name for arm in arms.every() if arm.packed), "target"]
-    alone = runs.trials.loc[runs.trials["judged_by"] == "bridged", "fingerprint"]  # others train what reads the text as well
-    trials = runs.asked_by("compression") & set(alone)
-    test = runs.test[runs.test["fingerprint"].isin(trials) & runs.test["arm"].isin(asked)]
+    test = runs.test[runs.test["fingerprint"].isin(compressed(runs)) & runs.test["arm"].isin(asked)]
     if test.empty:
         return pd.DataFrame()
     test = of_first_reading(test)
@@ -199,7 +197,7 @@ def caption(rows: pd.DataFrame) -> str:
     own = shown[shown["arm"] == "bridged"]
     band, seeds = shown["aa_band"].dropna(), own["seeds"] if len(own) else shown["seeds"]
     sent = shown[shown["compression_bytes"].notna()]
-    across = [SAID_ACROSS[arm] for arm in ACROSS if arm in set(shown["arm"])]
+    across = [said for arm, said in ACROSS.items() if arm in set(shown["arm"])]
     where = [f"{pair} on {evaluator}:" for pair, evaluator in shown[PANEL].drop_duplicates().to_numpy()]
     sentences = [
         where[0] if len(where) == 1 else "",

@@ -39,6 +39,12 @@ def own_on_test(runs: Runs, fingerprints: set[str]) -> pd.DataFrame:
     return own[own["evaluator"] == own["evaluator"].iloc[0]] if len(own) else own
 
 
+def compressed(runs: Runs) -> set[str]:
+    """What figures of compression show, of the trials that soft tokens alone rank: others train what reads the text as well."""
+    alone = runs.trials.loc[runs.trials["judged_by"] == "bridged", "fingerprint"]
+    return runs.asked_by("compression") & set(alone)
+
+
 def controls_of(own: pd.DataFrame) -> pd.DataFrame:
     """The same rows as if they were of their arms' controls, by which scores are found."""
     return own.assign(arm=own["arm"].map(against))

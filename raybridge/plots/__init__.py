@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from raybridge import arms
 from raybridge.analysis import kinds
-from raybridge.analysis.configurations import against_first, costs, own_on_test, per_problem, transfer
+from raybridge.analysis.configurations import against_first, compressed, costs, own_on_test, per_problem, transfer
 from raybridge.analysis.measures import interval_of, of_first_reading, shots_told, stacked
 from raybridge.analysis.replicates import band_told
 from raybridge.analysis.runs import Runs
@@ -54,6 +54,7 @@ __all__ = [
     "arm_look",
     "arms",
     "band_told",
+    "compressed",
     "costs",
     "counted",
     "each_seed",
