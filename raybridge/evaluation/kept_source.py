@@ -16,15 +16,16 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from raybridge.models import names
 from raybridge.models.frozen import FrozenLM, unit_rms
 from raybridge.models.identity import digest as digest_of
 from raybridge.models.identity import model_identity
 from raybridge.models.lm import precision
+from raybridge.models.pieces import sent
 from raybridge.results.states import Shelf, States, digest
 
+AHEAD = 2  # batches whose states are fetched and not yet asked for
 AT_ONCE = 32  # questions whose states leave the device together
 BITS = {torch.bfloat16: torch.int16}  # NumPy has no bf16: its bits are kept
 
@@ -41,6 +42,14 @@ class Reading:
     layers: tuple[int, ...]
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fetched:
+    """States of questions that were on disk: which of the questions these are, and theirs (B, T, L, S) with zeros behind."""
+
+    there: list[int]
+    states_BTLS: Tensor
+
+
 class KeptSource:
     """A source by name. load: brings the model itself into memory, where something has to be computed.
 
@@ -53,6 +62,7 @@ class KeptSource:
         self.text, self.tokenize = model.text, model.tokenize
         self.device, self.kept, self.load = device, kept, load
         self.dtype = precision(device)
+        self._ahead: dict[tuple[tuple[int, ...], tuple[str, ...], tuple[int, ...]], Fetched] = {}
         self._shelves = lru_cache(maxsize=8)(self._shelf)
 
     @property
@@ -90,15 +100,42 @@ class KeptSource:
         shelf.write(told, {layer: np.ascontiguousarray(states_NLS[:, i]) for i, layer in enumerate(missing)})
 
     def states(self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """States (B, T, L, S) of questions as the layers gave them, and their mask (B, T); see `FrozenLM.states`."""
-        shelf, questions = self.shelf(before), [digest(row) for row in rows]
-        if shelf.lacks(questions, layers):
-            return self.load().states(before, rows, layers)
-        found = [np.stack([shelf.read(question, layer) for layer in layers], axis=1) for question in questions]
-        states_BTLS = pad_sequence([torch.from_numpy(states_TLS) for states_TLS in found], batch_first=True)
-        lengths_B = torch.tensor([len(row) for row in rows])
-        mask_BT = torch.arange(states_BTLS.shape[1]) < lengths_B.unsqueeze(1)
-        return states_BTLS.view(self.dtype).to(self.device), mask_BT.to(self.device)
+        """States (B, T, L, S) of questions as the layers gave them, and their mask (B, T); see `FrozenLM.states`.
+
+        What is on disk comes from there; the source reads the others alone.
+        """
+        key = (tuple(before), tuple(map(digest, rows)), tuple(layers))
+        fetched = self._ahead.pop(key, None) or self._fetched(*key)
+        lengths_B = sent(torch.tensor([len(row) for row in rows], dtype=torch.long), self.device)
+        mask_BT = torch.arange(max(map(len, rows), default=0), device=self.device) < lengths_B.unsqueeze(1)
+        states_BTLS = torch.zeros(*mask_BT.shape, len(layers), self.width, dtype=self.dtype, device=self.device)
+        if fetched.there:
+            kept = fetched.states_BTLS.to(self.device, non_blocking=True)
+            states_BTLS[:, : kept.shape[1]].index_copy_(0, sent(torch.tensor(fetched.there), self.device), kept)
+        if others := [row for row in range(len(rows)) if row not in set(fetched.there)]:
+            read, _ = self.load().states(before, [rows[row] for row in others], layers)
+            states_BTLS[:, : read.shape[1]].index_copy_(0, sent(torch.tensor(others), self.device), read)
+        return states_BTLS, mask_BT
+
+    def ahead(self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> None:
+        """Fetch from disk what `states` will next be asked for, on another thread than who asks."""
+        key = (tuple(before), tuple(map(digest, rows)), tuple(layers))
+        self._ahead[key] = self._fetched(*key)
+        while len(self._ahead) > AHEAD:  # nobody came for the oldest
+            del self._ahead[next(iter(self._ahead))]
+
+    def _fetched(self, before: tuple[int, ...], questions: tuple[str, ...], layers: tuple[int, ...]) -> Fetched:
+        shelf = self.shelf(before)
+        absent = set(shelf.lacks(questions, layers))
+        there = [row for row, question in enumerate(questions) if question not in absent]
+        found = [[shelf.read(questions[row], layer) for layer in layers] for row in there]
+        longest = max((len(one[0]) for one in found), default=0)
+        shape = len(there), longest, len(layers), self.width
+        states_BTLS = torch.zeros(shape, dtype=self.dtype, pin_memory=self.device.type == "cuda")
+        for states_TLS, one in zip(states_BTLS, found, strict=True):
+            for number, states_TS in enumerate(one):
+                states_TLS[: len(states_TS), number] = torch.from_numpy(states_TS).view(self.dtype)
+        return Fetched(there=there, states_BTLS=states_BTLS)
 
     def hidden_states(
         self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raybridge.models import attention, layers, packing
+from raybridge.models import attention, layers, norms, packing
 from raybridge.models.head import body_of
 from raybridge.models.injection import injecting
 from raybridge.models.lent import Lent
@@ -34,6 +34,8 @@ class Backbone:
         self.model = model.eval().requires_grad_(False)
         self.body = body_of(self.model)
         self.compiled = False
+        if self.device.type == "cuda":
+            norms.in_one(self.body)
         attention.tell()
         attention.tell_of(packing.NAME, packing.attention)
 

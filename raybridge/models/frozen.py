@@ -23,7 +23,7 @@ from raybridge.models.head import Head, in_chunks
 from raybridge.models.lent import Lent
 from raybridge.models.packing import within_window
 from raybridge.models.parts import by_length, that_fit
-from raybridge.models.pieces import Piece, join, pad, taken
+from raybridge.models.pieces import Piece, join, pad, sent, taken
 from raybridge.models.shared_prefix import Row, Text, cues_apart, packed
 
 log = logging.getLogger(__name__)
@@ -153,6 +153,9 @@ class FrozenLM(Backbone):
         states_BTLS, mask_BT = self.states(before, rows, layers)
         return unit_rms(states_BTLS), mask_BT
 
+    def ahead(self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> None:
+        """Nothing is fetched before `states` is asked for; of a source whose states are kept see `KeptSource`."""
+
     def continuation_states(
         self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]], *, lent: Lent | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -176,10 +179,10 @@ class FrozenLM(Backbone):
             whole = join([before.rows(part), piece])
             read = {"inputs_embeds": whole.embeds_BTD}
             (states_CTD,) = self.passed(read, whole.mask_BT, [self.depth], packed=packed, injected=whole.injected, lent=lent)
-            first_C1 = torch.tensor([[fronts[row] - 1] for row in part], device=self.device)
+            first_C1 = sent(torch.tensor([[fronts[row] - 1] for row in part]), self.device)
             place_CA = (first_C1 + torch.arange(longest, device=self.device)).clamp(max=states_CTD.shape[1] - 1)
             hidden.append(F.pad(taken(states_CTD, place_CA), (0, 0, 0, ids_BA.shape[1] - longest)))
-        order = torch.tensor([row for part in parts for row in part], device=self.device)
+        order = sent(torch.tensor([row for part in parts for row in part]), self.device)
         states_CAD = torch.cat(hidden)
         return states_CAD.new_zeros(*ids_BA.shape, self.width).index_copy(0, order, states_CAD), ids_BA, mask_BA
 

@@ -8,11 +8,10 @@ Shapes: N positions of all sequences, H query heads, G KV heads, P shared positi
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from raybridge.models.operation import operation
 from raybridge.models.partial import backward, flash, joined
 
 
@@ -21,8 +20,7 @@ def _ends(bounds: Tensor, lent: int) -> tuple[Tensor, Tensor]:
     return torch.stack([bounds[0], bounds[-1]]), torch.arange(0, lent + 1, lent, dtype=torch.int32, device=bounds.device)
 
 
-@torch.library.custom_op("raybridge::attend_lent", mutates_args=())
-def attend(
+def _attend(
     q_NHE: Tensor,
     k_NGE: Tensor,
     v_NGE: Tensor,
@@ -32,10 +30,7 @@ def attend(
     longest: int,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
-    """Attention (N, H, E), causal within each sequence and to all shared positions, and its log-sum-exps (H, N).
-
-    One operation to compiled code, which does not look into it.
-    """
+    """Attention (N, H, E), causal within each sequence and to all shared positions, and its log-sum-exps (H, N)."""
     own_NHE, own_HN = flash(q_NHE, k_NGE, v_NGE, (bounds, bounds), (longest, longest), causal=True, scale=scale)
     size = q_NHE.shape[0], keys_PGE.shape[0]
     lent_NHE, lent_HN = flash(q_NHE, keys_PGE, values_PGE, _ends(bounds, size[1]), size, causal=False, scale=scale)
@@ -44,21 +39,15 @@ def attend(
     return joined(own_NHE, own_HN.T, lent_NHE, lent_HN.T), torch.logaddexp(own_HN, lent_HN)
 
 
-@attend.register_fake
-def _(q_NHE: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return q_NHE.new_empty(q_NHE.shape), q_NHE.new_empty((q_NHE.shape[1], q_NHE.shape[0]), dtype=torch.float32)
-
-
-@torch.library.custom_op("raybridge::attend_lent_back", mutates_args=())
-def attend_back(
+def _back(
     grad_NHE: Tensor,
     q_NHE: Tensor,
     k_NGE: Tensor,
     v_NGE: Tensor,
-    keys_PGE: Tensor,
-    values_PGE: Tensor,
     out_NHE: Tensor,
     total_HN: Tensor,
+    keys_PGE: Tensor,
+    values_PGE: Tensor,
     bounds: Tensor,
     longest: int,
     scale: float,
@@ -74,20 +63,4 @@ def attend_back(
     return own_NHE + lent_NHE, k_grad, v_grad
 
 
-@attend_back.register_fake
-def _(grad_NHE: Tensor, q_NHE: Tensor, k_NGE: Tensor, v_NGE: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return q_NHE.new_empty(q_NHE.shape), k_NGE.new_empty(k_NGE.shape), v_NGE.new_empty(v_NGE.shape)
-
-
-def _kept(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.longest, ctx.scale = inputs
-    ctx.save_for_backward(*tensors, *output)
-
-
-def _back(ctx: Any, grad_NHE: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    q, k, v, keys, values, bounds, out, total = ctx.saved_tensors
-    own = attend_back(grad_NHE.contiguous(), q, k, v, keys, values, out, total, bounds, ctx.longest, ctx.scale)
-    return *own, None, None, None, None, None
-
-
-attend.register_autograd(_back, setup_context=_kept)
+attend = operation("raybridge::attend_lent", _attend, _back)

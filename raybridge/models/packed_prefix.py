@@ -10,16 +10,14 @@ Shapes: B beginnings, N positions of the row, H query heads, G KV heads, E head 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from raybridge.models.operation import operation
 from raybridge.models.partial import backward, flash, joined
 
 
-@torch.library.custom_op("raybridge::attend_prefix", mutates_args=())
-def attend(
+def _attend(
     q_NHE: Tensor,
     k_NGE: Tensor,
     v_NGE: Tensor,
@@ -35,8 +33,6 @@ def attend(
     bounds: of all beginnings and texts in the row. starts: (B + 1), of the beginnings. forks: (B + 1), of the texts of each
     beginning together, among those of all. sizes: on the CPU, for compiled code is kept for each number that it is told: how
     many positions all beginnings have, and the most that the texts of one have, and that one has.
-
-    One operation to compiled code, which does not look into it.
     """
     first, *longest_of = sizes.tolist()
     out_NHE, total_HN = flash(q_NHE, k_NGE, v_NGE, (bounds, bounds), (longest, longest), causal=True, scale=scale)
@@ -49,13 +45,7 @@ def attend(
     return out_NHE, total_HN
 
 
-@attend.register_fake
-def _(q_NHE: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return q_NHE.new_empty(q_NHE.shape), q_NHE.new_empty((q_NHE.shape[1], q_NHE.shape[0]), dtype=torch.float32)
-
-
-@torch.library.custom_op("raybridge::attend_prefix_back", mutates_args=())
-def attend_back(
+def _back(
     grad_NHE: Tensor,
     q_NHE: Tensor,
     k_NGE: Tensor,
@@ -80,20 +70,4 @@ def attend_back(
     return q_grad, k_grad, v_grad
 
 
-@attend_back.register_fake
-def _(grad_NHE: Tensor, q_NHE: Tensor, k_NGE: Tensor, v_NGE: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return q_NHE.new_empty(q_NHE.shape), k_NGE.new_empty(k_NGE.shape), v_NGE.new_empty(v_NGE.shape)
-
-
-def _kept(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.longest, ctx.scale = inputs
-    ctx.save_for_backward(*tensors, *output)
-
-
-def _back(ctx: Any, grad_NHE: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    q, k, v, *where, out, total = ctx.saved_tensors
-    own = attend_back(grad_NHE.contiguous(), q, k, v, out, total, *where, ctx.longest, ctx.scale)
-    return *own, None, None, None, None, None, None
-
-
-attend.register_autograd(_back, setup_context=_kept)
+attend = operation("raybridge::attend_prefix", _attend, _back)

@@ -120,8 +120,8 @@ def attention(
     q_NHE, k_NGE, v_NGE = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
     if beginnings is not None:
         assert not lent, "what stands behind exemplars has no beginning of its own"
-        out_NHE, _ = packed_prefix.attend(q_NHE, k_NGE, v_NGE, cu_seq_lens_q, *beginnings, max_length_q, scaling)
-        return out_NHE.unsqueeze(0), None
+        told = (cu_seq_lens_q, *beginnings, max_length_q, scaling)
+        return packed_prefix.attend(q_NHE, k_NGE, v_NGE, *told)[0].unsqueeze(0), None
     if lent:
         keys_PGE, values_PGE = (x.squeeze(0).transpose(0, 1) for x in lent_to(module))
         given = (q_NHE, k_NGE, v_NGE, keys_PGE, values_PGE, cu_seq_lens_q, max_length_q, scaling)

@@ -101,6 +101,11 @@ def joined_injections(pieces: Sequence[Piece], *, dim: int) -> dict[int, Tensor]
     }
 
 
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """What the host has on a device, which goes on with its work meanwhile."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
 def positions(mask_BT: Tensor) -> Tensor:
     """Position ids that count real tokens only; a pad repeats the position before it."""
     return (mask_BT.long().cumsum(dim=1) - 1).clamp(min=0)
@@ -116,4 +121,4 @@ def pad(
     mask = column < lengths if side == "right" else column >= longest - lengths
     ids = torch.full((len(rows), longest), pad_id)
     ids[mask] = torch.from_numpy(np.fromiter(chain.from_iterable(rows), dtype=np.int64))
-    return ids.to(device), mask.to(device)
+    return sent(ids, device), sent(mask, device)

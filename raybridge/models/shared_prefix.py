@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from raybridge.models.packing import STEP, Packing
-from raybridge.models.pieces import Piece
+from raybridge.models.pieces import Piece, sent
 
 Text = tuple[Sequence[int], Sequence[Sequence[int]]]  # a cue that stands before all rows, and the rows
 
@@ -88,4 +88,4 @@ class Row:
         return self._on_device(np.where(place_A < 0, last_B1, place_BA).clip(max=offsets[-1] - 1))
 
     def _on_device(self, numbers: np.ndarray) -> Tensor:
-        return torch.from_numpy(numbers).to(self.device)
+        return sent(torch.from_numpy(numbers), self.device)

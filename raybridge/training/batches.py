@@ -74,16 +74,24 @@ class Batches:
         return lend(self.target.lm, self.asked.before, longest=longest)
 
     def at(self, step: int, world: World) -> Batch:
-        """This worker's share of the batch of a step (from 0). That of the next is made meanwhile, beside a busy device."""
+        """This worker's share of the batch of a step (from 0).
+
+        That of the next is made meanwhile, beside a busy device, and what is kept of its states is fetched.
+        """
         which, following = ((at, world.rank, world.size) for at in (step, step + 1))
         batch = self._ahead[1].result() if self._ahead and self._ahead[0] == which else self._at(step, world)
         more = step + 1 < self.trial.steps
-        self._ahead = (following, self._aside.submit(self._at, step + 1, world)) if more else None
+        self._ahead = (following, self._aside.submit(self._ahead_of, step + 1, world)) if more else None
         return batch
 
     def _at(self, step: int, world: World) -> Batch:
         mine = world.share(self.mixing.at(step))
         return self.tokens(mine, offset=world.rank * len(mine))
+
+    def _ahead_of(self, step: int, world: World) -> Batch:
+        batch = self._at(step, world)
+        self.source.lm.ahead(self.source.before, batch.source_questions, self.trial.translator.layers)
+        return batch
 
     def tokens(self, asked: Sequence[Asked], *, offset: int = 0) -> Batch:
         """Problems and texts as token rows; each problem is tokenized once. offset: place of the first in the global batch."""

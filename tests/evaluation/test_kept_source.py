@@ -67,6 +67,18 @@ def test_only_what_is_not_there_is_read(source, kept, asked):
         assert [call.args[3] for call in passes.call_args_list] == [[1]]
 
 
+def test_of_questions_the_source_reads_those_alone_that_are_not_there(source, kept, asked):
+    before, rows = asked
+    opened(source, kept).keep(before, rows[:10], LAYERS)
+    mixed = [rows[3], rows[20], rows[9], rows[21], rows[20]]
+    with mock.patch.object(FrozenLM, "states", autospec=True, side_effect=FrozenLM.states) as passes:
+        states, mask = opened(source, kept).states(before, mixed, LAYERS)
+    assert [call.args[2] for call in passes.call_args_list] == [[rows[20], rows[21], rows[20]]]
+    wanted, real = source.states(before, mixed, LAYERS)
+    assert torch.equal(mask, real)
+    torch.testing.assert_close(states[mask], wanted[mask], rtol=1e-4, atol=1e-5)
+
+
 def test_bf16_comes_back_bit_for_bit(kept, asked):
     before, rows = asked
     half = lm.load("pocket:source", device="cpu", dtype=torch.bfloat16)
