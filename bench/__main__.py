@@ -1,6 +1,6 @@
-"""`python -m bench train|decode|evaluate|sweep [--scale pocket|small|full]`: raybridge beside plain transformers, in one run.
+"""`python -m bench train|decode|evaluate|sweep|scaling [--scale pocket|small|full]`: raybridge beside plain transformers.
 
-One table each: median and spread of problems and tokens a second, the share of what the card's arithmetic or its memory allows
+Both in one run, and one table each: median and spread of problems and tokens a second, the share of what the card's arithmetic or its memory allows
 (measured in the same run), peak memory, and the ratio to the plain implementation. `--json` prints the same as JSON.
 
 `pocket` is the shipped pair and takes under a minute on two cores. `small` loads the scale's models by name. `full` makes
@@ -65,6 +65,8 @@ def train_(
     repeats: REPEATS = None,
     steps: Annotated[int | None, typer.Option(min=1, help="steps that are timed together; default: the scale's")] = None,
     only: Annotated[int | None, typer.Option("--soft-tokens", min=1, help="one K; default: the scale's")] = None,
+    model: Annotated[str | None, typer.Option(help="source and target in the place of the scale's")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="problems a step; default: the scale's")] = None,
     as_json: JSON = False,
     out: OUT = None,
     debug: DEBUG = False,
@@ -73,7 +75,8 @@ def train_(
     with guarded(console, debug=debug):
         from bench.train import train
 
-        _show(train(scale.value, repeats=repeats, steps=steps, soft_tokens=only), as_json=as_json, out=out)
+        report = train(scale.value, repeats=repeats, steps=steps, soft_tokens=only, model=model, batch=batch)
+        _show(report, as_json=as_json, out=out)
 
 
 @app.command("evaluate")
@@ -90,6 +93,21 @@ def evaluate_(
         from bench.evaluate import evaluate
 
         _show(evaluate(scale.value, repeats=repeats, problems=problems), as_json=as_json, out=out)
+
+
+@app.command("scaling")
+def scaling_(
+    scale: SCALE = ScaleName.pocket,
+    cards: Annotated[int, typer.Option("--gpus", min=2, help="processes beside one, each on a card of its own")] = 2,
+    as_json: JSON = False,
+    out: OUT = None,
+    debug: DEBUG = False,
+) -> None:
+    """A training step and an evaluation of as many problems a card, on one card and on several."""
+    with guarded(console, debug=debug):
+        from bench.scaling import scaling
+
+        _show(scaling(scale.value, cards=cards), as_json=as_json, out=out)
 
 
 @app.command("sweep")

@@ -104,9 +104,6 @@ def train(trial: Trial, models: Models, seconds: float) -> Trainer:
     source, target = models.load(trial.source), models.load(trial.target)
     trainer = build_trainer(trial, source=source, target=target, world=World(device=models.device))
     fit(trainer.module, trainer.batches)
-    if source.packs:
-        source.compile()
-        target.compile()
     started = time.perf_counter()
     step, spent = 0, 0.0
     values: list[dict[str, float]] = []
@@ -212,8 +209,7 @@ def main(
         also = (PromptContrast(weight=contrast, margin=1.5, max_tokens=256),) if contrast else ()
         trial = replace(base, name="t", translator=one.translator, losses=(*one.losses, *also))
         trainer = train(trial, models, seconds)
-        with models.load(trial.target).uncompiled(), models.load(trial.source).uncompiled():
-            report(trial, models, copy_of(trainer.module))
+        report(trial, models, copy_of(trainer.module))
 
 
 if __name__ == "__main__":

@@ -20,17 +20,18 @@ def generated(lm: FrozenLM, rows: Sequence[Sequence[Tensor | Sequence[int]]], *,
     embeds_BTD = torch.stack([torch.cat([one.new_zeros(longest - len(one), one.shape[1]), one]) for one in embeds])
     lengths_B1 = torch.tensor([len(one) for one in embeds], device=lm.device).unsqueeze(1)
     mask_BT = (torch.arange(longest, device=lm.device) >= longest - lengths_B1).long()
-    out = lm.model.generate(
-        inputs_embeds=embeds_BTD,
-        attention_mask=mask_BT,
-        max_new_tokens=length,
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        eos_token_id=sorted(lm.end_ids),
-        pad_token_id=lm.tokenizer.pad_token_id,
-    )
+    with lm.as_written():
+        out = lm.model.generate(
+            inputs_embeds=embeds_BTD,
+            attention_mask=mask_BT,
+            max_new_tokens=length,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            eos_token_id=sorted(lm.end_ids),
+            pad_token_id=lm.tokenizer.pad_token_id,
+        )
     return [row[: next((i + 1 for i, token in enumerate(row) if token in lm.end_ids), len(row))] for row in out.tolist()]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,18 +31,17 @@ from raybridge.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Soft tokens and problems a step (None: the trial's), whether layers are also compiled, and how often it is timed."""
+    """Soft tokens and problems a step (None: the trial's), and how often it is timed."""
 
     soft_tokens: tuple[int | None, ...] = (None,)
     batch: int | None = None
-    compiled: bool = True
     steps: int
     rounds: int
     repeats: int
 
 
 SIZES = {
-    "pocket": Sizes(compiled=False, steps=1, rounds=4, repeats=1),
+    "pocket": Sizes(steps=1, rounds=4, repeats=1),
     "small": Sizes(steps=4, rounds=1, repeats=5),
     "full": Sizes(soft_tokens=(64, 512), batch=8, steps=4, rounds=1, repeats=5),
 }
@@ -100,20 +99,15 @@ class Steps:
             useful=useful + self.several * translator,
         )
 
-    def ours(self, *, compiled: bool = False, measure: bool = False) -> Ready:
+    def ours(self, *, measure: bool = False) -> Ready:
         """A way's `ready`."""
 
         @contextmanager
         def ready() -> Iterator[Call]:
-            with ExitStack() as stack:
-                if compiled:
-                    self.target.compile()
-                else:
-                    stack.enter_context(self.target.uncompiled())
-                trainer = build_trainer(self.trial, source=self.kept, target=self.target, world=World(device=self.pair.device))
-                spent = flops.of_translator(trainer.module, *trainer.batches.states(self.batch(self.first)))
-                yield self._call(lambda at: trainer.step(at, measure=measure, interrupt=False), None, spent, self.first)
-                self.cuts[f"compiled {compiled}, measured {measure}"] = str(trainer.micro_batches.cut)
+            trainer = build_trainer(self.trial, source=self.kept, target=self.target, world=World(device=self.pair.device))
+            spent = flops.of_translator(trainer.module, *trainer.batches.states(self.batch(self.first)))
+            yield self._call(lambda at: trainer.step(at, measure=measure, interrupt=False), None, spent, self.first)
+            self.cuts[f"measured {measure}"] = str(trainer.micro_batches.cut)
 
         return ready
 
@@ -122,7 +116,7 @@ class Steps:
 
         @contextmanager
         def ready() -> Iterator[Call]:
-            with self.target.uncompiled():
+            with self.target.as_written():
                 source = self.pair.load(self.trial.source)
                 trainer = PlainTrainer(self.trial, source, self.target, part=part)
                 spent = flops.of_translator(trainer.translator, *trainer.states(self.batch(self.first).source_questions))
@@ -152,13 +146,11 @@ class Steps:
             part //= 2
         return part or None
 
-    def ways(self, *, compiled: bool) -> list[Way]:
+    def ways(self) -> list[Way]:
         """All of them."""
         part = self.largest_part()
         plain = f"plain, {self.name}, {part} a pass"
         found = [Way(name=f"raybridge, {self.name}", ready=self.ours(), beside=plain)]
-        if compiled:
-            found.append(Way(name=f"raybridge, {self.name}, compiled", ready=self.ours(compiled=True), beside=plain))
         name = f"raybridge, {self.name}, each term's gradient measured"
         found.append(Way(name=name, ready=self.ours(measure=True), beside=plain))
         return [*found, *([Way(name=plain, ready=self.plain(part))] if part else [])]
@@ -169,15 +161,40 @@ def _once(ready: Ready) -> None:
         call()
 
 
-def train(scale: str, *, repeats: int | None = None, steps: int | None = None, soft_tokens: int | None = None) -> Report:
-    """Time it. repeats: of each way, steps: that are timed together, soft_tokens: K; None for the scale's."""
+def train(
+    scale: str,
+    *,
+    repeats: int | None = None,
+    steps: int | None = None,
+    soft_tokens: int | None = None,
+    model: str | None = None,
+    batch: int | None = None,
+) -> Report:
+    """Time it. repeats: of each way, steps: that are timed together, soft_tokens: K, batch: problems a step, model: that is
+    source and target; None for the scale's."""
     device = here()
     with pair_of(scale, device) as pair, tempfile.TemporaryDirectory() as folder:
-        return _train(scale, pair, Path(folder), repeats=repeats, steps=steps, soft_tokens=soft_tokens)
+        if model is not None:
+            if scale == "full":
+                raise ValueError(
+                    "--model: at full scale the models have the two real shapes and random weights; use --scale small"
+                )
+            pair = replace(pair, trial=replace(pair.trial, source=model, target=model))
+        return _train(scale, pair, Path(folder), repeats=repeats, steps=steps, soft_tokens=soft_tokens, batch=batch)
 
 
-def _train(scale: str, pair: Pair, folder: Path, *, repeats: int | None, steps: int | None, soft_tokens: int | None) -> Report:
+def _train(
+    scale: str,
+    pair: Pair,
+    folder: Path,
+    *,
+    repeats: int | None,
+    steps: int | None,
+    soft_tokens: int | None,
+    batch: int | None = None,
+) -> Report:
     sizes, device = SIZES[scale], pair.device
+    batch = batch or sizes.batch or pair.trial.batch
     rounds = 1 if repeats else sizes.rounds
     repeats, several = repeats or sizes.repeats, steps or sizes.steps
     facts = head(device, scale, pair.told)
@@ -187,11 +204,11 @@ def _train(scale: str, pair: Pair, folder: Path, *, repeats: int | None, steps: 
     rows, notes = [], []
     for size in (soft_tokens,) if soft_tokens else sizes.soft_tokens:
         translator = replace(pair.trial.translator, soft_tokens=size) if size else pair.trial.translator
-        trial = replace(pair.trial, translator=translator, batch=sizes.batch or pair.trial.batch)
+        trial = replace(pair.trial, translator=translator, batch=batch)
         asked = Steps(pair=pair, trial=trial, target=target, kept=kept, several=several)
         asked.read_ahead(1 + rounds * repeats)
-        seen = taken_in_turns(asked.ways(compiled=sizes.compiled), rounds=rounds, repeats=repeats, device=device)
+        seen = taken_in_turns(asked.ways(), rounds=rounds, repeats=repeats, device=device)
         rows += rows_of(seen, most=facts["product_flop_per_second"], by="problems")
         notes += [f"raybridge, {asked.name}, {way}: {cut}" for way, cut in asked.cuts.items()]
-    facts |= {"batch": str(sizes.batch or pair.trial.batch)}
+    facts |= {"batch": str(batch)}
     return Report(bench="train", head=facts, step="a step", share="MFU", rows=rows, notes=notes)

@@ -6,15 +6,15 @@ Shapes: B batch, T positions, D width.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from raybridge.models import attention, layers, norms, packing
+from raybridge.models import attention, layers, norms, packing, rotary
 from raybridge.models.head import body_of
 from raybridge.models.injection import injecting
 from raybridge.models.lent import Lent
@@ -33,9 +33,9 @@ class Backbone:
         self.name = name
         self.model = model.eval().requires_grad_(False)
         self.body = body_of(self.model)
-        self.compiled = False
         if self.device.type == "cuda":
             norms.in_one(self.body)
+            rotary.in_one(self.body)
         attention.tell()
         attention.tell_of(packing.NAME, packing.attention)
 
@@ -109,17 +109,6 @@ class Backbone:
         )
         return ((packed - padded).norm() / padded.norm()).item()
 
-    def compile(self) -> None:
-        """Compile its layers: half a minute at the first passes, less for each after. For training, not for decoding.
-
-        Not where several devices hold them: what crosses over is no part of compiled code.
-        """
-        if self.compiled or len(self.shares) > 1:
-            return
-        for layer in self.layers:
-            compiled(layer)
-        self.compiled = True
-
     def fuse(self) -> None:
         """Compile the parts of its layers that see each position alone, norms and MLPs: small kernels count in decoding.
 
@@ -130,9 +119,11 @@ class Backbone:
                 if layers.positionwise(part):
                     compiled(part)
 
-    def uncompiled(self) -> AbstractContextManager[None]:
-        """Passes within it run without compiled code: a cache of another length at every token would compile it anew."""
-        return torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
+    @contextmanager
+    def as_written(self) -> Iterator[None]:
+        """Passes within it are of transformers' own operations, where this project has others for them."""
+        with norms.as_written(self.body), rotary.as_written(self.body):
+            yield
 
     def recomputing(self) -> AbstractContextManager[None]:
         """Passes within it keep what enters their layers alone and compute the rest again in the backward pass."""

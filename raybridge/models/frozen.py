@@ -244,8 +244,7 @@ class FrozenLM(Backbone):
         spread = [(7919 * i) % rows for i in range(160)]
         before = self.text_piece([spread[:40], spread[40:57]])
         texts = [(spread[57:60], [spread[60:90], spread[90:99]]), ([], [spread[99:117], spread[117:160]])]
-        with self.uncompiled():
-            shared, apart = (way([before], texts) or [] for way in (self._behind_one, self._behind_each))
+        shared, apart = (way([before], texts) or [] for way in (self._behind_one, self._behind_each))
         one, other = (torch.cat([hidden[mask].float() for hidden, _, mask in found]) for found in (shared, apart))
         return ((one - other).norm() / other.norm()).item()
 

@@ -33,8 +33,7 @@ class Lent:
     def to(self, layers: Iterable[nn.Module]) -> None:
         """Lend them to the layers of a model, in whose attention they stay until others are lent.
 
-        Attributes, not arguments: compiled code is the same for every layer then, and a layer that is computed again in the
-        backward pass finds them too.
+        Attributes, not arguments: a layer that is computed again in the backward pass finds them too.
         """
         for layer in layers:
             for module in layer.modules():

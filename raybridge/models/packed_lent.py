@@ -63,4 +63,4 @@ def _back(
     return own_NHE + lent_NHE, k_grad, v_grad
 
 
-attend = operation("raybridge::attend_lent", _attend, _back)
+attend = operation(_attend, _back)

@@ -16,6 +16,8 @@ from torch import Tensor
 from raybridge.models.operation import operation
 from raybridge.models.partial import backward, flash, joined
 
+Sizes = tuple[int, int, int]
+
 
 def _attend(
     q_NHE: Tensor,
@@ -24,22 +26,22 @@ def _attend(
     bounds: Tensor,
     starts: Tensor,
     forks: Tensor,
-    sizes: Tensor,
+    sizes: Sizes,
     longest: int,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     """Attention (N, H, E) and its log-sum-exps (H, N).
 
     bounds: of all beginnings and texts in the row. starts: (B + 1), of the beginnings. forks: (B + 1), of the texts of each
-    beginning together, among those of all. sizes: on the CPU, for compiled code is kept for each number that it is told: how
-    many positions all beginnings have, and the most that the texts of one have, and that one has.
+    beginning together, among those of all. sizes: how many positions all beginnings have, and the most that the texts of one
+    have, and that one has.
     """
-    first, *longest_of = sizes.tolist()
+    first, longest_of = sizes[0], sizes[1:]
     out_NHE, total_HN = flash(q_NHE, k_NGE, v_NGE, (bounds, bounds), (longest, longest), causal=True, scale=scale)
     assert total_HN.shape == (q_NHE.shape[1], q_NHE.shape[0]), f"log-sum-exps of shape {tuple(total_HN.shape)}"
     own_MHE, own_HM = out_NHE[first:], total_HN[:, first:]
     more = q_NHE[first:], k_NGE[:first], v_NGE[:first]
-    prefix_MHE, prefix_HM = flash(*more, (forks, starts), tuple(longest_of), causal=False, scale=scale)
+    prefix_MHE, prefix_HM = flash(*more, (forks, starts), longest_of, causal=False, scale=scale)
     own_MHE.copy_(joined(own_MHE, own_HM.T, prefix_MHE, prefix_HM.T))
     own_HM.copy_(torch.logaddexp(own_HM, prefix_HM))
     return out_NHE, total_HN
@@ -55,19 +57,19 @@ def _back(
     bounds: Tensor,
     starts: Tensor,
     forks: Tensor,
-    sizes: Tensor,
+    sizes: Sizes,
     longest: int,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, keys and values."""
-    first, *longest_of = sizes.tolist()
+    first, longest_of = sizes[0], sizes[1:]
     given, told = (grad_NHE, q_NHE, k_NGE, v_NGE, out_NHE, total_HN), (longest, longest)
     q_grad, k_grad, v_grad = backward(*given, (bounds, bounds), told, causal=True, scale=scale)
     more = grad_NHE[first:], q_NHE[first:], k_NGE[:first], v_NGE[:first], out_NHE[first:], total_HN[:, first:].contiguous()
-    parts = backward(*more, (forks, starts), tuple(longest_of), causal=False, scale=scale)
+    parts = backward(*more, (forks, starts), longest_of, causal=False, scale=scale)
     for whole, part in zip((q_grad[first:], k_grad[:first], v_grad[:first]), parts, strict=True):
         whole.add_(part)
     return q_grad, k_grad, v_grad
 
 
-attend = operation("raybridge::attend_prefix", _attend, _back)
+attend = operation(_attend, _back)

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from raybridge.models import packed_lent, packed_prefix
 from raybridge.models.lent import lent_to
+from raybridge.models.packed_prefix import Sizes
 from raybridge.models.partial import flash
 from raybridge.models.shape import attends_only, head_sizes, window_of
 
 NAME = "raybridge_packed"  # of the attention, among those that transformers knows
-STEP = 128  # the longest length is told in these steps: compiled code is kept for each value it has seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Packing:
         return Packing(
             places_N=mask_BT.flatten().nonzero().squeeze(1),
             bounds=torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int(),
-            longest=-(-int(lengths.max()) // STEP) * STEP,
+            longest=int(lengths.max()),
             shape=(mask_BT.shape[0], mask_BT.shape[1]),
         )
 
@@ -105,7 +105,7 @@ def attention(
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     lent: bool = False,
-    beginnings: tuple[Tensor, Tensor, Tensor] | None = None,
+    beginnings: tuple[Tensor, Tensor, Sizes] | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """The attention of a transformers layer over packed rows: query (1, H, N, E), key and value (1, G, N, E).

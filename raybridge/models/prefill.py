@@ -150,10 +150,9 @@ def lend(lm: FrozenLM, tokens: Sequence[int], *, longest: int) -> lent.Lent | No
 def _packs(lm: FrozenLM, found: lent.Lent) -> bool:
     """Whether packed rows attend to what is lent as padded ones do."""
     ids, mask = pad([found.tokens[:5], found.tokens[-32:]], pad_id=0, side="right", device=lm.device)
-    with lm.uncompiled():
-        padded, packed = (
-            lm.passed({"input_ids": ids}, mask, [lm.depth], packed=how, lent=found)[0][mask].float() for how in (False, True)
-        )
+    padded, packed = (
+        lm.passed({"input_ids": ids}, mask, [lm.depth], packed=how, lent=found)[0][mask].float() for how in (False, True)
+    )
     error = ((packed - padded).norm() / padded.norm()).item()
     if error > PACKING_SLACK:
         log.warning(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raybridge.models.packing import STEP, Packing
+from raybridge.models.packing import Packing
 from raybridge.models.pieces import Piece, sent
 
 Text = tuple[Sequence[int], Sequence[Sequence[int]]]  # a cue that stands before all rows, and the rows
@@ -69,13 +69,13 @@ class Row:
         begun = np.concatenate([np.zeros(B, dtype=int), self.fronts.repeat(T)])  # positions before those of each part
         counts = np.diff(offsets)
         starts, forks = offsets[: B + 1], offsets[B::T] - offsets[B]
-        sizes = [int(offsets[B]), int(np.diff(forks).max()), int(self.fronts.max())]
+        sizes = int(offsets[B]), int(np.diff(forks).max()), int(self.fronts.max())
         return {
             "attention_mask": None,
             "position_ids": self._on_device(np.arange(offsets[-1]) + (begun - offsets[:-1]).repeat(counts))[None],
             "cu_seq_lens_q": self._on_device(np.unique(offsets)).int(),  # without parts of no positions
-            "max_length_q": -(-int(counts.max()) // STEP) * STEP,
-            "beginnings": (self._on_device(starts).int(), self._on_device(forks).int(), torch.tensor(sizes)),
+            "max_length_q": int(counts.max()),
+            "beginnings": (self._on_device(starts).int(), self._on_device(forks).int(), sizes),
         }
 
     def before(self, text: int, cue: int, longest: int) -> Tensor:

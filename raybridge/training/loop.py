@@ -36,7 +36,6 @@ from raybridge.translators.weights import copy_of
 from raybridge.trial import Trial
 from raybridge.world import World
 
-COMPILED_FROM = 500  # steps: compiling takes as long as it saves over about 300
 LOG_EVERY = 10  # steps between two lines of metrics.jsonl
 
 log = logging.getLogger(__name__)
@@ -66,8 +65,6 @@ def train(
     micro_batches = on_machine(trial, world, run.root, predicted=predicted)
     trainer = build_trainer(trial, source=source, target=target, world=world, micro_batches=micro_batches, problems=problems)
     begun = begin_alike(trainer, run)
-    if target.packs and trial.steps >= COMPILED_FROM:
-        target.compile()
     judge = Judge(trial=trial, run=run, evaluations=evaluations)
     if begun.step < trial.steps and begun.ended is None:
         world.only_first(partial(judge.resume, begun.step))

@@ -12,7 +12,7 @@ from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, MistralConfig
 
-from bench import card, decode, evaluate, flops, shapes, sweep, train
+from bench import card, decode, evaluate, flops, scaling, shapes, sweep, train
 from bench.plain_training import PlainTrainer
 from bench.report import Report, printed, rows_of
 from bench.turns import Way, Work, taken_in_turns
@@ -105,9 +105,7 @@ def test_training_is_timed_on_models_of_random_weights(monkeypatch, tmp_path, as
     llama = LlamaConfig(**TINY, rope_parameters=rope)
     source = shapes.Shape(name="mistral", config=mistral, tokenizer="source")
     target = shapes.Shape(name="llama", config=llama, tokenizer="target")
-    monkeypatch.setitem(
-        train.SIZES, "pocket", train.Sizes(soft_tokens=(4,), batch=2, compiled=False, steps=1, rounds=1, repeats=1)
-    )
+    monkeypatch.setitem(train.SIZES, "pocket", train.Sizes(soft_tokens=(4,), batch=2, steps=1, rounds=1, repeats=1))
     with shapes.pair_of("pocket", CPU, source=source, target=target) as pair:
         pair = replace(pair, trial=replace(asked, source=pair.trial.source, target=pair.trial.target))
         report = train._train("pocket", pair, tmp_path, repeats=2, steps=None, soft_tokens=None)
@@ -182,3 +180,16 @@ def test_what_does_not_fit_is_told_and_has_no_figures():
         printed(report, console)
     assert "does not fit" in told.get()
     assert json.loads(report.as_json())["rows"][0]["ratio"] is None
+
+
+def test_scaling_is_timed_by_processes_of_their_own(monkeypatch, tmp_path):
+    sizes = scaling.Sizes(batch=2, problems=2, steps=1, repeats=2)
+    with shapes.pair_of("pocket", CPU) as pair:
+        report = scaling._scaling("pocket", pair, sizes, 2)
+    ways = [row.way for row in report.rows]
+    assert ways == [
+        f"{name}, {count}" for count in ("1 process", "2 processes") for name in (scaling.STEPS, scaling.EVALUATION)
+    ]
+    assert [len(row.seconds) for row in report.rows] == [2, 1, 2, 1]
+    one, two = (report.rows[i].problems_per_second.median for i in (0, 2))
+    assert report.notes[0] == f"{ways[2]}: efficiency {two / one / 2:.2f}"

@@ -1,7 +1,6 @@
 """What of a pass stays alive: the states that were asked for, and in a recomputed pass what enters the layers."""
 
 import weakref
-from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -47,19 +46,6 @@ def test_only_the_states_asked_for_live_on():
     with torch.no_grad():
         every = alive_before_the_last_layer(lm, lambda: lm.body(input_ids=ids, output_hidden_states=True))
     assert every == list(range(DEPTH)), "transformers keeps all of them"
-
-
-def test_compiled_layers_give_the_states_of_each_pass_and_take_what_is_injected_into_it():
-    plain, compiled = (FrozenLM("one", tiny_lms.made(LlamaConfig(**GROUPED)), tiny_lms.tokenizer()) for _ in range(2))
-    for layer in compiled.layers:
-        layer.compile(backend="eager")
-    for number, rows in enumerate((ROWS, ROWS[::-1])):
-        found, wanted = (lm.states([0], rows, (number, 2))[0] for lm in (compiled, plain))
-        torch.testing.assert_close(found, wanted)
-        piece = Piece(embeds_BTD=plain.embed(torch.tensor([[7, 8]])), mask_BT=torch.ones(1, 2, dtype=torch.bool))
-        piece = replace(piece, injected={number: piece.embeds_BTD * (1 + number)} if number else {})
-        found, wanted = (lm.answer_nll([piece], [[5, 6]]) for lm in (compiled, plain))
-        torch.testing.assert_close(found, wanted)
 
 
 def test_a_body_without_a_list_of_its_layers_is_refused():
@@ -113,16 +99,15 @@ def test_what_is_fused_sees_each_position_alone(name, parts):
     assert {child for child, part in layer.named_children() if layers.positionwise(part)} == parts
 
 
-@pytest.mark.parametrize("how", ["compile", "fuse"])
 @pytest.mark.filterwarnings("ignore:The .grad attribute")
-def test_compiled_parts_go_back_once_for_each_term(how, monkeypatch):
+def test_compiled_parts_go_back_once_for_each_term(monkeypatch):
     """A step that measures does: buffers that the first term gives away would lack for the second."""
     by_inductor = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda part, **how: by_inductor(part, backend="aot_eager", **how))
     lm = FrozenLM("one", tiny_lms.made(LlamaConfig(**GROUPED)), tiny_lms.tokenizer())
     soft_BKD = torch.randn(2, 3, lm.width, requires_grad=True)
     with torch._functorch.config.patch(donated_buffer=True):
-        getattr(lm, how)()
+        lm.fuse()
         nll = lm.answer_nll([lm.soft_piece(soft_BKD)], ROWS)
         terms = [torch.autograd.grad(term, soft_BKD, retain_graph=True)[0] for term in (nll[0].sum(), nll[1].sum())]
         torch.testing.assert_close(sum(terms), torch.autograd.grad(nll.sum(), soft_BKD)[0])
