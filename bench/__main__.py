@@ -1,7 +1,8 @@
 """`python -m bench train|decode|evaluate|sweep|scaling [--scale pocket|small|full]`: raybridge beside plain transformers.
 
-Both in one run, and one table each: median and spread of problems and tokens a second, the share of what the card's arithmetic or its memory allows
-(measured in the same run), peak memory, and the ratio to the plain implementation. `--json` prints the same as JSON.
+Both in one run, and one table each: median and spread of problems and tokens a second, the share of what the card's arithmetic
+or its memory allows (measured in the same run), peak memory, and the ratio to the plain implementation. `--json` prints the
+same as JSON.
 
 `pocket` is the shipped pair and takes under a minute on two cores. `small` loads the scale's models by name. `full` makes
 models of the shapes of Mistral-7B-v0.3 and Llama-3.1-8B with random weights on the GPU; it wants RAYBRIDGE_TOKENIZERS (a

@@ -1,4 +1,4 @@
-"""Greedy decoding from embeddings: `raybridge.models.decode` against `generate` at its best batch, with and without exemplars.
+"""Greedy decoding from embeddings, with and without exemplars, against `generate` without them at its best batch.
 
 Each row is a problem: the frame, soft tokens, the question, the cue; before it stand the exemplars, or nothing. What memory
 allows: the weights that a token needs and the keys and values of what stands before it, those of a shared prompt once, read
@@ -100,15 +100,15 @@ def _decode(scale: str, pair: Pair, sizes: Sizes, *, repeats: int | None, length
         "": rows_of_problems(pair, lm, (), count),
         f" behind {SHOTS} exemplars": rows_of_problems(pair, lm, exemplars(pair), count),
     }
-    ways, notes = [], []
+    ways, alone = [], settings[""]
+    tried = rates_that_fit(sizes.plain, lambda batch: sum(alone.only(batch).plain(length)), pair.device)
+    best = max(tried, key=lambda batch: tried[batch], default=None)
+    name = f"generate, batch {best}"
+    notes = [_told(alone, tried)]
     for behind, rows in settings.items():
-        tried = rates_that_fit(sizes.plain, lambda batch, rows=rows: sum(rows.only(batch).plain(length)), pair.device)
-        notes.append(_told(behind, rows, tried))
-        best = max(tried, key=lambda batch: tried[batch], default=None)
-        name = f"generate, batch {best}{behind}"
         ways += [_way(f"raybridge, batch {n}{behind}", rows.only(n), rows.only(n).ours, length, name) for n in sizes.ours]
-        if best is not None:
-            ways.append(_way(name, rows.only(best), rows.only(best).plain, length, ""))
+    if best is not None:
+        ways.append(_way(name, alone.only(best), alone.only(best).plain, length, ""))
     seen = taken_in_turns(ways, rounds=1 if repeats else sizes.rounds, repeats=repeats or sizes.repeats, device=pair.device)
     facts = head(pair.device, scale, {"target": pair.told["target"], "soft tokens": str(pair.trial.translator.soft_tokens)})
     most = facts["copied_bytes_per_second"]
@@ -143,12 +143,12 @@ def rows_of_problems(pair: Pair, lm: FrozenLM, shots: Sequence[Problem], count: 
     return Rows(lm=lm, shared=around.before, soft_BKD=soft.values.to(lm.model.dtype), after=after)
 
 
-def _told(behind: str, rows: Rows, tried: dict[int, float]) -> str:
+def _told(rows: Rows, tried: dict[int, float]) -> str:
     """The prompts, and what `generate` came to at each batch."""
     K = rows.soft_BKD.shape[1]
     mean = sum(map(len, rows.after)) / len(rows.after) + K
     rates = ", ".join(f"{rate:,.0f} tokens/s at {batch}" for batch, rate in tried.items()) or "no batch fits"
-    return f"prompts{behind}: {len(rows.shared)} tokens that all share, then {mean:.0f} in the mean; generate: {rates}"
+    return f"prompts: {mean:.0f} tokens in the mean, exemplars apart; generate without them: {rates}"
 
 
 def beside(seen: Sequence[Timed], batches: Sequence[int]) -> list[str]:

@@ -176,9 +176,7 @@ def train(
     with pair_of(scale, device) as pair, tempfile.TemporaryDirectory() as folder:
         if model is not None:
             if scale == "full":
-                raise ValueError(
-                    "--model: at full scale the models have the two real shapes and random weights; use --scale small"
-                )
+                raise ValueError("--model: at full scale both models have real shapes and random weights; type --scale small")
             pair = replace(pair, trial=replace(pair.trial, source=model, target=model))
         return _train(scale, pair, Path(folder), repeats=repeats, steps=steps, soft_tokens=soft_tokens, batch=batch)
 

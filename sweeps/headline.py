@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from raybridge.trial import Trial
-from sweeps import compression, constant_prompt, format_only, generalisation, pairs
+from sweeps import compression, constant_prompt, format_only, generalisation, longer, pairs
 
 SEED = 1234
 COMPARED: dict[str, Callable[[Trial], Trial]] = {
@@ -16,6 +16,8 @@ COMPARED: dict[str, Callable[[Trial], Trial]] = {
     "smollm": partial(pairs.trial, pair="smollm", soft_tokens=16, seed=SEED),
     "second_seed": partial(compression.trial, soft_tokens=16, seed=SEED + 1),
     "third_seed": partial(compression.trial, soft_tokens=16, seed=SEED + 2),
+    "32_longer": partial(longer.trial, soft_tokens=32, seed=SEED),
+    "16_longer": partial(longer.trial, soft_tokens=16, seed=SEED),
     "constant_prompt": partial(constant_prompt.trial, soft_tokens=16, seed=SEED),
 }
 
