@@ -1,4 +1,4 @@
-"""How much more does a longer training of a deeper translator carry? Three times the steps of `compression`, twice the blocks."""
+"""How much more does a longer training of a deeper translator carry? Twice the steps of `compression`, twice the blocks."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from raybridge.translators.bottlenecked import Bottlenecked
 from raybridge.trial import Trial
 from sweeps import compression
 
-STEPS, DEPTH = 3, 2  # times those of the base trial
+STEPS, DEPTH = 2, 2  # times those of the base trial
 
 axes = {
     "pocket": dict(soft_tokens=[8, 16], seed=[1234]),

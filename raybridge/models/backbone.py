@@ -6,15 +6,15 @@ Shapes: B batch, T positions, D width.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from raybridge.models import attention, layers, norms, packing, rotary
+from raybridge.models import attention, layers, norms, packing
 from raybridge.models.head import body_of
 from raybridge.models.injection import injecting
 from raybridge.models.lent import Lent
@@ -35,7 +35,6 @@ class Backbone:
         self.body = body_of(self.model)
         if self.device.type == "cuda":
             norms.in_one(self.body)
-            rotary.in_one(self.body)
         attention.tell()
         attention.tell_of(packing.NAME, packing.attention)
 
@@ -119,11 +118,9 @@ class Backbone:
                 if layers.positionwise(part):
                     compiled(part)
 
-    @contextmanager
-    def as_written(self) -> Iterator[None]:
+    def as_written(self) -> AbstractContextManager[None]:
         """Passes within it are of transformers' own operations, where this project has others for them."""
-        with norms.as_written(self.body), rotary.as_written(self.body):
-            yield
+        return norms.as_written(self.body)
 
     def recomputing(self) -> AbstractContextManager[None]:
         """Passes within it keep what enters their layers alone and compute the rest again in the backward pass."""
