@@ -5,6 +5,8 @@ Before they do, training and evaluation must agree on what stands around the que
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +23,8 @@ from raybridge.training import checkpoint
 from raybridge.training.fitting import fit
 from raybridge.training.step import Trainer
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Begun:
@@ -36,8 +40,10 @@ def begin(trainer: Trainer, run: TrialRun) -> Begun:
     steps = run.checkpoints()
     step = steps[-1] if steps else 0
     state = checkpoint.restore(run.checkpoint_path(step), trainer.module, trainer.optimizer) if step else {}
-    if not step:
+    if not step and trainer.module.fitted_from:
+        started = time.perf_counter()
         fit(trainer.module, trainer.batches)
+        log.info("what starts in closed form is fitted, %.1f s", time.perf_counter() - started)
     check_start(trainer)
     ended = Decision(**state["ended"]) if state.get("ended") else None
     return Begun(step=step, ended=ended, seconds=state.get("seconds", 0.0))
