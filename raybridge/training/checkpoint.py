@@ -47,9 +47,10 @@ def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def files(weights: dict[str, Tensor], moments: dict[str, Tensor], state: dict[str, Any]) -> dict[str, bytes]:
-    """The files of a checkpoint, from copies that nothing changes any more."""
-    return with_checksums({FILE: save(weights), OPTIMIZER: save(moments), STATE: json.dumps(state, indent=1).encode()})
+def files(weights: dict[str, Tensor], moments: dict[str, Tensor] | None, state: dict[str, Any]) -> dict[str, bytes]:
+    """The files of a checkpoint, from copies that nothing changes any more. moments: None where no training goes on from it."""
+    remembered = {} if moments is None else {OPTIMIZER: save(moments)}
+    return with_checksums({FILE: save(weights), **remembered, STATE: json.dumps(state, indent=1).encode()})
 
 
 def forget_moments(folder: Path) -> None:
@@ -93,10 +94,14 @@ class Writer:
             log.exception("a checkpoint could not be written either")
 
 
-def restore(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put a checkpoint into a module and its optimizer; returns its state. ValueError names the file that is damaged."""
+def restore(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, steps: int | None = None) -> dict[str, Any]:
+    """Put a checkpoint into a module and its optimizer; returns its state. ValueError names the file that is damaged.
+
+    steps: of the whole training; behind the last of them, or where it has ended before, an optimizer remembers nothing.
+    """
     state = _state(folder / STATE)
-    moments = _moments(folder / OPTIMIZER, optimizer)
+    over = bool(state.get("ended")) or state.get("step") == steps
+    moments = {} if over else _moments(folder / OPTIMIZER, optimizer)
     load_weights(module, read_weights(folder), where=str(folder))
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     return state

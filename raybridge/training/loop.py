@@ -93,8 +93,8 @@ def _train_on(
     def seconds() -> float:
         return begun.seconds + time.perf_counter() - started
 
-    def save(*, alone: set[int] | None = None) -> dict[str, Tensor]:
-        weights, moments = copy_of(trainer.module), checkpoint.moments_of(trainer.optimizer)
+    def save(*, alone: set[int] | None = None, last: bool = False) -> dict[str, Tensor]:
+        weights, moments = copy_of(trainer.module), None if last else checkpoint.moments_of(trainer.optimizer)
         told = {"step": step, "seconds": seconds(), "ended": vars(ended) if ended else None}
         writer.begin(partial(write, run, weights, moments, told, alone=alone))
         return weights
@@ -104,9 +104,9 @@ def _train_on(
         return judge.decide(step - 1)
 
     def pass_point(loss: float) -> None:
-        weights = save(alone=judge.kept(step))
-        last = ended is not None or step == trial.steps  # whoever concludes the trial asks for that
-        if not last:
+        last = ended is not None or step == trial.steps
+        weights = save(alone=judge.kept(step), last=last)
+        if not last:  # whoever concludes the trial asks for that
             judge.submit(step, weights)
         log.info("step %d: loss %.4f, checkpoint copied, dev evaluation %s", step, loss, "left" if last else "asked for")
 
@@ -147,7 +147,7 @@ def _train_on(
 def write(
     run: TrialRun,
     weights: dict[str, Tensor],
-    moments: dict[str, Tensor],
+    moments: dict[str, Tensor] | None,
     state: dict[str, Any],
     *,
     alone: set[int] | None,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -39,7 +40,7 @@ def begin(trainer: Trainer, run: TrialRun) -> Begun:
     """Put the last checkpoint into the trainer; without one, fit what starts in closed form. Refuse what `check_start` does."""
     steps = run.checkpoints()
     step = steps[-1] if steps else 0
-    state = checkpoint.restore(run.checkpoint_path(step), trainer.module, trainer.optimizer) if step else {}
+    state = restored(trainer, run, step) if step else {}
     if not step and trainer.module.fitted_from:
         started = time.perf_counter()
         fit(trainer.module, trainer.batches)
@@ -47,6 +48,11 @@ def begin(trainer: Trainer, run: TrialRun) -> Begun:
     check_start(trainer)
     ended = Decision(**state["ended"]) if state.get("ended") else None
     return Begun(step=step, ended=ended, seconds=state.get("seconds", 0.0))
+
+
+def restored(trainer: Trainer, run: TrialRun, step: int) -> dict[str, Any]:
+    """The state of a checkpoint, which is put into the trainer."""
+    return checkpoint.restore(run.checkpoint_path(step), trainer.module, trainer.optimizer, steps=trainer.trial.steps)
 
 
 @torch.no_grad()

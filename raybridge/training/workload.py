@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
@@ -141,8 +142,9 @@ def provenance(trial: Trial) -> dict[str, Any]:
 
 def run(trial: Trial, worker: Worker) -> Ended:
     """Train the translator between its source's states and its target."""
-    device, beside, answerer = worker.world.device, worker.world.beside, worker.answerer()
+    device, beside, answerer, begun = worker.world.device, worker.world.beside, worker.answerer(), time.perf_counter()
     target = lm.load(trial.target, device=device, beside=beside)
+    log.info("%s is loaded, %.1f s", trial.target, time.perf_counter() - begun)
     results = Results(worker.run.root)
     kept = results.kept_states(worker.states_budget)
     source = KeptSource(trial.source, device=device, kept=kept, load=cache(partial(_loaded, trial, target, beside)))
@@ -151,6 +153,7 @@ def run(trial: Trial, worker: Worker) -> Ended:
         worker.world.only_first(lambda: own_answers.answered(trial, results, answerer).there)
         problems = own_answers.kept(trial, results).problems  # every worker reads what is on disk now
     on_disk = worker.world.only_first(partial(read_ahead, trial, source, answerer))
+    log.info("states of %s are looked for, %.1f s", trial.source, time.perf_counter() - begun)
     share = _held(trial, worker.world, on_disk)
     return train(
         trial,

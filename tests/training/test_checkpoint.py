@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from raybridge.stopping import Decision
 from raybridge.training import checkpoint
 from raybridge.translators.weights import CHECKSUMS, FILE, copy_of, read_weights
 
@@ -142,6 +143,19 @@ def test_what_a_finished_trial_keeps_is_whole_and_has_no_moments(folder, trained
     assert torch.equal(read_weights(folder)["weight"], trained[0].weight)
     with pytest.raises(ValueError, match=f"{checkpoint.OPTIMIZER} is missing"):
         restored(folder)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{"step": 4, "ended": None}, {"step": 2, "ended": vars(Decision(stop=True, kind="patience", reason="no new best"))}],
+)
+def test_behind_the_last_step_an_optimizer_remembers_nothing(trained, tmp_path, state):
+    for name, content in checkpoint.files(copy_of(trained[0]), None, state).items():
+        (tmp_path / name).write_bytes(content)
+    assert not (tmp_path / checkpoint.OPTIMIZER).exists()
+    module = torch.nn.Linear(40, 30)
+    assert checkpoint.restore(tmp_path, module, torch.optim.AdamW(module.parameters()), steps=4) == state
+    assert torch.equal(module.weight, trained[0].weight)
 
 
 def test_checkpoints_are_written_beside_what_goes_on_and_in_order():
