@@ -8,7 +8,7 @@ for it until the process group gives up.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -36,12 +36,6 @@ class World:
     def devices(self) -> tuple[torch.device, ...]:
         """All of this worker's."""
         return (self.device, *self.beside)
-
-    def share(self, items: Sequence[Any]) -> Sequence[Any]:
-        """This worker's contiguous share of a global batch."""
-        assert len(items) % self.size == 0, f"a batch of {len(items)} cannot be shared by {self.size} workers"
-        each = len(items) // self.size
-        return items[self.rank * each : (self.rank + 1) * each]
 
     def add_up(self, values: Tensor) -> Tensor:
         """Sum over workers, in place. No gradient."""

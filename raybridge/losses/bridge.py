@@ -34,7 +34,8 @@ class Batch:
     answers: Sequence[Sequence[int]]  # empty of a text that has none
     answer_pieces: Sequence[Sequence[str]]  # the answers' tokens as the tokenizer writes them
     repeats: Sequence[Sequence[int]]  # the question as an answer to the repeat cue, with its end token
-    offset: int  # place of the first one in the global batch
+    places: Sequence[int]  # where each stands in the global batch
+    order: Sequence[int]  # the same of all workers, one's behind another's
     others: Mapping[str, Batch] = field(default_factory=dict)  # the same problems in the tokens of other targets
 
     def only(self, rows: Sequence[int]) -> Batch:
@@ -46,7 +47,8 @@ class Batch:
             answers=[self.answers[row] for row in rows],
             answer_pieces=[self.answer_pieces[row] for row in rows],
             repeats=[self.repeats[row] for row in rows],
-            offset=self.offset + rows[0],
+            places=[self.places[row] for row in rows],
+            order=self.order,
             others={name: other.only(rows) for name, other in self.others.items()},
         )
 
@@ -105,7 +107,7 @@ class Bridge:
 
     @property
     def place(self) -> slice:
-        """Where its problems stand in the global batch."""
+        """Where its problems stand among those of all workers, one's behind another's."""
         first = self.world.rank * (self.problems // self.world.size) + self.start
         return slice(first, first + len(self.soft_BKD))
 

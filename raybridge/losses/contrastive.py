@@ -96,11 +96,12 @@ class PromptContrast(Loss):
         return sum(map(bool, batch.answers))
 
     def total(self, bridge: Bridge) -> Tensor:
-        """Sum over problems; the next of the last one may be another worker's."""
+        """Sum over problems; the next one may be another worker's."""
         rows = cut(bridge.batch.answers, self.max_tokens)
         soft_NKD = bridge.everyone.soft_NKD
-        own_B = torch.arange(bridge.place.start, bridge.place.stop, device=soft_NKD.device)
-        other = bridge.target.soft_piece(soft_NKD[(own_B + 1) % len(soft_NKD)])
+        place_of = {place: number for number, place in enumerate(bridge.batch.order)}
+        next_B = torch.tensor([place_of[(place + 1) % len(place_of)] for place in bridge.batch.places], device=soft_NKD.device)
+        other = bridge.target.soft_piece(soft_NKD[next_B])
         other_B = bridge.read(bridge.behind(other), rows).nll.sum(1)
         lengths_B = torch.tensor([len(row) for row in rows], device=soft_NKD.device)
         gap_B = (other_B - answer_nll(bridge, self.max_tokens).sum(1)) / lengths_B.clamp(min=1)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Everyone:
-    """All problems of the global batch in its order. Gradients go back through soft_NKD alone.
+    """All problems of the global batch, one worker's behind another's. Gradients go back through soft_NKD alone.
 
     questions_ND: mean embedding of a question's own tokens before the target. states_NY: mean source state of a question.
     """

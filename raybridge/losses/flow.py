@@ -81,8 +81,8 @@ class Flow(Loss):
         noise_NKD, times_N, withheld_N = drawn(
             bridge.seed * 1_000_003 + bridge.step, bridge.problems, *bridge.soft_BKD.shape[1:], dropout=self.condition_dropout
         )
-        place, device = bridge.place, bridge.soft_BKD.device
-        return noise_NKD[place].to(device), times_N[place].to(device), withheld_N[place].to(device)
+        places, device = list(bridge.batch.places), bridge.soft_BKD.device
+        return noise_NKD[places].to(device), times_N[places].to(device), withheld_N[places].to(device)
 
 
 @lru_cache(maxsize=1)

@@ -84,7 +84,7 @@ class DecodeAware(Loss):
 
     def mine(self, batch: Batch) -> list[int]:
         """Rows of this worker's share that are decoded: among the first of the global batch those that have an answer."""
-        return [row for row, answer in enumerate(batch.answers) if answer and batch.offset + row < self.problems]
+        return [row for row, answer in enumerate(batch.answers) if answer and batch.places[row] < self.problems]
 
     def count(self, batch: Batch) -> int:
         """Problems that are decoded."""

@@ -20,7 +20,7 @@ from raybridge.models.frozen import FrozenLM
 from raybridge.models.lent import Lent
 from raybridge.models.prefill import lend
 from raybridge.models.prompts import REPEAT_CUE, Behind, Frame, frame
-from raybridge.training.mixing import Asked, Mixing
+from raybridge.training.mixing import Asked, Mixing, dealt
 from raybridge.trial import Trial
 from raybridge.world import World
 
@@ -85,16 +85,21 @@ class Batches:
         return batch
 
     def _at(self, step: int, world: World) -> Batch:
-        mine = world.share(self.mixing.at(step))
-        return self.tokens(mine, offset=world.rank * len(mine))
+        asked = self.mixing.at(step)
+        places = dealt(asked, world.size)
+        mine = places[world.rank]
+        return self.tokens([asked[place] for place in mine], places=mine, order=[place for each in places for place in each])
 
     def _ahead_of(self, step: int, world: World) -> Batch:
         batch = self._at(step, world)
         self.source.lm.ahead(self.source.before, batch.source_questions, self.trial.translator.layers)
         return batch
 
-    def tokens(self, asked: Sequence[Asked], *, offset: int = 0) -> Batch:
-        """Problems and texts as token rows; each problem is tokenized once. offset: place of the first in the global batch."""
+    def tokens(
+        self, asked: Sequence[Asked], *, places: Sequence[int] | None = None, order: Sequence[int] | None = None
+    ) -> Batch:
+        """Problems and texts as token rows; each problem is tokenized once. places, order: of `Batch`; None of a whole one."""
+        places, order = places or range(len(asked)), order or range(len(asked))
         new = [one for one in asked if isinstance(one, str) or one.id not in self._rows]
         made = dict(zip(map(_name, new), self._tokenized(new), strict=True))
         self._rows |= {one.id: made[one.id] for one in new if not isinstance(one, str)}
@@ -108,8 +113,9 @@ class Batches:
             answers=answers,
             answer_pieces=answer_pieces,
             repeats=repeats,
-            offset=offset,
-            others={name: other.tokens(asked, offset=offset) for name, other in self.others.items()},
+            places=places,
+            order=order,
+            others={name: other.tokens(asked, places=places, order=order) for name, other in self.others.items()},
         )
 
     def states(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ class Mixing:
         self._order = lru_cache(maxsize=2 * len(self.counts) or None)(self._order_of)
 
     def at(self, step: int) -> list[Asked]:
-        """The global batch of a step (from 0), texts and problems spread evenly: every worker has its share of both."""
+        """The global batch of a step (from 0), texts and problems spread evenly."""
         count = self.trial.problems_a_batch
         epoch, number = divmod(step, len(self.problems) // count)
         order = of_epoch(self.trial, len(self.problems), epoch)[number * count : (number + 1) * count].tolist()
@@ -49,6 +49,22 @@ def spread(problems: Sequence[Problem], texts: Sequence[str]) -> list[Asked]:
     of_text = [(i + 1) * count // size > i * count // size for i in range(size)]
     some, others = iter(problems), iter(texts)
     return [next(others) if one else next(some) for one in of_text]
+
+
+def dealt(asked: Sequence[Asked], workers: int) -> list[list[int]]:
+    """Which places of a batch each worker has: as many problems and texts, about as much to read, for all wait for the last.
+
+    The longest that are left go round the workers, back and forth.
+    """
+    assert len(asked) % workers == 0, f"a batch of {len(asked)} cannot be shared by {workers} workers"
+    left = sorted(range(len(asked)), key=lambda place: (isinstance(asked[place], str), -letters(asked[place])))
+    rounds = [left[start : start + workers] for start in range(0, len(left), workers)]
+    return [sorted(one[~worker if odd % 2 else worker] for odd, one in enumerate(rounds)) for worker in range(workers)]
+
+
+def letters(asked: Asked) -> int:
+    """Of what a target is asked to write: a question again, and behind a problem's its answer."""
+    return len(asked) if isinstance(asked, str) else len(asked.question) + len(asked.rationale)
 
 
 def of_epoch(trial: Trial, count: int, epoch: int) -> torch.Tensor:

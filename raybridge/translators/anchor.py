@@ -41,21 +41,6 @@ def windows(mask_BT: Tensor, soft_tokens: int) -> Tensor:
     return inside_BKT / inside_BKT.sum(-1, keepdim=True).clamp(min=1)
 
 
-def parts_of(windows_BKT: Tensor, parts: int) -> Tensor:
-    """Weights (B, K, M, T) that average M parts of each window, one behind another, as `windows` cuts a row into windows.
-
-    A window of fewer positions than parts has a part a position, and zeros for those left over.
-    """
-    inside_NT = windows_BKT.flatten(0, 1) > 0
-    first_N1 = inside_NT.float().argmax(dim=1, keepdim=True)
-    length_N1 = inside_NT.sum(1, keepdim=True).clamp(min=1)  # of none, zeros come of what is inside
-    own_NT = torch.arange(inside_NT.shape[1], device=inside_NT.device) < length_N1  # the window's positions, from zero on
-    parts_NMT = windows(own_NT, parts)
-    shift_NT = (torch.arange(inside_NT.shape[1], device=inside_NT.device) - first_N1).clamp(min=0)
-    placed_NMT = parts_NMT.gather(2, shift_NT.unsqueeze(1).expand_as(parts_NMT)) * inside_NT.unsqueeze(1)
-    return placed_NMT.unflatten(0, windows_BKT.shape[:2])
-
-
 def one_hot(chosen_BK: Tensor, real_BK: Tensor, mask_BT: Tensor) -> Tensor:
     """Picked positions as weights (B, K, T); a soft token that stands for none has no weight."""
     return F.one_hot(chosen_BK, mask_BT.shape[1]).float() * real_BK.unsqueeze(-1)

@@ -4,7 +4,7 @@ A resampler in the manner of Flamingo (Alayrac et al. 2022, arXiv:2204.14198): e
 cross-attention on the source states and a gated SwiGLU, all pre-normed, every gate a tanh that starts at zero.
 
 Shapes: B batch, T source positions, L source layers, S source width or features of a position, W inner width, K soft tokens,
-P of them that stand for a position, M parts of a window, D target width, H heads, N aligned positions.
+P of them that stand for a position, D target width, H heads, N aligned positions.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raybridge.config import later, typed
+from raybridge.config import typed
 from raybridge.translators import OneTarget, Translator, TranslatorModule
-from raybridge.translators.anchor import Anchor, Salience, one_hot, parts_of, picks, windows
+from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, windows
 from raybridge.translators.parts import Attention, Norm, SwiGLU, at_rms, check, check_heads, position_features
 from raybridge.translators.ridge import Moments
 
@@ -33,7 +33,7 @@ class Bottlenecked(OneTarget):
     closed-form linear map of the position (`Anchor`) is added to it, so that the first step already carries what was picked
     and the blocks learn the rest. picking: which positions, evenly spaced ones or those that tell most (`Salience`); "mean"
     is the mean of a window instead of one position. free_share: of the soft tokens, the last ones, that stand for none and
-    are learned queries alone. parts: of each window, whose means the query gets apart as well: a mean knows no order.
+    are learned queries alone.
     """
 
     VERSION: ClassVar[int] = 1
@@ -46,7 +46,6 @@ class Bottlenecked(OneTarget):
     anchored: bool = True
     picking: Picking = "even"
     free_share: float = 0.0
-    parts: int = later(1)
 
     def __post_init__(self) -> None:
         typed(self)
@@ -56,8 +55,6 @@ class Bottlenecked(OneTarget):
             raise ValueError(f"depth must be at least 1, not {self.depth}")
         if not self.anchored and (self.picking != "even" or self.free_share):
             raise ValueError("a translator that is not anchored picks nothing: leave picking and free_share as they are")
-        if self.parts < 1 or (self.parts > 1 and self.picking != "mean"):
-            raise ValueError(f"parts must be at least 1, and more only of windows (picking mean), not {self.parts}")
         if not 0 <= self.free_share < 1:
             raise ValueError(f"free_share must be at least 0 and below 1, not {self.free_share}")
 
@@ -114,7 +111,6 @@ class BottleneckedModule(TranslatorModule):
         self.out_norm = Norm(config.width)
         self.out = nn.Linear(config.width, target_dim)
         self.anchor = Anchor(len(config.layers) * source_dim, target_dim) if config.anchored else None
-        self.order = nn.Linear(config.parts * config.width, config.width, bias=False) if config.parts > 1 else None
         self.salience = Salience(len(config.layers) * source_dim) if config.picking == "salient" else None
         if config.anchored:  # what is learned starts as a tenth of what is fitted
             nn.init.normal_(self.out.weight, std=0.1 / config.width**0.5)
@@ -128,22 +124,13 @@ class BottleneckedModule(TranslatorModule):
         x_BKW = self.queries_KW.expand(len(states_BTS), -1, -1)
         if self.anchor is not None:
             weights_BPT = self.standing(states_BTS, mask_BT)
-            x_BKW = x_BKW + F.pad(self.begun(weights_BPT, memory_BTW), (0, 0, 0, self.config.free))
+            x_BKW = x_BKW + F.pad(weights_BPT.to(memory_BTW.dtype) @ memory_BTW, (0, 0, 0, self.config.free))
         for block in self.blocks:
             x_BKW = block(x_BKW, memory_BTW, mask_BT)
         soft_BKD = self.out(self.out_norm(x_BKW)).float()
         if self.anchor is not None:
             soft_BKD = soft_BKD + F.pad(self.anchor(weights_BPT, states_BTS), (0, 0, 0, self.config.free))
         return at_rms(soft_BKD, self.target_rms)
-
-    def begun(self, weights_BPT: Tensor, memory_BTW: Tensor) -> Tensor:
-        """What queries start with (B, P, W): the mean of what they stand for, and of windows also the order of their parts."""
-        means_BPW = weights_BPT.to(memory_BTW.dtype) @ memory_BTW
-        if self.order is None:
-            return means_BPW
-        weights_BPMT = parts_of(weights_BPT, self.config.parts)
-        parts_BNW = weights_BPMT.flatten(1, 2).to(memory_BTW.dtype) @ memory_BTW
-        return means_BPW + self.order(parts_BNW.unflatten(1, weights_BPMT.shape[1:3]).flatten(2))
 
     @property
     def fitted_from(self) -> frozenset[str]:

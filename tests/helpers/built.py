@@ -24,7 +24,6 @@ BOTTLENECKED = [
     Bottlenecked(soft_tokens=17, layers=(0, 1, 3), width=32, depth=1, heads=2),
     Bottlenecked(soft_tokens=6, layers=(0, 2), width=32, depth=2, heads=4, picking="salient", free_share=0.4),
     Bottlenecked(soft_tokens=4, layers=(0, 2), width=32, depth=1, heads=4, picking="mean"),
-    Bottlenecked(soft_tokens=4, layers=(0, 2), width=32, depth=1, heads=4, picking="mean", parts=3),
 ]
 
 CONFIGS = [

@@ -109,8 +109,8 @@ def test_decode_aware_is_bounded_by_its_problems_and_on_at_its_steps(batches, ta
     assert bridge.soft_BKD.grad[:2].abs().sum() > 0
     assert not bridge.soft_BKD.grad[2:].any()
     assert loss.count(bridge.batch) == 2
-    assert loss.count(replace(bridge.batch, offset=1)) == 1
-    assert loss.count(replace(bridge.batch, offset=6)) == 0
+    assert loss.count(replace(bridge.batch, places=range(1, 9))) == 1
+    assert loss.count(replace(bridge.batch, places=range(6, 14))) == 0
     assert [step + 1 for step in range(30) if active(loss, step, warmup=12)] == [15, 20, 25, 30]
 
 

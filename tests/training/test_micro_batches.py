@@ -118,8 +118,8 @@ def test_a_text_without_an_answer_may_stand_alone_in_its_micro_batch(trial, sour
     linear = Linear(soft_tokens=4, layers=(0, 1), pooling="mean")
     trial, tokens = replace(trial, translator=linear, losses=losses, warmup=0), Batches.tokens
 
-    def first_without(batches, problems, *, offset=0):
-        batch = tokens(batches, problems, offset=offset)
+    def first_without(batches, problems, **told):
+        batch = tokens(batches, problems, **told)
         return replace(batch, answers=[[], *batch.answers[1:]], answer_pieces=[[], *batch.answer_pieces[1:]])
 
     monkeypatch.setattr(Batches, "tokens", first_without)

@@ -26,7 +26,7 @@ from raybridge.models import lm
 from raybridge.results import Results
 from raybridge.training.batches import Batches
 from raybridge.training.micro_batches import Cut
-from raybridge.training.mixing import Mixing, spread
+from raybridge.training.mixing import Mixing, dealt, letters, spread
 from raybridge.training.step import build_trainer
 from raybridge.world import World
 
@@ -68,6 +68,30 @@ def test_texts_are_spread_evenly():
     assert spread(["p", "q", "r"], []) == ["p", "q", "r"]
     assert spread(["p", "q", "r"], ["1", "2", "3"]) == ["p", "1", "q", "2", "r", "3"]
     assert "".join(spread(list("pqrstu"), ["1", "2"])) == "pqr1stu2"
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 90)), min_size=1, max_size=8), st.integers(1, 4))
+def test_workers_have_as_many_of_each_kind_and_about_as_much_to_read(drawn, workers):
+    asked = [
+        "x" * (1 + size) if text else Problem(id=str(number), question="x" * (1 + size), rationale="y", gold="1")
+        for number, (text, size) in enumerate(drawn * workers)
+    ]
+    places = dealt(asked, workers)
+    assert sorted(place for each in places for place in each) == list(range(len(asked)))
+    assert all(each == sorted(each) and len(each) == len(drawn) for each in places)
+    texts, load = (
+        [how(each) for each in places]
+        for how in (
+            lambda each: sum(isinstance(asked[place], str) for place in each),
+            lambda each: sum(letters(asked[place]) for place in each),
+        )
+    )
+    assert max(texts) - min(texts) <= 1
+    assert max(load) - min(load) <= 2 * max(map(letters, asked))
+
+
+def test_one_worker_has_a_batch_as_it_is():
+    assert dealt(["long", "a", "middle"], 1) == [[0, 1, 2]]
 
 
 def test_a_mixture_is_refused_where_it_cannot_be(trial):

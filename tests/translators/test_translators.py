@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from raybridge.config import rebuild, resolve
 from raybridge.models.pieces import Piece
 from raybridge.training import checkpoint
-from raybridge.translators.anchor import parts_of, picks, windows
+from raybridge.translators.anchor import picks, windows
 from raybridge.translators.dit import DiTModule
 from raybridge.translators.linear import Linear, LinearModule
 from raybridge.translators.prompt_tuning import PromptTuning
@@ -204,36 +204,6 @@ def test_the_kth_window_holds_the_kth_pick(length, K):
     chosen, real = picks(mask.sum(1), K)
     held = windows(mask, K)[0].gather(1, chosen[0].unsqueeze(1)).squeeze(1) > 0
     assert torch.equal(held, real[0])
-
-
-@given(length=st.integers(1, 60), K=st.integers(1, 20), M=st.integers(1, 6))
-def test_parts_cut_each_window_as_windows_cut_a_row(length, K, M):
-    mask = torch.arange(61)[None] < length
-    cut = windows(mask, K)
-    parts = parts_of(cut, M)[0]
-    for k in range(K):
-        places = (cut[0, k] > 0).nonzero().squeeze(1)
-        if not len(places):
-            assert not parts[k].any()
-            continue
-        first, last = places[0], places[-1] + 1
-        assert torch.equal(parts[k][:, first:last], windows(torch.ones(1, last - first, dtype=torch.bool), M)[0])
-        assert not parts[k][:, :first].any()
-        assert not parts[k][:, last:].any()
-
-
-@pytest.mark.parametrize(("parts", "told"), [(1, False), (4, True)])
-def test_queries_that_get_the_parts_of_a_window_tell_their_order(parts, told):
-    module = build(replace(BOTTLENECKED[-1], soft_tokens=2, picking="mean", parts=parts))
-    cut, memory = windows(torch.ones(1, 8, dtype=torch.bool), 2), torch.randn(1, 8, 32)
-    begun, other = (module.begun(cut, memory[:, order]) for order in ([0, 1, 2, 3, 4, 5, 6, 7], [1, 0, 2, 3, 4, 5, 6, 7]))
-    assert torch.allclose(begun, other, atol=1e-6) != told
-    torch.testing.assert_close(begun[:, 1], other[:, 1])
-
-
-def test_parts_are_of_windows():
-    with pytest.raises(ValueError, match="more only of windows"):
-        replace(BOTTLENECKED[0], picking="even", parts=2)
 
 
 def test_linear_as_long_as_the_question_is_the_ridge_map_of_every_position():
