@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -121,7 +121,7 @@ def evaluate_trial(
         named, count = [arm.name for arm in chosen], len(setting.problems)
         time_ = expected(kept, named, evaluator=setting.evaluator.name, count=count)
         with (
-            _answerer(device, gpus, gpus_per_model) as answerer,
+            _answerer(device, gpus, gpus_per_model, [setting.source, setting.target]) as answerer,
             _resumable(),
             progress_of(console, named, count, quiet=as_json, seconds=time_) as told,
             told_to(told.model),
@@ -227,8 +227,8 @@ def _numbers(listed: str) -> list[int]:
 
 
 @contextmanager
-def _answerer(device: str | None, gpus: int | None, gpus_per_model: int) -> Iterator[Any]:
-    """Who answers: this process on its device or devices, or replicas on several GPUs."""
+def _answerer(device: str | None, gpus: int | None, gpus_per_model: int, models: Sequence[str]) -> Iterator[Any]:
+    """Who answers about these models: this process on its device or devices, or replicas on several GPUs."""
     if gpus is None:
         from raybridge.evaluation.answerer import Local
         from raybridge.evaluation.models import Models
@@ -240,7 +240,7 @@ def _answerer(device: str | None, gpus: int | None, gpus_per_model: int) -> Iter
         raise ValueError("--device names one device and --gpus several; give one of them")
     from raybridge.cluster.replicas import pool_on
 
-    with pool_on(gpus, gpus_per_model=gpus_per_model) as pool:
+    with pool_on(gpus, models=dict.fromkeys(models), gpus_per_model=gpus_per_model) as pool:
         yield pool
 
 

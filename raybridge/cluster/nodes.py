@@ -8,7 +8,7 @@ bound to a node, and takes a GPU of that node by its number there. One whose nod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raybridge.analysis.sweeps import changes
 from raybridge.config import packages_of, rebuild
 from raybridge.models import names
+from raybridge.models.identity import model_identity
 from raybridge.results import Results
 from raybridge.scales import Resources
 from raybridge.training.worker import engine_of
@@ -96,16 +97,35 @@ def check_nodes(trials: Sequence[Workload], *, results: Results, resources: Reso
 
     Not on this one, where somebody has looked before the trials were planned.
     """
-    others = [node for node in hosts(alive(), resources) if node.id != ray.get_runtime_context().get_node_id()]
-    look = ray.remote(num_cpus=0, max_retries=0)(lack)
     plain = [trial.resolved() for trial in trials]
     packages = sorted({package for trial in trials for package in packages_of(trial)})
-    asked = [
-        look.options(scheduling_strategy=bound(node)).remote(plain, packages, results.root.resolve(), resources)
-        for node in others
-    ]
-    if told := [f"node {node.name}: {why}" for node, why in zip(others, ray.get(asked), strict=True) if why]:
-        raise ValueError("; ".join(told))
+    _look(lack, plain, packages, results.root.resolve(), resources, resources=resources)
+
+
+def check_models(models: Iterable[str], *, resources: Resources) -> None:
+    """Refuse a node that lacks one of these models, or has another under its name."""
+    _look(lack_of_models, {name: model_identity(name).weights for name in models}, resources=resources)
+
+
+def _look(lacks: Callable[..., str | None], *told: Any, resources: Resources) -> None:
+    """Raise what other nodes lack that have work, by their names."""
+    others = [node for node in hosts(alive(), resources) if node.id != ray.get_runtime_context().get_node_id()]
+    look = ray.remote(num_cpus=0, max_retries=0)(lacks)
+    asked = [look.options(scheduling_strategy=bound(node)).remote(*told) for node in others]
+    if said := [f"node {node.name}: {why}" for node, why in zip(others, ray.get(asked), strict=True) if why]:
+        raise ValueError("; ".join(said))
+
+
+def lack_of_models(told: Mapping[str, str]) -> str | None:
+    """What this machine lacks of models, by the digests of their weights, in a sentence; None for nothing."""
+    try:
+        for name, weights in told.items():
+            names.check(name)
+            if model_identity(name).weights != weights:
+                return f"model {name!r} has other weights than where the command was typed"
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def lack(experiments: Sequence[dict[str, Any]], packages: Sequence[str], results: Path, resources: Resources) -> str | None:

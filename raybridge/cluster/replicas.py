@@ -25,7 +25,7 @@ from raybridge.arms import Arm
 from raybridge.cluster.failures import GivenUpError, last_line
 from raybridge.cluster.gauges import ReplicaGauges, WaitingGauge
 from raybridge.cluster.naming import readable
-from raybridge.cluster.nodes import alive, bound, hosts, places
+from raybridge.cluster.nodes import alive, bound, check_models, hosts, places
 from raybridge.cluster.session import NAMESPACE, cluster
 from raybridge.evaluation.answerer import Local, Rows
 from raybridge.evaluation.kept_source import Reading
@@ -259,12 +259,16 @@ class ReplicaPool:
 
 
 @contextmanager
-def pool_on(gpus: int, *, gpus_per_model: int = 1) -> Iterator[ReplicaPool]:
-    """A pool of replicas on so many GPUs, on the cluster that RAY_ADDRESS names or one that is started here."""
+def pool_on(gpus: int, *, models: Iterable[str], gpus_per_model: int = 1) -> Iterator[ReplicaPool]:
+    """A pool of replicas on so many GPUs, on the cluster that RAY_ADDRESS names or one that is started here.
+
+    models: that they will be asked about, which each of its machines must have.
+    """
     if gpus % gpus_per_model:
         raise ValueError(f"--gpus {gpus} is no multiple of --gpus-per-model {gpus_per_model}")
     count = gpus // gpus_per_model
     counts = dict(workers=count, replicas=count, concurrent_trials=1, threads=4)
     resources = Resources(gpus_per_model=gpus_per_model, cpus_per_worker=0.5, **counts)
     with cluster(resources, name="evaluate"):
+        check_models(models, resources=resources)
         yield ReplicaPool(start_replicas(names_of(count, launch="evaluate"), resources))

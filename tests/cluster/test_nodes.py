@@ -11,10 +11,11 @@ from asking import requests_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raybridge.cluster.nodes import Node, Place, check_nodes, hosts, lack, places
+from raybridge.cluster.nodes import Node, Place, check_models, check_nodes, hosts, lack, lack_of_models, places
 from raybridge.config import packages_of
 from raybridge.evaluation.answering import answer
 from raybridge.evaluation.models import Models
+from raybridge.models.identity import model_identity
 from raybridge.results import Results
 from raybridge.scales import POCKET, SMALL
 from raybridge.training.workload import sealed
@@ -67,6 +68,13 @@ def test_a_head_that_has_no_gpu_or_does_no_work_has_no_replica():
     head, worker = node("head", 0, 0), node("worker", 2, 8)
     assert hosts([head, worker], SMALL.resources) == hosts([head, worker], POCKET.resources) == [worker]
     assert hosts([node("head", 0, 8), worker], SMALL.resources) == [worker]
+
+
+def test_a_machine_says_which_model_it_lacks_or_has_another_of():
+    whole = {name: model_identity(name).weights for name in ("pocket:source", "pocket:target")}
+    assert lack_of_models(whole) is None
+    assert "'pocket:target' has other weights" in lack_of_models(whole | {"pocket:target": whole["pocket:source"]})
+    assert "./mine" in lack_of_models({"./mine": ""})
 
 
 def test_a_machine_says_what_it_lacks(trial, tmp_path):
@@ -123,6 +131,7 @@ def test_two_nodes_answer_as_one_does_and_the_one_without_data_is_named(two_node
         assert where == [node.id for node in alive()]
         with pytest.raises(ValueError, match=r"^node two: RAYBRIDGE_DATA='~/data' is not a folder$"):
             check_nodes([sealed(trial, device="cpu")], results=Results(tmp_path), resources=TWO)
+        check_models(trial.models, resources=TWO)
     models = Models("cpu")
     alone = [row for request in requests for row in answer(request, models, weights)]
     assert [{**row, "seconds": 0} for row in rows] == [{**row, "seconds": 0} for row in alone]
