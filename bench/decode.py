@@ -17,7 +17,7 @@ from torch import Tensor
 from bench.card import head, here
 from bench.plain_generate import generated, rates_that_fit
 from bench.report import Report, rows_of
-from bench.shapes import Pair, pair_of
+from bench.shapes import Pair, as_replicas_load, pair_of
 from bench.turns import Call, Timed, Way, Work, taken_in_turns
 from raybridge.data import Problem
 from raybridge.models.decode import greedy
@@ -95,7 +95,7 @@ def decode(scale: str, *, repeats: int | None = None, length: int = 128) -> Repo
 
 
 def _decode(scale: str, pair: Pair, sizes: Sizes, *, repeats: int | None, length: int) -> Report:
-    lm, count = pair.load(pair.trial.target), max(*sizes.ours, *sizes.plain)
+    lm, count = as_replicas_load(pair, pair.trial.target), max(*sizes.ours, *sizes.plain)
     settings = {
         "": rows_of_problems(pair, lm, (), count),
         f" behind {SHOTS} exemplars": rows_of_problems(pair, lm, exemplars(pair), count),

@@ -18,7 +18,7 @@ from torch import Tensor
 from bench.card import head, here
 from bench.plain_answers import ARMS, BATCH, Asked
 from bench.report import Report, rows_of
-from bench.shapes import Pair, pair_of
+from bench.shapes import Pair, as_replicas_load, pair_of
 from bench.turns import Call, Ready, Way, Work, taken_in_turns
 from raybridge import arms as arm_files
 from raybridge.arms import Arm
@@ -94,7 +94,7 @@ def checkpoint_of(pair: Pair, problems: int) -> Checkpoint:
     trial = pair.trial
     test = trial.evaluator.problems("test")
     setting = replace(setting_of(trial, "test"), problems=tuple(draw(test, min(problems, len(test)), seed=0)))
-    models = {name: pair.load(name) for name in trial.models}
+    models = {name: as_replicas_load(pair, name) for name in trial.models}
     source, target = models[trial.source], models[trial.target]
     torch.manual_seed(trial.seed)
     module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms)

@@ -85,6 +85,14 @@ class Pair:
         return {"source": Path(self.trial.source).name, "target": Path(self.trial.target).name}
 
 
+def as_replicas_load(pair: Pair, name: str) -> FrozenLM:
+    """A model as those have it who decode: on a GPU its norms and MLPs are compiled (`evaluation.models`)."""
+    lm = pair.load(name)
+    if pair.device.type == "cuda":
+        lm.fuse()
+    return lm
+
+
 @contextmanager
 def pair_of(scale: str, device: torch.device, *, source: Shape | None = None, target: Shape | None = None) -> Iterator[Pair]:
     """The models of a scale. source, target: others of random weights; at full scale those of the two real shapes."""

@@ -121,8 +121,8 @@ class KeptSource:
         """Fetch from disk what `states` will next be asked for, on another thread than who asks."""
         key = (tuple(before), tuple(map(digest, rows)), tuple(layers))
         self._ahead[key] = self._fetched(*key)
-        while len(self._ahead) > AHEAD:  # nobody came for the oldest
-            del self._ahead[next(iter(self._ahead))]
+        for old in list(self._ahead)[:-AHEAD]:  # nobody came for it
+            self._ahead.pop(old, None)
 
     def _fetched(self, before: tuple[int, ...], questions: tuple[str, ...], layers: tuple[int, ...]) -> Fetched:
         shelf = self.shelf(before)

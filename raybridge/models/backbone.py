@@ -6,8 +6,8 @@ Shapes: B batch, T positions, D width.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -118,9 +118,11 @@ class Backbone:
                 if layers.positionwise(part):
                     compiled(part)
 
-    def as_written(self) -> AbstractContextManager[None]:
-        """Passes within it are of transformers' own operations, where this project has others for them."""
-        return norms.as_written(self.body)
+    @contextmanager
+    def as_written(self) -> Iterator[None]:
+        """Passes within it are of transformers' own operations, where this project has others for them or compiles them."""
+        with norms.as_written(self.body), torch.compiler.set_stance("force_eager"):
+            yield
 
     def recomputing(self) -> AbstractContextManager[None]:
         """Passes within it keep what enters their layers alone and compute the rest again in the backward pass."""
