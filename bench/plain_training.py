@@ -92,7 +92,8 @@ def states_of(
 ) -> tuple[Tensor, Tensor]:
     """States of questions (B, T, L, S) behind some tokens, in these layers, at unit RMS; and their mask."""
     ids, mask = _padded([[*before, *row] for row in questions], source)
-    hidden = source.model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True).hidden_states
+    with source.as_written():
+        hidden = source.model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True).hidden_states
     states_BTLS = torch.stack([hidden[layer][:, len(before) :] for layer in layers], dim=2).float()
     return F.rms_norm(states_BTLS, states_BTLS.shape[-1:]), mask[:, len(before) :]
 

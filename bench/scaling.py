@@ -57,6 +57,9 @@ def scaling(scale: str, *, cards: int) -> Report:
     if device.type == "cuda" and not 2 <= cards <= torch.cuda.device_count():
         raise ValueError(f"--gpus {cards}: weak scaling is seen on 2 to {torch.cuda.device_count()} cards here")
     with pair_of(scale, device) as pair:
+        asked, there = cards * SIZES[scale].problems, len(pair.trial.evaluator.problems("test"))
+        if asked > there:
+            raise ValueError(f"--gpus {cards}: {asked:,} problems would be evaluated, and there are {there:,}")
         return _scaling(scale, pair, SIZES[scale], cards)
 
 
@@ -120,7 +123,7 @@ def _steps(pair: Pair, sizes: Sizes, world: World, folder: Path) -> list[float]:
     trainer = build_trainer(trial, source=kept, target=pair.load(trial.target), world=world)
     first = 1 + max(proving_step(loss, trial.warmup) for loss in trial.losses)
     ends = [first + sizes.steps * (1 + number) for number in range(sizes.repeats)]
-    rows = [row for step in range(ends[-1] + 1) for row in trainer.batches.at(step, world).source_questions]
+    rows = [row for step in range(ends[-1] + 1) for row in trainer.batches.of_step(step, world).source_questions]
     kept.keep(trainer.batches.source.before, rows, trial.translator.layers)
 
     def walk(start: int, end: int) -> None:

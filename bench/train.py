@@ -76,7 +76,7 @@ class Steps:
 
     def batch(self, step: int) -> Batch:
         """A step's."""
-        return self.batches.at(step, World(device=self.pair.device))
+        return self.batches.of_step(step, World(device=self.pair.device))
 
     def read_ahead(self, calls: int) -> None:
         """Have the source read what the steps ask, as a sweep does before training; it is not kept in memory."""

@@ -99,17 +99,18 @@ def check_nodes(trials: Sequence[Workload], *, results: Results, resources: Reso
     """
     plain = [trial.resolved() for trial in trials]
     packages = sorted({package for trial in trials for package in packages_of(trial)})
-    _look(lack, plain, packages, results.root.resolve(), resources, resources=resources)
+    _look(lack, plain, packages, results.root.resolve(), resources, nodes=hosts(alive(), resources))
 
 
 def check_models(models: Iterable[str], *, resources: Resources) -> None:
-    """Refuse a node that lacks one of these models, or has another under its name."""
-    _look(lack_of_models, {name: model_identity(name).weights for name in models}, resources=resources)
+    """Refuse a node that lacks one of these models, or has another under its name, where a replica comes to."""
+    where = places(hosts(alive(), resources), resources.replicas, gpus_per_model=resources.gpus_per_model)
+    _look(lack_of_models, {name: model_identity(name).weights for name in models}, nodes=[place.node for place in where])
 
 
-def _look(lacks: Callable[..., str | None], *told: Any, resources: Resources) -> None:
-    """Raise what other nodes lack that have work, by their names."""
-    others = [node for node in hosts(alive(), resources) if node.id != ray.get_runtime_context().get_node_id()]
+def _look(lacks: Callable[..., str | None], *told: Any, nodes: Iterable[Node]) -> None:
+    """Raise what nodes lack, by their names; this one needs no look."""
+    others = [node for node in dict.fromkeys(nodes) if node.id != ray.get_runtime_context().get_node_id()]
     look = ray.remote(num_cpus=0, max_retries=0)(lacks)
     asked = [look.options(scheduling_strategy=bound(node)).remote(*told) for node in others]
     if said := [f"node {node.name}: {why}" for node, why in zip(others, ray.get(asked), strict=True) if why]:

@@ -34,7 +34,7 @@ def load(
     """
     device = torch.device(device)
     if name == byte_lm.NAME:
-        return FrozenLM(name, byte_lm.model().to(device), byte_lm.tokenizer())
+        return FrozenLM(name, byte_lm.model(dtype or precision(device)).to(device), byte_lm.tokenizer())
     names.check(name)
     # cuDNN plans each new shape of attention anew, milliseconds a call, and batches of text have a new shape at every step.
     torch.backends.cuda.enable_cudnn_sdp(False)

@@ -79,19 +79,20 @@ class Batches:
         That of the next is made meanwhile, beside a busy device, and what is kept of its states is fetched.
         """
         which, following = ((at, world.rank, world.size) for at in (step, step + 1))
-        batch = self._ahead[1].result() if self._ahead and self._ahead[0] == which else self._at(step, world)
+        batch = self._ahead[1].result() if self._ahead and self._ahead[0] == which else self.of_step(step, world)
         more = step + 1 < self.trial.steps
         self._ahead = (following, self._aside.submit(self._ahead_of, step + 1, world)) if more else None
         return batch
 
-    def _at(self, step: int, world: World) -> Batch:
+    def of_step(self, step: int, world: World) -> Batch:
+        """This worker's share of the batch of a step, made now."""
         asked = self.mixing.at(step)
         places = dealt(asked, world.size)
         mine = places[world.rank]
         return self.tokens([asked[place] for place in mine], places=mine, order=[place for each in places for place in each])
 
     def _ahead_of(self, step: int, world: World) -> Batch:
-        batch = self._at(step, world)
+        batch = self.of_step(step, world)
         self.source.lm.ahead(self.source.before, batch.source_questions, self.trial.translator.layers)
         return batch
 

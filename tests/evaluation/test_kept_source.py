@@ -92,6 +92,19 @@ def test_bf16_comes_back_bit_for_bit(kept, asked):
     assert torch.equal(states[mask], wanted[mask])
 
 
+def test_bytes_are_kept_in_the_precision_of_their_device(kept):
+    with mock.patch("raybridge.evaluation.kept_source.precision", return_value=torch.bfloat16):
+        read = lm.load("bytes", device="cpu", dtype=torch.bfloat16)
+        source = KeptSource("bytes", device=torch.device("cpu"), kept=kept, load=lambda: read)
+    rows = [read.tokenize("ab"), read.tokenize("c")]
+    apart, mask = source.states([0], rows, (0, 1))
+    source.keep([0], rows, (0, 1))
+    together, _ = source.states([0], rows, (0, 1))
+    assert together.dtype == torch.bfloat16
+    assert torch.equal(together[mask], apart[mask])
+    assert torch.equal(together[0, :2, 0].argmax(-1), torch.tensor(rows[0]))
+
+
 def test_beyond_the_budget_nothing_is_kept_and_the_model_reads(source, tmp_path, asked):
     before, rows = asked
     kept = States(root=tmp_path / "states", budget=1000)

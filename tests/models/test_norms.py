@@ -6,6 +6,8 @@ import torch
 from tiny_configs import GROUPED
 from torch import nn
 from transformers import LlamaConfig
+from transformers.models.cohere.modeling_cohere import CohereLayerNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from raybridge.models import norms
 
@@ -33,6 +35,38 @@ def test_one_operation_gives_the_states_of_eight(name):
 @pytest.mark.parametrize("name", OTHERWISE)
 def test_what_norms_otherwise_stays_as_it_is(name):
     assert norms.in_one(fresh(name).body) == 0
+
+
+class FromOne(nn.Module):
+    """Gemma's: one and its weight."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.eps, self.weight = 1e-6, nn.Parameter(torch.randn(width) * 0.1)
+        self.weight.data[0] = 200.0
+
+    def forward(self, x):
+        return torch.nn.functional.rms_norm(x, self.weight.shape, 1 + self.weight, self.eps)
+
+
+class Wants4D(nn.RMSNorm):
+    def forward(self, x):
+        _, _, _, _ = x.shape
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [64, 4096])
+def test_wide_ones_do_not_hide_what_they_do(width, dtype):
+    torch.manual_seed(0)
+    plain = nn.LayerNorm(width, eps=1e-5)
+    biased, cohere, llama = nn.LayerNorm(width), CohereLayerNorm(width), LlamaRMSNorm(width)
+    nn.init.normal_(biased.bias, std=0.02)
+    llama.weight.data.normal_().mul_(0.5)
+    llama.weight.data[0] = 40.0
+    for other in (plain, biased, cohere, FromOne(width), Wants4D(width, eps=1e-6)):
+        assert not norms.is_rms(other.to(dtype)), type(other).__name__
+    assert norms.is_rms(llama.to(dtype))
 
 
 def test_a_norm_of_two_arguments_is_none_of_them():
