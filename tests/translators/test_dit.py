@@ -205,9 +205,15 @@ def test_padding_changes_nothing_in_the_flow_loss(batches, source, target):
 def test_draws_differ_by_step_and_seed_and_not_by_worker(batches, source, target):
     bridge = bridge_of(batches, target, awake(SMALL, source, target), batches.problems[:4])
     whole = Flow().draws(bridge)
-    halves = [Flow().draws(replace(bridge, soft_BKD=bridge.soft_BKD[:2], world=World(rank=rank, size=2))) for rank in range(2)]
+    shares = [[3, 0], [1, 2]]  # whichever of them a worker has
+    halves = [
+        Flow().draws(
+            replace(bridge, soft_BKD=bridge.soft_BKD[:2], batch=bridge.batch.only(rows), world=World(rank=rank, size=2))
+        )
+        for rank, rows in enumerate(shares)
+    ]
     for one, parts in zip(whole, zip(*halves, strict=True), strict=True):
-        assert torch.equal(one, torch.cat(parts))
+        assert torch.equal(one[[place for rows in shares for place in rows]], torch.cat(parts))
     assert not torch.equal(Flow().draws(replace(bridge, step=2))[0], whole[0])
     assert not torch.equal(Flow().draws(replace(bridge, seed=8))[0], whole[0])
 
