@@ -103,6 +103,8 @@ def _process(rank: int, count: int, port: int, pair: Pair, sizes: Sizes, folder:
     device = torch.device(pair.device.type, rank) if pair.device.type == "cuda" else pair.device
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    else:
+        torch.set_num_threads(1)  # of each, as at pocket scale: more would be the others'
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=count)
     load = partial(pair.load.func, device=device) if isinstance(pair.load, partial) else pair.load
