@@ -7,7 +7,6 @@ by one process a card. Efficiency is problems a second and card on several over 
 from __future__ import annotations
 
 import json
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,11 +22,12 @@ from bench.card import head, here
 from bench.evaluate import checkpoint_of
 from bench.report import Report, rows_of
 from bench.shapes import Pair, pair_of
+from bench.train import first_timed
 from bench.turns import Call, Timed, Way, Work, timed
 from raybridge import arms as arm_files
 from raybridge.evaluation.kept_source import KeptSource
 from raybridge.results.states import States
-from raybridge.training.step import build_trainer, proving_step
+from raybridge.training.step import build_trainer
 from raybridge.world import World
 
 ARMS = ("target", "bridged")
@@ -89,16 +89,13 @@ def _nothing() -> Iterator[Call]:
 
 def _seconds(pair: Pair, sizes: Sizes, count: int) -> dict[str, list[float]]:
     """What so many processes take, each call by the clock of the first."""
-    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        mp.spawn(_process, args=(count, port, pair, sizes, Path(folder)), nprocs=count)
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_process, args=(count, pair, sizes, Path(folder)), nprocs=count)
         told: dict[str, list[float]] = json.loads((Path(folder) / "seconds.json").read_text(encoding="utf8"))
         return told
 
 
-def _process(rank: int, count: int, port: int, pair: Pair, sizes: Sizes, folder: Path) -> None:
+def _process(rank: int, count: int, pair: Pair, sizes: Sizes, folder: Path) -> None:
     """One of them."""
     device = torch.device(pair.device.type, rank) if pair.device.type == "cuda" else pair.device
     if device.type == "cuda":
@@ -106,10 +103,9 @@ def _process(rank: int, count: int, port: int, pair: Pair, sizes: Sizes, folder:
     else:
         torch.set_num_threads(1)  # of each, as at pocket scale: more would be the others'
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=count)
-    load = partial(pair.load.func, device=device) if isinstance(pair.load, partial) else pair.load
-    models = {name: load(name) for name in pair.trial.models}
-    here = Pair(trial=pair.trial, load=models.__getitem__, device=device)
+    dist.init_process_group(backend, init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=count)
+    models = {name: pair.read(name, device=device) for name in pair.trial.models}
+    here = Pair(trial=pair.trial, read=lambda name, device: models[name], device=device)
     world = World(rank=rank, size=count, device=device)
     told = {STEPS: _steps(here, sizes, world, folder), EVALUATION: _evaluations(here, sizes, world)}
     if rank == 0:
@@ -123,7 +119,7 @@ def _steps(pair: Pair, sizes: Sizes, world: World, folder: Path) -> list[float]:
         trial.source, device=world.device, kept=States(root=folder / str(world.rank)), load=lambda: pair.load(trial.source)
     )
     trainer = build_trainer(trial, source=kept, target=pair.load(trial.target), world=world)
-    first = 1 + max(proving_step(loss, trial.warmup) for loss in trial.losses)
+    first = first_timed(trial)
     ends = [first + sizes.steps * (1 + number) for number in range(sizes.repeats)]
     rows = [row for step in range(ends[-1] + 1) for row in trainer.batches.of_step(step, world).source_questions]
     kept.keep(trainer.batches.source.before, rows, trial.translator.layers)

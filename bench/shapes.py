@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +72,15 @@ def llama_8b() -> Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A scale's trial, whose losses are those that the plain implementation has too, and what loads its models by name."""
+    """A scale's trial, whose losses are those that the plain implementation has too. read: a model by its name, on a device."""
 
     trial: Trial
-    load: Callable[[str], FrozenLM]
+    read: Callable[..., FrozenLM]
     device: torch.device
+
+    def load(self, name: str) -> FrozenLM:
+        """A model on the device."""
+        return self.read(name, device=self.device)
 
     @property
     def told(self) -> dict[str, str]:
@@ -102,12 +105,12 @@ def pair_of(scale: str, device: torch.device, *, source: Shape | None = None, ta
     if scale == "full":
         source, target = source or mistral_7b(), target or llama_8b()
     if source is None or target is None:
-        yield Pair(trial=trial, load=partial(lms.load, device=device), device=device)
+        yield Pair(trial=trial, read=lms.load, device=device)
         return
     with tempfile.TemporaryDirectory() as folder:
         places = [str(_directory(shape, Path(folder))) for shape in (source, target)]
         trial = replace(trial, source=places[0], target=places[1])
-        yield Pair(trial=trial, load=partial(random_weights, device=device), device=device)
+        yield Pair(trial=trial, read=random_weights, device=device)
 
 
 def _directory(shape: Shape, folder: Path) -> Path:

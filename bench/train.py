@@ -47,6 +47,11 @@ SIZES = {
 }
 
 
+def first_timed(trial: Trial) -> int:
+    """The step by which every term has been proven to train."""
+    return 1 + max(proving_step(loss, trial.warmup) for loss in trial.losses)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Steps:
     """A trial's steps, each timed by any of the ways on the same problems. several: how many make one call. cuts: how
@@ -66,8 +71,8 @@ class Steps:
 
     @property
     def first(self) -> int:
-        """The first step that is timed: by then every term has been proven to train."""
-        return 1 + max(proving_step(loss, self.trial.warmup) for loss in self.trial.losses)
+        """The first step that is timed."""
+        return first_timed(self.trial)
 
     @cached_property
     def batches(self) -> Batches:

@@ -114,14 +114,15 @@ def evaluate_trial(
         else:
             raise ValueError("give a trial, or --source, --target and --on for the arms that need no translator")
         chosen = arms_of(setting, trained, kept, bits=_numbers(bits), only=_words(arms))
-        for model in dict.fromkeys([setting.source, setting.target]):
+        models = list(dict.fromkeys([setting.source, setting.target]))
+        for model in models:
             names.check(model)
         if (said := _too_few(len(setting.problems), difference)) and not as_json:
             console.print(said, highlight=False, soft_wrap=True)
         named, count = [arm.name for arm in chosen], len(setting.problems)
         time_ = expected(kept, named, evaluator=setting.evaluator.name, count=count)
         with (
-            _answerer(device, gpus, gpus_per_model, [setting.source, setting.target]) as answerer,
+            _answerer(device, gpus, gpus_per_model, models) as answerer,
             _resumable(),
             progress_of(console, named, count, quiet=as_json, seconds=time_) as told,
             told_to(told.model),
@@ -240,7 +241,7 @@ def _answerer(device: str | None, gpus: int | None, gpus_per_model: int, models:
         raise ValueError("--device names one device and --gpus several; give one of them")
     from raybridge.cluster.replicas import pool_on
 
-    with pool_on(gpus, models=dict.fromkeys(models), gpus_per_model=gpus_per_model) as pool:
+    with pool_on(gpus, models=models, gpus_per_model=gpus_per_model) as pool:
         yield pool
 
 

@@ -27,6 +27,7 @@ from raybridge.results.states import Shelf, States, digest
 
 AHEAD = 2  # batches whose states are fetched and not yet asked for
 AT_ONCE = 32  # questions whose states leave the device together
+Key = tuple[tuple[int, ...], tuple[str, ...], tuple[int, ...]]  # what stands before questions, their digests, layers
 BITS = {torch.bfloat16: torch.int16}  # NumPy has no bf16: its bits are kept
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class KeptSource:
         self.text, self.tokenize = model.text, model.tokenize
         self.device, self.kept, self.load = device, kept, load
         self.dtype = precision(device)
-        self._ahead: dict[tuple[tuple[int, ...], tuple[str, ...], tuple[int, ...]], Fetched] = {}
+        self._ahead: dict[Key, Fetched] = {}
         self._shelves = lru_cache(maxsize=8)(self._shelf)
 
     @property
@@ -104,7 +105,7 @@ class KeptSource:
 
         What is on disk comes from there; the source reads the others alone.
         """
-        key = (tuple(before), tuple(map(digest, rows)), tuple(layers))
+        key = _key(before, rows, layers)
         fetched = self._ahead.pop(key, None) or self._fetched(*key)
         lengths_B = sent(torch.tensor([len(row) for row in rows], dtype=torch.long), self.device)
         mask_BT = torch.arange(max(map(len, rows), default=0), device=self.device) < lengths_B.unsqueeze(1)
@@ -112,14 +113,14 @@ class KeptSource:
         if fetched.there:
             kept = fetched.states_BTLS.to(self.device, non_blocking=True)
             states_BTLS[:, : kept.shape[1]].index_copy_(0, sent(torch.tensor(fetched.there), self.device), kept)
-        if others := [row for row in range(len(rows)) if row not in set(fetched.there)]:
+        if others := sorted(set(range(len(rows))) - set(fetched.there)):
             read, _ = self.load().states(before, [rows[row] for row in others], layers)
             states_BTLS[:, : read.shape[1]].index_copy_(0, sent(torch.tensor(others), self.device), read)
         return states_BTLS, mask_BT
 
     def ahead(self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> None:
         """Fetch from disk what `states` will next be asked for, on another thread than who asks."""
-        key = (tuple(before), tuple(map(digest, rows)), tuple(layers))
+        key = _key(before, rows, layers)
         self._ahead[key] = self._fetched(*key)
         for old in list(self._ahead)[:-AHEAD]:  # nobody came for it
             self._ahead.pop(old, None)
@@ -150,6 +151,10 @@ class KeptSource:
 
     def _shelf(self, before: tuple[int, ...]) -> Shelf:
         return self.kept.shelf(digest_of([self.weights, self.device.type, str(self.dtype), list(before)])[:32])
+
+
+def _key(before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> Key:
+    return tuple(before), tuple(map(digest, rows)), tuple(layers)
 
 
 def _to_numpy(states: Tensor) -> np.ndarray:

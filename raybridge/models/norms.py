@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from inspect import signature
 from types import MethodType
 from typing import cast
@@ -28,7 +29,7 @@ def normed(norm: nn.Module, x: Tensor) -> Tensor:
 
 def in_one(model: nn.Module) -> int:
     """Have the RMS norms of a model be one operation each; how many are. Each is seen first, and others stay as they are."""
-    found = [part for part in model.modules() if is_rms(part)]
+    found = [part for part in model.modules() if _replaced(part) or is_rms(part)]
     for part in found:
         part.forward = MethodType(normed, part)
     return len(found)
@@ -56,8 +57,7 @@ def is_rms(part: nn.Module) -> bool:
         return False
     if _epsilon(part) is None or len(signature(part.forward).parameters) != 1:
         return False
-    x_ND = 1 + torch.randn(TRIED, len(weight_D), generator=torch.Generator().manual_seed(0))
-    x_ND = (x_ND * torch.logspace(-2, 2, TRIED).unsqueeze(1)).to(weight_D.device, weight_D.dtype)
+    x_ND = _rows(len(weight_D)).to(weight_D.device, weight_D.dtype)
     try:
         wanted_ND = part(x_ND).float()
     except (RuntimeError, ValueError, TypeError):  # what wants inputs of another shape is none
@@ -66,6 +66,13 @@ def is_rms(part: nn.Module) -> bool:
     if made_ND.shape != wanted_ND.shape:
         return False
     return bool(((made_ND - wanted_ND).abs() <= ROUNDING * wanted_ND.abs() + TINY).all())
+
+
+@lru_cache(maxsize=4)
+def _rows(width: int) -> Tensor:
+    """What norms of a width are tried on: a model has many of one width."""
+    x_ND = 1 + torch.randn(TRIED, width, generator=torch.Generator().manual_seed(0))
+    return x_ND * torch.logspace(-2, 2, TRIED).unsqueeze(1)
 
 
 def _epsilon(norm: nn.Module) -> float | None:

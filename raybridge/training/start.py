@@ -40,19 +40,17 @@ def begin(trainer: Trainer, run: TrialRun) -> Begun:
     """Put the last checkpoint into the trainer; without one, fit what starts in closed form. Refuse what `check_start` does."""
     steps = run.checkpoints()
     step = steps[-1] if steps else 0
-    state = restored(trainer, run, step) if step else {}
-    if not step and trainer.module.fitted_from:
+    state: dict[str, Any] = {}
+    if step:
+        where = run.checkpoint_path(step)
+        state = checkpoint.restore(where, trainer.module, trainer.optimizer, steps=trainer.trial.steps)
+    elif trainer.module.fitted_from:
         started = time.perf_counter()
         fit(trainer.module, trainer.batches)
         log.info("what starts in closed form is fitted, %.1f s", time.perf_counter() - started)
     check_start(trainer)
     ended = Decision(**state["ended"]) if state.get("ended") else None
     return Begun(step=step, ended=ended, seconds=state.get("seconds", 0.0))
-
-
-def restored(trainer: Trainer, run: TrialRun, step: int) -> dict[str, Any]:
-    """The state of a checkpoint, which is put into the trainer."""
-    return checkpoint.restore(run.checkpoint_path(step), trainer.module, trainer.optimizer, steps=trainer.trial.steps)
 
 
 @torch.no_grad()

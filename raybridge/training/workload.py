@@ -142,7 +142,8 @@ def provenance(trial: Trial) -> dict[str, Any]:
 
 def run(trial: Trial, worker: Worker) -> Ended:
     """Train the translator between its source's states and its target."""
-    device, beside, answerer, begun = worker.world.device, worker.world.beside, worker.answerer(), time.perf_counter()
+    begun = time.perf_counter()
+    device, beside, answerer = worker.world.device, worker.world.beside, worker.answerer()
     target = lm.load(trial.target, device=device, beside=beside)
     log.info("%s is loaded, %.1f s", trial.target, time.perf_counter() - begun)
     results = Results(worker.run.root)

@@ -53,7 +53,7 @@ def asked(trial):
 @pytest.fixture
 def pair(asked, source, target):
     models = {asked.source: source, asked.target: target}
-    return shapes.Pair(trial=asked, load=models.__getitem__, device=CPU)
+    return shapes.Pair(trial=asked, read=lambda name, device: models[name], device=CPU)
 
 
 @pytest.mark.parametrize("part", [8, 3])
