@@ -12,32 +12,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from raybridge.config import typed
 from raybridge.losses import Loss, Read, check_positive, check_shared
 from raybridge.losses.bridge import Batch, Bridge
-from raybridge.models.frozen import FrozenLM, in_chunks
-
-CHUNK = 1024  # answer positions whose logits exist at one time, for teacher and student
+from raybridge.models.frozen import FrozenLM
+from raybridge.models.vocabulary import in_few, per_row
 
 
 def kl(teacher_NV: Tensor, student_NV: Tensor, *, temperature: float) -> Tensor:
-    """KL (N) from the teacher's to the student's distribution at a temperature, times its square, from logits."""
+    """KL (N), in fp32 or more, from the teacher's to the student's distribution at a temperature, times its square, from logits."""
     if temperature != 1.0:  # to divide the largest tensors of a step by one takes time
         teacher_NV, student_NV = teacher_NV / temperature, student_NV / temperature
-    teacher_NV, student_NV = teacher_NV.log_softmax(-1), student_NV.log_softmax(-1)
+    wide = torch.promote_types(student_NV.dtype, torch.float32)
+    teacher_NV, student_NV = teacher_NV.log_softmax(-1, dtype=wide), student_NV.log_softmax(-1, dtype=wide)
     return temperature**2 * (teacher_NV.exp() * (teacher_NV - student_NV)).sum(-1)
 
 
 def states_kl(target: FrozenLM, teacher_ND: Tensor, student_ND: Tensor, *, temperature: float) -> Tensor:
-    """KL (N) in fp32 from last hidden states; logits are made a chunk at a time, and again in the backward pass."""
+    """KL (N) in fp32 from last hidden states; a gradient goes back to the student's."""
+    kl_C = in_few(kl, target.device)
 
-    def chunk_kl(teacher_CD: Tensor, student_CD: Tensor) -> Tensor:
-        return kl(target.logits(teacher_CD), target.logits(student_CD), temperature=temperature)
+    def of_states(student_CD: Tensor, teacher_CD: Tensor) -> Tensor:
+        return kl_C(target.head(teacher_CD), target.head(student_CD), temperature=temperature)
 
-    return in_chunks(chunk_kl, teacher_ND, student_ND, size=CHUNK)
+    return per_row(of_states, student_ND, teacher_ND)
 
 
 def _tokens(batch: Batch, most: int) -> int:

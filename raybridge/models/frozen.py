@@ -19,16 +19,16 @@ from torch import Tensor
 
 from raybridge.models.backbone import PACKING_SLACK, Backbone
 from raybridge.models.embedding import Embedding
-from raybridge.models.head import Head, in_chunks
+from raybridge.models.head import Head
 from raybridge.models.lent import Lent
 from raybridge.models.packing import within_window
 from raybridge.models.parts import by_length, that_fit
 from raybridge.models.pieces import Piece, join, pad, sent, taken
 from raybridge.models.shared_prefix import Row, Text, cues_apart, packed
+from raybridge.models.vocabulary import in_few, per_row, token_nll
 
 log = logging.getLogger(__name__)
 States = tuple[Tensor, Tensor, Tensor]  # hidden states (B, A, D), the ids (B, A) that they predict, and their mask
-CHUNK = 4096  # answer tokens whose logits exist at one time
 SEEN = 128  # positions of what `shares_beginnings` sees
 PASS = 256  # positions of a padded batch that take as long as starting one more pass does
 POSITIONS = 16384  # of a pass that nothing is kept of but states: an 8B model takes 2 GiB for them, and no GPU more to be busy
@@ -250,11 +250,8 @@ class FrozenLM(Backbone):
 
     def states_nll(self, hidden_BAD: Tensor, ids_BA: Tensor, mask_BA: Tensor) -> Tensor:
         """NLL (B, A) of tokens from the states that predict them; zero where the mask is."""
-
-        def nll(hidden_CD: Tensor, ids_C: Tensor) -> Tensor:
-            return F.cross_entropy(self.logits(hidden_CD), ids_C, reduction="none")
-
-        nll_N = in_chunks(nll, hidden_BAD[mask_BA], ids_BA[mask_BA], size=CHUNK)
+        nll_C = in_few(token_nll, self.device)
+        nll_N = per_row(lambda hidden_CD, ids_C: nll_C(self.head(hidden_CD), ids_C), hidden_BAD[mask_BA], ids_BA[mask_BA])
         return torch.zeros(ids_BA.shape, device=self.device).masked_scatter(mask_BA, nll_N)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -9,13 +9,10 @@ Shapes: N rows or (B, T) positions, D width, V vocabulary.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers.utils import ModelOutput
 
 
@@ -65,14 +62,3 @@ class Head:
         states_BTD = hidden if hidden.dim() == 3 else hidden.unsqueeze(0)
         logits_BTV: Tensor = self._model(inputs_embeds=states_BTD, use_cache=False).logits
         return logits_BTV if hidden.dim() == 3 else logits_BTV.squeeze(0)
-
-
-def in_chunks(function: Callable[..., Tensor], *rows: Tensor, size: int) -> Tensor:
-    """A function of rows (N), `size` of them at a time; each chunk is computed again in the backward pass.
-
-    Logits over a vocabulary of 100,000 are the largest tensor of a step: they are made a chunk at a time and never kept.
-    """
-    if len(rows[0]) <= size:
-        return function(*rows)
-    chunks = zip(*(tensor.split(size) for tensor in rows), strict=True)
-    return torch.cat([checkpoint(function, *chunk, use_reentrant=False) for chunk in chunks])

@@ -8,10 +8,10 @@ from functools import partial
 import torch
 
 from raybridge.models import bits, byte_lm, files, gguf, names, placement, probe
-from raybridge.models.frozen import FrozenLM, in_chunks
+from raybridge.models.frozen import FrozenLM
 from raybridge.models.memory import module_bytes
 
-__all__ = ["FrozenLM", "in_chunks", "load", "precision"]
+__all__ = ["FrozenLM", "load", "precision"]
 
 
 def precision(device: torch.device) -> torch.dtype:

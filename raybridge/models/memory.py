@@ -11,12 +11,12 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from raybridge.models.bits import SIZES, WHOLE
-from raybridge.models.frozen import CHUNK
 from raybridge.models.head import body_of
 from raybridge.models.kv_cache import kv_bytes
 from raybridge.models.layers import layers_of
 from raybridge.models.placement import spread
 from raybridge.models.shape import attends_only, head_sizes, without_weights
+from raybridge.models.vocabulary import CHUNK
 
 HALF, SINGLE = 2, 4  # bytes of a number
 
@@ -114,14 +114,12 @@ def activation_bytes(config: Any, positions: float, *, recomputed: bool, layers:
 
 
 def logit_bytes(config: Any, texts: Sequence[float]) -> float:
-    """What the likelihoods of texts of so many tokens keep, and the most that exists beside it on the way back.
+    """The most that exists of logits while the NLL of texts of so many tokens, or their KL to a teacher, is found.
 
-    Up to a chunk of tokens log-probabilities are kept in fp32; of a longer text each chunk is computed again in its turn.
+    Of a chunk: its logits, the teacher's, what both are in fp32 where they are not read in few kernels, and a gradient.
     """
-    kept = sum(tokens for tokens in texts if tokens <= CHUNK) * SINGLE
-    longest = max(texts, default=0)
-    beside = min(longest, CHUNK) * (SINGLE + HALF) + (CHUNK * SINGLE if longest > CHUNK else 0)
-    return float(config.get_text_config().vocab_size * (kept + beside))
+    rows = min(max(texts, default=0), CHUNK)
+    return float(config.get_text_config().vocab_size * rows * (2 * SINGLE + 3 * HALF))
 
 
 def cache_bytes(config: Any, tokens: int) -> int:

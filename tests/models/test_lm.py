@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raybridge.models import frozen, names
+from raybridge.models import frozen, names, vocabulary
 from raybridge.models import lm as lms
 from raybridge.models.parts import by_length, that_fit
 from raybridge.models.pieces import Piece, join, pad, positions
@@ -243,7 +243,7 @@ def test_logits_made_in_chunks_and_made_again_change_neither_value_nor_gradient(
     answers = [around.answer(text) for text in TEXTS]
     seen = []
     for chunk in (4096, 5):
-        monkeypatch.setattr(frozen, "CHUNK", chunk)
+        monkeypatch.setattr(vocabulary, "CHUNK", chunk)
         soft = torch.randn(3, 4, target.width, generator=torch.Generator().manual_seed(1)).requires_grad_()
         nll = target.answer_nll([target.soft_piece(soft), target.text_piece([around.after] * 3)], answers)
         nll.sum().backward()
