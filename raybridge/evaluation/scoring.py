@@ -37,9 +37,9 @@ def readings(evaluator: Evaluator, problem: Problem, completion: str) -> dict[st
 @torch.no_grad()
 def continuation_nll(prompt: Prompt, rows: Sequence[Sequence[int]]) -> tuple[list[float], list[bool]]:
     """Summed NLL of each row's continuation behind its prompt, and whether its first token is the likeliest."""
-    hidden_BAD, ids_BA, mask_BA = continuation_states(prompt, rows)
+    hidden_BAD, ids_BA, _ = continuation_states(prompt, rows)
     likeliest_B = prompt.lm.logits(hidden_BAD[:, 0]).argmax(dim=-1)
-    nll_BA = prompt.lm.states_nll(hidden_BAD, ids_BA, mask_BA)
+    nll_BA = prompt.lm.states_nll(hidden_BAD, ids_BA, list(map(len, rows)))
     return nll_BA.sum(1).tolist(), (likeliest_B == ids_BA[:, 0]).tolist()
 
 

@@ -89,6 +89,6 @@ def scored(bridge: TrainedBridge, texts: Sequence[Text], continuations: Sequence
     here = placed(bridge, texts)
     pieces = [lm.text_piece([here.shared] * len(texts)), *here.pieces]
     hidden_BAD, ids_BA, mask_BA = lm.continuation_states(pieces, rows)
-    nll_B = lm.states_nll(hidden_BAD, ids_BA, mask_BA).sum(1)
+    nll_B = lm.states_nll(hidden_BAD, ids_BA, list(map(len, rows))).sum(1)
     likeliest = [lm.logits(hidden_AD).argmax(dim=-1) for hidden_AD in hidden_BAD]
     return [(-float(nll_B[row]), bool((likeliest[row] == ids_BA[row])[mask_BA[row]].all())) for row in range(len(texts))]

@@ -16,7 +16,7 @@ from torch import Tensor
 from raybridge.losses.everyone import Everyone
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.lent import Lent
-from raybridge.models.pieces import Piece
+from raybridge.models.pieces import Piece, places, sent
 from raybridge.models.prompts import Behind
 from raybridge.translators import TranslatorModule
 from raybridge.world import World
@@ -60,12 +60,18 @@ class Continuation:
     target: FrozenLM
     hidden_BAD: Tensor
     ids_BA: Tensor
-    mask_BA: Tensor
+    lengths: Sequence[int]
 
     @cached_property
     def nll(self) -> Tensor:
-        """NLL of each token; zero where the mask is."""
-        return self.target.states_nll(self.hidden_BAD, self.ids_BA, self.mask_BA)
+        """NLL (B, A) of each token; zero behind a row's end."""
+        return self.target.states_nll(self.hidden_BAD, self.ids_BA, self.lengths)
+
+    def states(self, most: int) -> Tensor:
+        """The states (N, D) that predict the first tokens of each row, so many at most, one row's behind another's."""
+        lengths = [min(length, most) for length in self.lengths]
+        real_N = sent(torch.from_numpy(places(lengths, self.ids_BA.shape[1])), self.hidden_BAD.device)
+        return self.hidden_BAD.flatten(0, 1).index_select(0, real_N)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +147,8 @@ class Bridge:
         return self._read([first, self.soft, last], rows)
 
     def _read(self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]], *, lent: Lent | None = None) -> Continuation:
-        hidden_BAD, ids_BA, mask_BA = self.target.continuation_states(pieces, rows, lent=lent)
-        return Continuation(target=self.target, hidden_BAD=hidden_BAD, ids_BA=ids_BA, mask_BA=mask_BA)
+        hidden_BAD, ids_BA, _ = self.target.continuation_states(pieces, rows, lent=lent)
+        return Continuation(target=self.target, hidden_BAD=hidden_BAD, ids_BA=ids_BA, lengths=list(map(len, rows)))
 
     def only(self, rows: Sequence[int]) -> Bridge:
         """The bridge of some of its problems, in their order; consecutive ones where a loss compares them to others."""
@@ -189,8 +195,8 @@ class Bridge:
         pieces = [self.target.text_piece([self.before] * len(answers)), self.soft]
         both = self.target.texts_states(pieces, [(self.after, answers), (self.after_repeat, repeats)])
         answered, repeated = (
-            Continuation(target=self.target, hidden_BAD=hidden_BAD, ids_BA=ids_BA, mask_BA=mask_BA)
-            for hidden_BAD, ids_BA, mask_BA in both
+            Continuation(target=self.target, hidden_BAD=hidden_BAD, ids_BA=ids_BA, lengths=list(map(len, rows)))
+            for (hidden_BAD, ids_BA, _), rows in zip(both, (answers, repeats), strict=True)
         )
         return answered, repeated
 

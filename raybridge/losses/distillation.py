@@ -24,7 +24,7 @@ from raybridge.models.vocabulary import in_few, per_row
 
 
 def kl(teacher_NV: Tensor, student_NV: Tensor, *, temperature: float) -> Tensor:
-    """KL (N), in fp32 or more, from the teacher's to the student's distribution at a temperature, times its square, from logits."""
+    """KL (N), in fp32 or more, from the teacher's to the student's distribution at a temperature, times its square."""
     if temperature != 1.0:  # to divide the largest tensors of a step by one takes time
         teacher_NV, student_NV = teacher_NV / temperature, student_NV / temperature
     wide = torch.promote_types(student_NV.dtype, torch.float32)
@@ -68,9 +68,7 @@ class TextKL(Loss):
 
     def total(self, bridge: Bridge) -> Tensor:
         """Summed KL."""
-        first = slice(None), slice(self.max_tokens)
-        real_BA = bridge.student.mask_BA[first]
-        teacher_ND, student_ND = bridge.teacher.hidden_BAD[first][real_BA], bridge.student.hidden_BAD[first][real_BA]
+        teacher_ND, student_ND = (one.states(self.max_tokens) for one in (bridge.teacher, bridge.student))
         return states_kl(bridge.target, teacher_ND, student_ND, temperature=self.temperature).sum()
 
 
@@ -95,9 +93,6 @@ class HiddenStates(Loss):
 
     def total(self, bridge: Bridge) -> Tensor:
         """Sum over positions."""
-        real_BA = bridge.student.mask_BA[:, : self.tokens]
-        teacher_ND, student_ND = (
-            F.rms_norm(states[:, : self.tokens][real_BA].float(), states.shape[-1:])
-            for states in (bridge.teacher.hidden_BAD, bridge.student.hidden_BAD)
-        )
+        both = (one.states(self.tokens).float() for one in (bridge.teacher, bridge.student))
+        teacher_ND, student_ND = (F.rms_norm(states_ND, states_ND.shape[-1:]) for states_ND in both)
         return (student_ND - teacher_ND).pow(2).mean(-1).sum()

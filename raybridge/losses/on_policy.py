@@ -100,7 +100,7 @@ class DecodeAware(Loss):
 
     def _towards_answers(self, few: Bridge) -> Tensor:
         taught = few.read_answers(cut(few.batch.answers, SHARED_TOKENS))
-        mean_B = taught.nll.sum(1) / taught.mask_BA.sum(1)
+        mean_B = taught.nll.sum(1) / taught.nll.new_tensor(taught.lengths)
         share_B = mean_B.new_tensor([RIGHT if one else 1.0 for one in right(few, self.tokens)])
         return (share_B * mean_B).sum()
 
@@ -109,7 +109,6 @@ class DecodeAware(Loss):
         student = few.read_answers(written)
         with torch.no_grad():
             teacher = few.read(few.behind_text(few.question), written)
-        mask_BA = student.mask_BA
-        kl_N = states_kl(few.target, teacher.hidden_BAD[mask_BA], student.hidden_BAD[mask_BA], temperature=1.0)
-        share_BA = mask_BA / mask_BA.sum(1, keepdim=True)
-        return (kl_N * share_BA[mask_BA]).sum()
+        kl_N = states_kl(few.target, teacher.states(self.tokens), student.states(self.tokens), temperature=1.0)
+        share_N = [1 / length for length in student.lengths for _ in range(length)]
+        return (kl_N * kl_N.new_tensor(share_N)).sum()

@@ -19,7 +19,7 @@ from raybridge.models.head import body_of
 from raybridge.models.injection import injecting
 from raybridge.models.lent import Lent
 from raybridge.models.packing import Packing, UnpackableError, can_pack, within_window
-from raybridge.models.pieces import Piece, pad, positions
+from raybridge.models.pieces import Piece, pad
 from raybridge.models.shape import attends_only, positions_of
 
 log = logging.getLogger(__name__)
@@ -102,9 +102,11 @@ class Backbone:
         """How far, relative to their norm, the last states of packed sequences are from those of padded ones."""
         rows = self.model.get_input_embeddings().weight.shape[0]
         spread = [(7919 * i) % rows for i in range(96)]
-        ids, mask = pad([spread[:64], spread[64:]], pad_id=0, side="right", device=self.device)
+        rows = [spread[:64], spread[64:]]
+        ids, mask = pad(rows, pad_id=0, side="right", device=self.device)
+        lengths = list(map(len, rows))
         padded, packed = (
-            self.passed({"input_ids": ids}, mask, [self.depth], packed=packed)[0][mask].float() for packed in (False, True)
+            self.passed({"input_ids": ids}, lengths, [self.depth], packed=packed)[0][mask].float() for packed in (False, True)
         )
         return ((packed - padded).norm() / padded.norm()).item()
 
@@ -145,29 +147,29 @@ class Backbone:
     def passed(
         self,
         given: dict[str, Any],
-        mask_BT: Tensor,
+        lengths: Sequence[int],
         wanted: Sequence[int],
         *,
         packed: bool,
         injected: Mapping[int, Tensor] | None = None,
         lent: Lent | None = None,
     ) -> list[Tensor]:
-        """Hidden states (B, T, D) of one pass over ids or embeddings; behind a row's end they say nothing.
+        """Hidden states (B, T, D) of one pass over ids or embeddings of rows so long; behind a row's end they say nothing.
 
         lent: what stands before every row, read before.
         """
         first = 0 if lent is None else len(lent)
-        self.check_length(first + mask_BT.shape[1])
-        rows = Packing.of(mask_BT) if packed else None
-        if rows is not None and not within_window(self.model, first + rows.longest):
-            rows = None
+        longest = max(lengths)
+        self.check_length(first + longest)
+        fits = packed and within_window(self.model, first + longest)
+        rows = Packing.of(lengths, longest, self.device) if fits else None
         if lent is not None:
             lent.to(self.layers)
-            given = given | {"lent": True, "position_ids": torch.arange(mask_BT.shape[1], device=self.device)[None] + first}
+            given = given | {"lent": True, "position_ids": torch.arange(longest, device=self.device)[None] + first}
         if rows is not None:
             read = {name: rows.pack(given[name]) for name in ("input_ids", "inputs_embeds") if name in given}
             injected = {layer: rows.pack(addend) for layer, addend in (injected or {}).items()}
-            given = given | read | {"position_ids": rows.pack(positions(mask_BT)) + first, **rows.arguments}
+            given = given | read | {"position_ids": rows.positions_1N + first, **rows.arguments}
         found = self._run(given, wanted, injected=injected or {}, packed=rows is not None)
         return [rows.unpack(one) for one in found] if rows else found
 

@@ -23,7 +23,7 @@ from raybridge.models.head import Head
 from raybridge.models.lent import Lent
 from raybridge.models.packing import within_window
 from raybridge.models.parts import by_length, that_fit
-from raybridge.models.pieces import Piece, join, pad, sent, taken
+from raybridge.models.pieces import Piece, join, pad, places, prefixes, sent, taken
 from raybridge.models.shared_prefix import Row, Text, cues_apart, packed
 from raybridge.models.vocabulary import in_few, per_row, token_nll
 
@@ -103,14 +103,15 @@ class FrozenLM(Backbone):
     def text_piece(self, rows: Sequence[Sequence[int]], *, side: Literal["left", "right"] = "right") -> Piece:
         """A piece of token rows, one a sequence, padded on `side`."""
         ids, mask = self._padded(rows, side=side)
-        return Piece(embeds_BTD=self.embed(ids), mask_BT=mask)
+        return Piece(embeds_BTD=self.embed(ids), mask_BT=mask, counts=tuple(map(len, rows)))
 
     def soft_piece(self, soft_BKD: Tensor) -> Piece:
         """A piece of soft tokens in this model's embedding space."""
         self.check_target()
         B, K, D = soft_BKD.shape
         assert self.width == D, f"soft tokens of width {D} for {self.name} of width {self.width}"
-        return Piece(embeds_BTD=soft_BKD.to(self.model.dtype), mask_BT=torch.ones(B, K, dtype=torch.bool, device=self.device))
+        mask_BK = torch.ones(B, K, dtype=torch.bool, device=self.device)
+        return Piece(embeds_BTD=soft_BKD.to(self.model.dtype), mask_BT=mask_BK, counts=(K,) * B)
 
     @torch.no_grad()
     def states(self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -127,13 +128,14 @@ class FrozenLM(Backbone):
                 raise ValueError(f"model {self.name!r} has hidden states 0..{self.depth}, not {layer}")
         longest = max(map(len, rows), default=0)
         states_BTLS = torch.zeros(len(rows), longest, len(layers), self.width, dtype=self.model.dtype, device=self.device)
-        mask_BT = torch.zeros(len(rows), longest, dtype=torch.bool, device=self.device)
         for part in self._parts([len(before) + len(row) for row in rows]):
-            ids, mask = self._padded([[*before, *rows[row]] for row in part])
-            mask_BT[part, : mask.shape[1] - len(before)] = mask[:, len(before) :]
-            for number, states in enumerate(self.passed({"input_ids": ids}, mask, layers, packed=self.packs)):
-                states_BTLS[part, : mask.shape[1] - len(before), number] = states[:, len(before) :]
-        return states_BTLS, mask_BT
+            read = [[*before, *rows[row]] for row in part]
+            ids, _ = self._padded(read)
+            place_C = sent(torch.tensor(part), self.device)
+            for number, states in enumerate(self.passed({"input_ids": ids}, list(map(len, read)), layers, packed=self.packs)):
+                here_BTS = states_BTLS[:, : ids.shape[1] - len(before), number]
+                here_BTS.index_copy_(0, place_C, states[:, len(before) :])
+        return states_BTLS, prefixes(list(map(len, rows)), longest, self.device)
 
     def _padded(self, rows: Sequence[Sequence[int]], *, side: Literal["left", "right"] = "right") -> tuple[Tensor, Tensor]:
         """Token rows as ids (B, T) and mask (B, T) on this model's device."""
@@ -174,11 +176,11 @@ class FrozenLM(Backbone):
         parts = [[told[i] for i in part] for part in self._parts([fronts[row] + len(rows[row]) for row in told])]
         hidden = []
         for part in parts:
-            longest = max(len(rows[row]) for row in part)
-            piece = Piece(embeds_BTD=self.embed(ids_BA[part, :longest]), mask_BT=mask_BA[part, :longest])
-            whole = join([before.rows(part), piece])
+            asked = self.text_piece([rows[row] for row in part])
+            longest = asked.mask_BT.shape[1]
+            whole = join([before.rows(part), asked])
             read = {"inputs_embeds": whole.embeds_BTD}
-            (states_CTD,) = self.passed(read, whole.mask_BT, [self.depth], packed=packed, injected=whole.injected, lent=lent)
+            (states_CTD,) = self.passed(read, whole.lengths, [self.depth], packed=packed, injected=whole.injected, lent=lent)
             first_C1 = sent(torch.tensor([[fronts[row] - 1] for row in part]), self.device)
             place_CA = (first_C1 + torch.arange(longest, device=self.device)).clamp(max=states_CTD.shape[1] - 1)
             hidden.append(F.pad(taken(states_CTD, place_CA), (0, 0, 0, ids_BA.shape[1] - longest)))
@@ -248,11 +250,13 @@ class FrozenLM(Backbone):
         one, other = (torch.cat([hidden[mask].float() for hidden, _, mask in found]) for found in (shared, apart))
         return ((one - other).norm() / other.norm()).item()
 
-    def states_nll(self, hidden_BAD: Tensor, ids_BA: Tensor, mask_BA: Tensor) -> Tensor:
-        """NLL (B, A) of tokens from the states that predict them; zero where the mask is."""
+    def states_nll(self, hidden_BAD: Tensor, ids_BA: Tensor, lengths: Sequence[int]) -> Tensor:
+        """NLL (B, A) of rows of so many tokens from the states that predict them; zero behind a row's end."""
         nll_C = in_few(token_nll, self.device)
-        nll_N = per_row(lambda hidden_CD, ids_C: nll_C(self.head(hidden_CD), ids_C), hidden_BAD[mask_BA], ids_BA[mask_BA])
-        return torch.zeros(ids_BA.shape, device=self.device).masked_scatter(mask_BA, nll_N)
+        real_N = sent(torch.from_numpy(places(lengths, ids_BA.shape[1])), self.device)
+        told = (tensor.flatten(0, 1).index_select(0, real_N) for tensor in (hidden_BAD, ids_BA))
+        nll_N = per_row(lambda hidden_CD, ids_C: nll_C(self.head(hidden_CD), ids_C), *told)
+        return nll_N.new_zeros(ids_BA.numel()).index_copy(0, real_N, nll_N).view(ids_BA.shape)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits in fp32 from last hidden states."""
@@ -260,4 +264,5 @@ class FrozenLM(Backbone):
 
     def answer_nll(self, pieces: Sequence[Piece], answer_rows: Sequence[Sequence[int]], *, lent: Lent | None = None) -> Tensor:
         """NLL (B, A) of each answer token after the pieces, and before them what is lent; zero beyond an answer's end."""
-        return self.states_nll(*self.continuation_states(pieces, answer_rows, lent=lent))
+        hidden_BAD, ids_BA, _ = self.continuation_states(pieces, answer_rows, lent=lent)
+        return self.states_nll(hidden_BAD, ids_BA, list(map(len, answer_rows)))

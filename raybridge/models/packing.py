@@ -8,9 +8,11 @@ Shapes: B sequences, T positions of the longest, N real positions of all, H quer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,7 @@ from raybridge.models import packed_lent, packed_prefix
 from raybridge.models.lent import lent_to
 from raybridge.models.packed_prefix import Sizes
 from raybridge.models.partial import flash
+from raybridge.models.pieces import places, sent
 from raybridge.models.shape import attends_only, head_sizes, window_of
 
 NAME = "raybridge_packed"  # of the attention, among those that transformers knows
@@ -25,23 +28,23 @@ NAME = "raybridge_packed"  # of the attention, among those that transformers kno
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """Where the real positions of a padded batch (B, T) stand in a row (1, N)."""
+    """Where the real positions of a padded batch (B, T), whose pads are behind its sequences, stand in a row (1, N)."""
 
     places_N: Tensor
+    positions_1N: Tensor
     bounds: Tensor  # (B + 1) offsets of the sequences in the row
     longest: int
     shape: tuple[int, int]
 
     @staticmethod
-    def of(mask_BT: Tensor) -> Packing:
-        """The packing of the positions that a mask calls real."""
-        lengths = mask_BT.sum(1)
-        return Packing(
-            places_N=mask_BT.flatten().nonzero().squeeze(1),
-            bounds=torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int(),
-            longest=int(lengths.max()),
-            shape=(mask_BT.shape[0], mask_BT.shape[1]),
-        )
+    def of(lengths: Sequence[int], width: int, device: torch.device) -> Packing:
+        """The packing of sequences so long in a batch of this width."""
+        real_N = places(lengths, width)
+        bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        on_device = (sent(torch.from_numpy(one), device) for one in (real_N, real_N[None] % max(width, 1), bounds))
+        places_N, positions_1N, bounds_B = on_device
+        longest, shape = max(lengths, default=0), (len(lengths), width)
+        return Packing(places_N=places_N, positions_1N=positions_1N, bounds=bounds_B, longest=longest, shape=shape)
 
     def pack(self, padded_BT: Tensor) -> Tensor:
         """(B, T, ...) to (1, N, ...)."""

@@ -23,18 +23,23 @@ from torch import Tensor
 class Piece:
     """Part of a batch of sequences: embeddings (B, T, D) and which of them are real (B, T).
 
-    injected: by number of a hidden state, what is added to it (B, T, D), in units of its own RMS at each position.
+    injected: by number of a hidden state, what is added to it (B, T, D), in units of its own RMS at each position. counts: how
+    many real tokens each sequence has, where the host knows it without a question to the device, which is at work.
     """
 
     embeds_BTD: Tensor
     mask_BT: Tensor
     injected: Mapping[int, Tensor] = field(default_factory=dict)
+    counts: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.counts is not None and self.mask_BT.device.type == "cpu":
+            assert self.mask_BT.sum(dim=1).tolist() == list(self.counts), f"counts {self.counts} are not what the mask says"
 
     @property
     def lengths(self) -> list[int]:
         """How many real tokens each sequence has."""
-        counts: list[int] = self.mask_BT.sum(dim=1).tolist()
-        return counts
+        return self.mask_BT.sum(dim=1).tolist() if self.counts is None else list(self.counts)
 
     def wider(self, length: int) -> Piece:
         """The piece with pads behind it up to a length."""
@@ -43,18 +48,27 @@ class Piece:
             embeds_BTD=F.pad(self.embeds_BTD, (0, 0, 0, gap)),
             mask_BT=F.pad(self.mask_BT, (0, gap)),
             injected={layer: F.pad(addend, (0, 0, 0, gap)) for layer, addend in self.injected.items()},
+            counts=self.counts,
         )
 
     def rows(self, rows: Sequence[int]) -> Piece:
         """Some of the sequences."""
-        injected = {layer: addend[rows] for layer, addend in self.injected.items()}
-        return Piece(embeds_BTD=self.embeds_BTD[rows], mask_BT=self.mask_BT[rows], injected=injected)
+        place_C = sent(torch.tensor(rows, dtype=torch.long), self.mask_BT.device)
+        return Piece(
+            embeds_BTD=self.embeds_BTD.index_select(0, place_C),
+            mask_BT=self.mask_BT.index_select(0, place_C),
+            injected={layer: addend.index_select(0, place_C) for layer, addend in self.injected.items()},
+            counts=None if self.counts is None else tuple(self.counts[row] for row in rows),
+        )
 
     def times(self, number: int) -> Piece:
         """All sequences, so many times."""
         injected = {layer: torch.cat([addend] * number) for layer, addend in self.injected.items()}
         return Piece(
-            embeds_BTD=torch.cat([self.embeds_BTD] * number), mask_BT=torch.cat([self.mask_BT] * number), injected=injected
+            embeds_BTD=torch.cat([self.embeds_BTD] * number),
+            mask_BT=torch.cat([self.mask_BT] * number),
+            injected=injected,
+            counts=None if self.counts is None else self.counts * number,
         )
 
     def shorter(self, length: int) -> Piece:
@@ -65,23 +79,26 @@ class Piece:
 
 def join(pieces: Sequence[Piece]) -> Piece:
     """The pieces one after another: each row's real tokens from the first column on, without pads between them."""
+    counts = [piece.counts for piece in pieces if piece.counts is not None]
     return compact(
         Piece(
             embeds_BTD=torch.cat([piece.embeds_BTD for piece in pieces], dim=1),
             mask_BT=torch.cat([piece.mask_BT for piece in pieces], dim=1),
             injected=joined_injections(pieces, dim=1),
+            counts=tuple(map(sum, zip(*counts, strict=True))) if len(counts) == len(pieces) else None,
         )
     )
 
 
 def compact(piece: Piece) -> Piece:
     """A piece whose rows begin in the first column and whose longest row has no pad."""
-    longest = int(piece.mask_BT.sum(dim=1).max()) if piece.mask_BT.numel() else 0
+    longest = max(piece.lengths, default=0)
     place_BT = piece.mask_BT.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
     return Piece(
         embeds_BTD=taken(piece.embeds_BTD, place_BT),
         mask_BT=piece.mask_BT.gather(1, place_BT),
         injected={layer: taken(addend, place_BT) for layer, addend in piece.injected.items()},
+        counts=piece.counts,
     )
 
 
@@ -104,6 +121,16 @@ def joined_injections(pieces: Sequence[Piece], *, dim: int) -> dict[int, Tensor]
 def sent(values: Tensor, device: torch.device) -> Tensor:
     """What the host has on a device, which goes on with its work meanwhile."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+def places(lengths: Sequence[int], width: int) -> np.ndarray:
+    """Where the real positions of rows so long stand in their padded batch (B x width), one row's behind another's."""
+    return np.flatnonzero(np.arange(width) < np.array(lengths, dtype=np.int64)[:, None])
+
+
+def prefixes(lengths: Sequence[int], width: int, device: torch.device) -> Tensor:
+    """The mask (B, width) of rows so long whose pads are behind them."""
+    return torch.arange(width, device=device) < sent(torch.tensor(lengths, dtype=torch.long), device).unsqueeze(1)
 
 
 def positions(mask_BT: Tensor) -> Tensor:

@@ -149,9 +149,11 @@ def lend(lm: FrozenLM, tokens: Sequence[int], *, longest: int) -> lent.Lent | No
 
 def _packs(lm: FrozenLM, found: lent.Lent) -> bool:
     """Whether packed rows attend to what is lent as padded ones do."""
-    ids, mask = pad([found.tokens[:5], found.tokens[-32:]], pad_id=0, side="right", device=lm.device)
+    rows = [found.tokens[:5], found.tokens[-32:]]
+    ids, mask = pad(rows, pad_id=0, side="right", device=lm.device)
+    lengths = list(map(len, rows))
     padded, packed = (
-        lm.passed({"input_ids": ids}, mask, [lm.depth], packed=how, lent=found)[0][mask].float() for how in (False, True)
+        lm.passed({"input_ids": ids}, lengths, [lm.depth], packed=how, lent=found)[0][mask].float() for how in (False, True)
     )
     error = ((packed - padded).norm() / padded.norm()).item()
     if error > PACKING_SLACK:

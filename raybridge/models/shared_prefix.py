@@ -28,7 +28,7 @@ def cues_apart(texts: Sequence[Text]) -> tuple[list[int], list[Text]]:
 
 def packed(piece: Piece) -> Piece:
     """Its sequences one behind another as a single one."""
-    row = Packing.of(piece.mask_BT)
+    row = Packing.of(piece.lengths, piece.mask_BT.shape[1], piece.mask_BT.device)
     embeds_1ND = row.pack(piece.embeds_BTD)
     injected = {layer: row.pack(addend) for layer, addend in piece.injected.items()}
     mask_1N = torch.ones(embeds_1ND.shape[:2], dtype=torch.bool, device=embeds_1ND.device)

@@ -142,7 +142,9 @@ class Trainer:
         )
 
     def _over_workers(self, numbers: Sequence[float]) -> list[float]:
-        """Each number summed over the workers."""
+        """Each number summed over the workers; of one alone nothing is asked of the device, which may still be at work."""
+        if self.world.size == 1:
+            return list(map(float, numbers))
         return self.world.add_up(
             torch.tensor(list(map(float, numbers)), device=self.world.device, dtype=torch.float64)
         ).tolist()

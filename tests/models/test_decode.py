@@ -218,7 +218,7 @@ def test_the_first_token_is_drawn_by_problem_and_not_by_place(target):
     pieces, names = prompts(target)
     drawn = Hardening(top_p=0.999, temperature=3.0)
     first = greedy(target, pieces, max_new_tokens=8, hardening=drawn, names=names)
-    backwards = [replace(pieces[0], embeds_BTD=pieces[0].embeds_BTD.flip(0), mask_BT=pieces[0].mask_BT.flip(0))]
+    backwards = [pieces[0].rows(range(len(names))[::-1])]
     assert greedy(target, backwards, max_new_tokens=8, hardening=drawn, names=names[::-1]) == first[::-1]
     assert greedy(target, pieces, max_new_tokens=8, hardening=replace(drawn, seed=1), names=names) != first
     narrow = Hardening(top_p=1e-6)

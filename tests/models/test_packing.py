@@ -30,17 +30,16 @@ def packs(monkeypatch):
     return start
 
 
-@given(
-    st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=4).filter(lambda rows: any(map(any, rows)))
-)
-def test_what_is_packed_comes_back_in_its_place(rows):
-    mask = torch.tensor(rows)
+@given(st.lists(st.integers(min_value=0, max_value=5), min_size=1, max_size=4).filter(any))
+def test_what_is_packed_comes_back_in_its_place(lengths):
+    mask = torch.arange(6) < torch.tensor(lengths)[:, None]
     values = torch.randn(*mask.shape, 3)
-    packed = Packing.of(mask)
+    packed = Packing.of(lengths, 6, torch.device("cpu"))
     row = packed.pack(values)
-    assert row.shape == (1, int(mask.sum()), 3)
-    assert packed.bounds.diff().tolist() == mask.sum(1).tolist()
-    assert packed.longest >= mask.sum(1).max()
+    assert row.shape == (1, sum(lengths), 3)
+    assert packed.positions_1N.tolist() == [[position for length in lengths for position in range(length)]]
+    assert packed.bounds.diff().tolist() == lengths
+    assert packed.longest == max(lengths)
     torch.testing.assert_close(packed.unpack(row), values * mask.unsqueeze(-1))
 
 
@@ -116,7 +115,7 @@ def test_a_recurrence_is_no_attention(name, attends):
 
 
 def test_a_sequence_longer_than_a_sliding_window_is_padded(target, monkeypatch):
-    rows = Packing.of(torch.ones(2, 7, dtype=torch.bool))
+    rows = Packing.of([7, 7], 7, torch.device("cpu"))
     assert within_window(target.model, rows.longest)
     monkeypatch.setattr(target.model.config, "sliding_window", rows.longest, raising=False)
     assert within_window(target.model, rows.longest)

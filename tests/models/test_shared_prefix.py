@@ -45,10 +45,16 @@ def read(lm: FrozenLM, *, shared: bool, rows: int = 3, cues=CUES["apart"], answe
     texts = [(cues[0], answers[:rows]), (cues[1], REPEATS[:rows])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(vars(lm), "shares_beginnings", shared)
-        nll = [lm.states_nll(*one) for one in lm.texts_states(pieces, texts)]
+        nll = nll_of(lm, pieces, texts)
     whole = sum(one.sum() for one in nll)
     apart = [torch.autograd.grad(one.sum(), soft, retain_graph=True)[0] for one in nll]
     return [*nll, *apart, *torch.autograd.grad(whole, soft)]
+
+
+def nll_of(lm: FrozenLM, pieces, texts) -> list[torch.Tensor]:
+    """The NLL of each text behind the same pieces."""
+    found = zip(lm.texts_states(pieces, texts), texts, strict=True)
+    return [lm.states_nll(hidden, ids, list(map(len, rows))) for (hidden, ids, _), (_, rows) in found]
 
 
 def same(found, wanted) -> None:
@@ -82,11 +88,10 @@ def test_the_parts_of_a_softmax_joined_go_back_as_the_whole(flash):
 def test_where_nothing_is_shared_no_number_is_another_in_any_bit(lm, cues):
     """Answers and repetitions of one padded pass: what is padded otherwise rounds otherwise, and training amplifies it."""
     soft = (torch.randn(3, 4, lm.width, generator=torch.Generator().manual_seed(0)) * lm.embedding_rms).requires_grad_()
-    found = lm.texts_states([lm.text_piece([[1, 2]] * 3), lm.soft_piece(soft)], [(cues[0], ANSWERS), (cues[1], REPEATS)])
+    apart = nll_of(lm, [lm.text_piece([[1, 2]] * 3), lm.soft_piece(soft)], [(cues[0], ANSWERS), (cues[1], REPEATS)])
     before = [lm.text_piece([[1, 2]] * 6), lm.soft_piece(torch.cat([soft, soft]))]
     cued = lm.text_piece([cues[0]] * 3 + [cues[1]] * 3, side="left")
-    whole = lm.states_nll(*lm.continuation_states([*before, cued], [*ANSWERS, *REPEATS]))
-    apart = [lm.states_nll(*one) for one in found]
+    whole = lm.answer_nll([*before, cued], [*ANSWERS, *REPEATS])
     for part, rows in zip(apart, (whole[:3], whole[3:]), strict=True):
         assert torch.equal(part, rows[:, : part.shape[1]])
     one, other = (torch.autograd.grad(nll.sum(), soft)[0] for nll in (torch.cat([part.flatten() for part in apart]), whole))
