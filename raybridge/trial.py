@@ -18,6 +18,7 @@ from raybridge.results.gaps import Gaps, gaps_of
 from raybridge.results.headline import Headline
 from raybridge.stopping import Stopping
 from raybridge.translators import Translator
+from raybridge.translators.optimizer import Muon
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 SMOKED = 64  # questions that the target of a smoke trial answers itself
@@ -97,10 +98,10 @@ class Trial:
     batch: problems and further texts a step over all workers. mixture: which texts, None for none; what is left of the batch
     are problems. own_answers: None trains on the worked answers of the benchmark. exemplars: whether those of the benchmark
     stand before a question that is answered in training, as they do in evaluation. warmup: steps. learning_rate: peak, reached
-    after warm-up, linear to zero. eval_every: steps between dev evaluations. dev_problems, test_problems: how many are drawn by
-    seed 0, None for all. The name is a label: two trials with the same fingerprint are the same trial. contents: what the
-    models, the data and the prompts are, which whoever starts it has looked at (`evaluation.identity.sealed`); a sweep file
-    leaves it out.
+    after warm-up, linear to zero. muon: what moves the translator's linear maps; None leaves them to AdamW, as all else is.
+    eval_every: steps between dev evaluations. dev_problems, test_problems: how many are drawn by seed 0, None for all. The name
+    is a label: two trials with the same fingerprint are the same trial. contents: what the models, the data and the prompts
+    are, which whoever starts it has looked at (`evaluation.identity.sealed`); a sweep file leaves it out.
     """
 
     VERSION: ClassVar[int] = 1
@@ -126,6 +127,7 @@ class Trial:
     mixture: Mixture | None = later(None)
     own_answers: OwnAnswers | None = later(None)
     exemplars: bool = later(False)
+    muon: Muon | None = later(None)
     contents: Contents | None = later(None)
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from raybridge.results.files import write_bytes
 from raybridge.stopping import Decision
+from raybridge.translators.optimizer import Optimizer
 from raybridge.translators.weights import (
     CHECKSUMS,
     FILE,
@@ -33,12 +34,12 @@ OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 log = logging.getLogger(__name__)
 
 
-def pack(weights: dict[str, Tensor], optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, bytes]:
+def pack(weights: dict[str, Tensor], optimizer: Optimizer, state: dict[str, Any]) -> dict[str, bytes]:
     """The files of a checkpoint."""
     return files(weights, moments_of(optimizer), state)
 
 
-def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def moments_of(optimizer: Optimizer) -> dict[str, Tensor]:
     """What the optimizer remembers now, on the CPU: training goes on and changes it."""
     return {
         f"{number}.{name}": torch.as_tensor(value).detach().to("cpu", copy=True).contiguous()
@@ -94,7 +95,7 @@ class Writer:
             log.exception("a checkpoint could not be written either")
 
 
-def restore(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, steps: int | None = None) -> dict[str, Any]:
+def restore(folder: Path, module: nn.Module, optimizer: Optimizer, *, steps: int | None = None) -> dict[str, Any]:
     """Put a checkpoint into a module and its optimizer; returns its state. ValueError names the file that is damaged.
 
     steps: of the whole training; behind the last of them, or where it has ended before, an optimizer remembers nothing.
@@ -107,7 +108,7 @@ def restore(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *
     return state
 
 
-def _moments(file: Path, optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+def _moments(file: Path, optimizer: Optimizer) -> dict[int, dict[str, Tensor]]:
     """What the optimizer remembers of each parameter, by its number."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}

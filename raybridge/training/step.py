@@ -25,6 +25,7 @@ from raybridge.training.batches import Batches, tokens_of
 from raybridge.training.gradient_cache import Share, Sums, shared
 from raybridge.training.micro_batches import MicroBatches
 from raybridge.translators import TranslatorModule
+from raybridge.translators.optimizer import Optimizer, optimizer
 from raybridge.trial import Trial
 from raybridge.world import World
 
@@ -65,7 +66,7 @@ class Trainer:
     world: World
     batches: Batches
     module: TranslatorModule
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     micro_batches: MicroBatches
 
     @property
@@ -252,8 +253,6 @@ def build_trainer(
     torch.manual_seed(trial.seed)
     module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms).to(world.device).train()
     groups = module.parameter_groups(learning_rate=trial.learning_rate, weight_decay=trial.weight_decay)
-    for group in groups:
-        group["peak"] = group["lr"]
-    optimizer = torch.optim.AdamW(groups, fused=True)
     micro_batches = micro_batches or MicroBatches(share=trial.batch // world.size, device=world.device)
-    return Trainer(trial=trial, world=world, batches=batches, module=module, optimizer=optimizer, micro_batches=micro_batches)
+    moved_by = optimizer(trial.muon, groups, module.maps)
+    return Trainer(trial=trial, world=world, batches=batches, module=module, optimizer=moved_by, micro_batches=micro_batches)

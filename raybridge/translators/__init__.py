@@ -22,13 +22,18 @@ class TranslatorModule(nn.Module):
     A translator defines `forward`; whatever else is special about it, it says by a method that stands here with its default.
     """
 
-    def parameter_groups(self, *, learning_rate: float, weight_decay: float) -> list[dict[str, object]]:
+    @property
+    def maps(self) -> list[Tensor]:
+        """The weights of its linear maps."""
+        return [part.weight for part in self.modules() if isinstance(part, nn.Linear)]
+
+    def parameter_groups(self, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
         """Parameters for the optimizer: matrices decay, vectors do not, and gates learn three times as fast."""
         named = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
         gates = [p for name, p in named if name.endswith("gate")]
         matrices = [p for name, p in named if p.ndim >= 2 and not name.endswith("gate")]
         vectors = [p for name, p in named if p.ndim < 2 and not name.endswith("gate")]
-        groups: list[dict[str, object]] = [
+        groups: list[dict[str, Any]] = [
             {"params": matrices, "lr": learning_rate, "weight_decay": weight_decay},
             {"params": vectors, "lr": learning_rate, "weight_decay": 0.0},
             {"params": gates, "lr": 3 * learning_rate, "weight_decay": 0.0},

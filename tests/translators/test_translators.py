@@ -14,6 +14,7 @@ from raybridge.training import checkpoint
 from raybridge.translators.anchor import picks, windows
 from raybridge.translators.dit import DiTModule
 from raybridge.translators.linear import Linear, LinearModule
+from raybridge.translators.optimizer import Muon, optimizer
 from raybridge.translators.prompt_tuning import PromptTuning
 from raybridge.translators.ridge import Moments
 from raybridge.translators.weights import copy_of
@@ -87,19 +88,24 @@ def test_determinism_in_training_and_evaluation(config):
     assert torch.equal(one, module(*states(config)))
 
 
+def optimizer_of(module, muon):
+    return optimizer(muon, module.parameter_groups(learning_rate=1e-2, weight_decay=0.1), module.maps)
+
+
+@pytest.mark.parametrize("muon", [None, Muon(learning_rate=1e-2)], ids=["AdamW", "Muon"])
 @all_translators
-def test_checkpoint_round_trip(config, tmp_path):
+def test_checkpoint_round_trip(config, muon, tmp_path):
     module = awake(build(config))
-    optimizer = torch.optim.AdamW(module.parameter_groups(learning_rate=1e-2, weight_decay=0.1))
+    moved_by = optimizer_of(module, muon)
     module(*states(config)).sum().backward()
-    optimizer.step()
-    for name, content in checkpoint.pack(copy_of(module), optimizer, {"step": 1}).items():
+    moved_by.step()
+    for name, content in checkpoint.pack(copy_of(module), moved_by, {"step": 1}).items():
         (tmp_path / name).write_bytes(content)
     other = build(config, seed=9)
-    fresh = torch.optim.AdamW(other.parameter_groups(learning_rate=1e-2, weight_decay=0.1))
+    fresh = optimizer_of(other, muon)
     assert checkpoint.restore(tmp_path, other, fresh) == {"step": 1}
     assert torch.equal(module(*states(config)), other(*states(config)))
-    for m, o in ((module, optimizer), (other, fresh)):
+    for m, o in ((module, moved_by), (other, fresh)):
         o.zero_grad()
         m(*states(config)).pow(3).sum().backward()
         o.step()
