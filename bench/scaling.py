@@ -118,7 +118,8 @@ def _steps(pair: Pair, sizes: Sizes, world: World, folder: Path) -> list[float]:
     kept = KeptSource(
         trial.source, device=world.device, kept=States(root=folder / str(world.rank)), load=lambda: pair.load(trial.source)
     )
-    trainer = build_trainer(trial, source=kept, target=pair.load(trial.target), world=world)
+    target = pair.load(trial.target)
+    trainer = build_trainer(trial, source=kept, target=target, world=world)
     first = first_timed(trial)
     ends = [first + sizes.steps * (1 + number) for number in range(sizes.repeats)]
     rows = [row for step in range(ends[-1] + 1) for row in trainer.batches.of_step(step, world).source_questions]
@@ -128,8 +129,9 @@ def _steps(pair: Pair, sizes: Sizes, world: World, folder: Path) -> list[float]:
         for step in range(start, end):
             trainer.step(step, measure=False, interrupt=False)
 
-    walk(0, first)
-    return [_together(partial(walk, end - sizes.steps, end), world) for end in ends]
+    with target.recording():
+        walk(0, first)
+        return [_together(partial(walk, end - sizes.steps, end), world) for end in ends]
 
 
 def _evaluations(pair: Pair, sizes: Sizes, world: World) -> list[float]:

@@ -31,10 +31,14 @@ from raybridge.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Soft tokens and problems a step (None: the trial's), and how often it is timed."""
+    """Soft tokens and problems a step (None: the trial's), and how often it is timed.
+
+    before: other steps that raybridge takes first, by which it has recorded most lengths of a pass, as a training soon has.
+    """
 
     soft_tokens: tuple[int | None, ...] = (None,)
     batch: int | None = None
+    before: int = 0
     steps: int
     rounds: int
     repeats: int
@@ -42,8 +46,8 @@ class Sizes:
 
 SIZES = {
     "pocket": Sizes(steps=1, rounds=4, repeats=1),
-    "small": Sizes(steps=4, rounds=1, repeats=5),
-    "full": Sizes(soft_tokens=(64, 512), batch=8, steps=4, rounds=1, repeats=5),
+    "small": Sizes(steps=4, rounds=1, repeats=5, before=40),
+    "full": Sizes(soft_tokens=(64, 512), batch=8, steps=4, rounds=1, repeats=5, before=40),
 }
 
 
@@ -54,14 +58,16 @@ def first_timed(trial: Trial) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
-    """A trial's steps, each timed by any of the ways on the same problems. several: how many make one call. cuts: how
-    much each way reads in one pass of the target, as it turned out."""
+    """A trial's steps, each timed by any of the ways on the same problems. several: how many make one call, of so many calls.
+    before: see `Sizes`. cuts: how much each way reads in one pass of the target, as it turned out."""
 
     pair: Pair
     trial: Trial
     target: FrozenLM
     kept: KeptSource
     several: int
+    calls: int
+    before: int
     cuts: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -83,9 +89,14 @@ class Steps:
         """A step's."""
         return self.batches.of_step(step, World(device=self.pair.device))
 
-    def read_ahead(self, calls: int) -> None:
+    @property
+    def end(self) -> int:
+        """Behind the last step that is timed."""
+        return self.first + self.calls * self.several
+
+    def read_ahead(self) -> None:
         """Have the source read what the steps ask, as a sweep does before training; it is not kept in memory."""
-        rows = [row for i in range(calls * self.several) for row in self.batch(self.first + i).source_questions]
+        rows = [row for step in range(self.first, self.end + self.before) for row in self.batch(step).source_questions]
         self.kept.keep(self.batches.source.before, rows, self.trial.translator.layers)
 
     def work(self, step: int, *, source: FrozenLM | None, translator: float) -> Work:
@@ -111,7 +122,10 @@ class Steps:
         def ready() -> Iterator[Call]:
             trainer = build_trainer(self.trial, source=self.kept, target=self.target, world=World(device=self.pair.device))
             spent = flops.of_translator(trainer.module, *trainer.batches.states(self.batch(self.first)))
-            yield self._call(lambda at: trainer.step(at, measure=measure, interrupt=False), None, spent, self.first)
+            with self.target.recording():
+                for step in range(self.end, self.end + self.before):
+                    trainer.step(step, measure=measure, interrupt=False)
+                yield self._call(lambda at: trainer.step(at, measure=measure, interrupt=False), None, spent, self.first)
             self.cuts[f"measured {measure}"] = str(trainer.micro_batches.cut)
 
         return ready
@@ -208,8 +222,9 @@ def _train(
     for size in (soft_tokens,) if soft_tokens else sizes.soft_tokens:
         translator = replace(pair.trial.translator, soft_tokens=size) if size else pair.trial.translator
         trial = replace(pair.trial, translator=translator, batch=batch)
-        asked = Steps(pair=pair, trial=trial, target=target, kept=kept, several=several)
-        asked.read_ahead(1 + rounds * repeats)
+        calls = 1 + rounds * repeats
+        asked = Steps(pair=pair, trial=trial, target=target, kept=kept, several=several, calls=calls, before=sizes.before)
+        asked.read_ahead()
         seen = taken_in_turns(asked.ways(), rounds=rounds, repeats=repeats, device=device)
         rows += rows_of(seen, most=facts["product_flop_per_second"], by="problems")
         notes += [f"raybridge, {asked.name}, {way}: {cut}" for way, cut in asked.cuts.items()]

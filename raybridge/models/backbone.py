@@ -20,6 +20,7 @@ from raybridge.models.injection import injecting
 from raybridge.models.lent import Lent
 from raybridge.models.packing import Packing, UnpackableError, can_pack, within_window
 from raybridge.models.pieces import Piece, pad
+from raybridge.models.recording import Recorder
 from raybridge.models.shape import attends_only, positions_of
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Backbone:
         self.name = name
         self.model = model.eval().requires_grad_(False)
         self.body = body_of(self.model)
+        self._recorder: Recorder | None = None
         if self.device.type == "cuda":
             norms.in_one(self.body)
         attention.tell()
@@ -121,14 +123,34 @@ class Backbone:
                     compiled(part)
 
     @contextmanager
-    def as_written(self) -> Iterator[None]:
-        """Passes within it are of transformers' own operations, where this project has others for them or compiles them."""
-        with norms.as_written(self.body), torch.compiler.set_stance("force_eager"):
+    def recording(self) -> Iterator[None]:
+        """Packed passes within it that are of like shape are recorded and replayed, on a GPU that holds the whole model.
+
+        What is recorded keeps its memory to the end: it is for a thousand passes of the same few shapes.
+        """
+        able = self.device.type == "cuda" and len(self.shares) == 1
+        with self._recorded_by(Recorder(self._run_packed) if able else None):
             yield
 
-    def recomputing(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _recorded_by(self, recorder: Recorder | None) -> Iterator[None]:
+        before, self._recorder = self._recorder, recorder
+        try:
+            yield
+        finally:
+            self._recorder = before
+
+    @contextmanager
+    def as_written(self) -> Iterator[None]:
+        """Passes within it are of transformers' own operations, where this project has others for them, compiles or records."""
+        with self._recorded_by(None), norms.as_written(self.body), torch.compiler.set_stance("force_eager"):
+            yield
+
+    @contextmanager
+    def recomputing(self) -> Iterator[None]:
         """Passes within it keep what enters their layers alone and compute the rest again in the backward pass."""
-        return layers.recomputing(self.model, self.layers)
+        with self._recorded_by(None), layers.recomputing(self.model, self.layers):
+            yield
 
     def grouped(self) -> AbstractContextManager[None]:
         """Passes within it repeat no keys and values for grouped heads, where the model's attention can be told so."""
@@ -170,17 +192,28 @@ class Backbone:
             read = {name: rows.pack(given[name]) for name in ("input_ids", "inputs_embeds") if name in given}
             injected = {layer: rows.pack(addend) for layer, addend in (injected or {}).items()}
             given = given | read | {"position_ids": rows.positions_1N + first, **rows.arguments}
-        found = self._run(given, wanted, injected=injected or {}, packed=rows is not None)
-        return [rows.unpack(one) for one in found] if rows else found
+        if rows is None:
+            return self._run(given, wanted, injected=injected or {})
+        return [rows.unpack(one) for one in self._packed(given, wanted, injected or {}, lent)]
 
     def passed_row(self, row: Piece, told: Mapping[str, Any]) -> Tensor:
         """Last hidden states (1, N, D) of one pass over a row that is packed already. told: where what stands in it."""
         given = {"inputs_embeds": row.embeds_BTD, **told}
-        (found,) = self._run(given, [self.depth], injected=row.injected, packed=True)
+        (found,) = self._packed(given, [self.depth], row.injected, None)
         return found
 
+    def _packed(
+        self, given: Mapping[str, Any], wanted: Sequence[int], injected: Mapping[int, Tensor], lent: Lent | None
+    ) -> list[Tensor]:
+        if self._recorder is None or injected:
+            return self._run(given, wanted, injected=injected, packed=True)
+        return self._recorder.passed(given, wanted, lent=lent)
+
+    def _run_packed(self, given: Mapping[str, Any], wanted: Sequence[int]) -> list[Tensor]:
+        return self._run(given, wanted, injected={}, packed=True)
+
     def _run(
-        self, given: Mapping[str, Any], wanted: Sequence[int], *, injected: Mapping[int, Tensor], packed: bool
+        self, given: Mapping[str, Any], wanted: Sequence[int], *, injected: Mapping[int, Tensor], packed: bool = False
     ) -> list[Tensor]:
         with (
             self.injecting(injected),

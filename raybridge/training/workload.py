@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cache, partial
 from typing import Any
 
@@ -148,26 +149,28 @@ def run(trial: Trial, worker: Worker) -> Ended:
     log.info("%s is loaded, %.1f s", trial.target, time.perf_counter() - begun)
     results = Results(worker.run.root)
     kept = results.kept_states(worker.states_budget)
-    source = KeptSource(trial.source, device=device, kept=kept, load=cache(partial(_loaded, trial, target, beside)))
-    evaluations, problems = Evaluations(trial, answerer), None
-    if trial.own_answers:
-        worker.world.only_first(lambda: own_answers.answered(trial, results, answerer).there)
-        problems = own_answers.kept(trial, results).problems  # every worker reads what is on disk now
-    on_disk = worker.world.only_first(partial(read_ahead, trial, source, answerer))
-    log.info("states of %s are looked for, %.1f s", trial.source, time.perf_counter() - begun)
-    share = _held(trial, worker.world, on_disk)
-    return train(
-        trial,
-        run=worker.run,
-        source=source,
-        target=target,
-        world=worker.world,
-        evaluations=evaluations,
-        report=worker.report,
-        interrupted=worker.interrupted,
-        predicted=share.cut if share else None,
-        problems=problems,
-    )
+    with ExitStack() as stack:
+        stack.enter_context(target.recording())
+        source = KeptSource(trial.source, device=device, kept=kept, load=cache(partial(_loaded, trial, target, beside, stack)))
+        evaluations, problems = Evaluations(trial, answerer), None
+        if trial.own_answers:
+            worker.world.only_first(lambda: own_answers.answered(trial, results, answerer).there)
+            problems = own_answers.kept(trial, results).problems  # every worker reads what is on disk now
+        on_disk = worker.world.only_first(partial(read_ahead, trial, source, answerer))
+        log.info("states of %s are looked for, %.1f s", trial.source, time.perf_counter() - begun)
+        share = _held(trial, worker.world, on_disk)
+        return train(
+            trial,
+            run=worker.run,
+            source=source,
+            target=target,
+            world=worker.world,
+            evaluations=evaluations,
+            report=worker.report,
+            interrupted=worker.interrupted,
+            predicted=share.cut if share else None,
+            problems=problems,
+        )
 
 
 def conclude(trial: Trial, run: TrialRun, answerer: Answerer) -> None:
@@ -192,7 +195,11 @@ def _held(trial: Trial, world: World, on_disk: bool) -> Allotment | None:
     return share
 
 
-def _loaded(trial: Trial, target: FrozenLM, beside: Sequence[torch.device]) -> FrozenLM:
+def _loaded(trial: Trial, target: FrozenLM, beside: Sequence[torch.device], stack: ExitStack) -> FrozenLM:
     """The source itself, where its states are not kept."""
     log.info("%s itself reads what is not on disk", trial.source)
-    return target if trial.source == trial.target else lm.load(trial.source, device=target.device, beside=beside)
+    if trial.source == trial.target:
+        return target
+    source = lm.load(trial.source, device=target.device, beside=beside)
+    stack.enter_context(source.recording())
+    return source

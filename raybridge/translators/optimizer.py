@@ -82,6 +82,51 @@ class Together:
         return list(accumulate(self._counts, initial=0))[:-1]
 
 
+class StackedMuon(torch.optim.Muon):
+    """torch's Muon, scaled to AdamW's steps, the maps of one shape at a time: one by one the host starts 30 kernels a map."""
+
+    def __init__(self, groups: Sequence[Group], *, momentum: float) -> None:
+        super().__init__(groups, momentum=momentum, adjust_lr_fn="match_rms_adamw")
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Move all maps that have a gradient."""
+        assert closure is None, "the gradients are there"
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[Tensor]] = {}
+            for p in group["params"]:
+                if p.grad is not None:
+                    by_shape.setdefault(p.shape, []).append(p)
+            for alike in by_shape.values():
+                self._move(alike, group)
+
+    def _move(self, maps: list[Tensor], group: Group) -> None:
+        """Move maps of one shape."""
+        for p in maps:
+            if not self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        gradients = [p.grad for p in maps if p.grad is not None]
+        buffers = [self.state[p]["momentum_buffer"] for p in maps]
+        torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
+        directions = torch.stack(torch._foreach_lerp(gradients, buffers, group["momentum"]))
+        moved = orthogonal(directions, group["ns_coefficients"], steps=group["ns_steps"], eps=group["eps"]).float()
+        torch._foreach_mul_(maps, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(maps, moved.unbind(0), alpha=-group["lr"] * 0.2 * max(maps[0].shape) ** 0.5)
+
+
+def orthogonal(maps: Tensor, coefficients: tuple[float, float, float], *, steps: int, eps: float) -> Tensor:
+    """Each of several maps (N, E, D) with singular values near 1, in bf16: the iteration of Newton and Schulz."""
+    if maps.shape[1] > maps.shape[2]:
+        return orthogonal(maps.mT, coefficients, steps=steps, eps=eps).mT
+    a, b, c = coefficients
+    x = maps.bfloat16()
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
+
+
 @dataclass(frozen=True, kw_only=True)
 class Muon:
     """Muon for a translator's linear maps. learning_rate: their peak. momentum: share of a step's direction that the next has.
@@ -109,7 +154,7 @@ class Muon:
         left = [group for group in left if group["params"]]
         members: list[torch.optim.Optimizer] = []
         if moved:
-            members.append(torch.optim.Muon(moved, momentum=self.momentum, adjust_lr_fn="match_rms_adamw"))
+            members.append(StackedMuon(moved, momentum=self.momentum))
         if left:
             members.append(torch.optim.AdamW(left, fused=True))
         return Together(members)

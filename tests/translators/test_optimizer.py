@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from raybridge.config import rebuild, resolve
-from raybridge.translators.optimizer import Muon, Together, optimizer
+from raybridge.translators.optimizer import Muon, StackedMuon, Together, optimizer
 from raybridge.translators.prompt_tuning import PromptTuning
 
 RATE, MUON = 1e-2, 3e-2
@@ -51,6 +51,27 @@ def test_a_map_is_moved_as_far_in_every_direction(module):
     assert (sizes.diagonal() - 1).abs().max() < 0.4  # Newton-Schulz ends between 0.7 and 1.2
     assert (sizes - torch.diag(sizes.diagonal())).abs().max() < 0.05
     assert step.square().mean().sqrt().item() == pytest.approx(0.2 * MUON, rel=0.2)  # the size of AdamW's
+
+
+def test_maps_of_one_shape_together_move_as_torch_moves_each():
+    torch.manual_seed(0)
+    shapes = [(12, 20), (20, 12), (12, 20), (8, 8), (20, 12), (12, 20)]
+    ours, theirs = ([nn.Parameter(torch.linspace(-1, 1, a * b).view(a, b)) for a, b in shapes] for _ in range(2))
+    group = {"lr": MUON, "weight_decay": 0.1}
+    one, other = (
+        StackedMuon([{"params": ours, **group}], momentum=0.9),
+        torch.optim.Muon([{"params": theirs, **group}], momentum=0.9, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(4):
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        one.step()
+        other.step()
+    for p, q in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(p, q, rtol=0, atol=0.05 * MUON)  # products of bf16 that round otherwise; a step is 0.2 MUON
+        assert one.state[p].keys() == other.state[q].keys()
+        torch.testing.assert_close(one.state[p]["momentum_buffer"], other.state[q]["momentum_buffer"])
 
 
 def test_what_is_no_map_is_moved_as_adamw_moves_it(module):

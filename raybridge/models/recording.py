@@ -1,0 +1,205 @@
+"""Packed passes recorded as CUDA graphs, there and back: the host starts one where it started two thousand kernels.
+
+A step of short texts is held up by the host: to start the kernels of a layer takes it longer than they take the card. A graph
+is of one shape, so rows are filled up to a few lengths. What they are filled with stands behind them as a sequence of its own,
+which nothing attends to and no gradient comes from. A shape is recorded when it comes again; at first it is run as it is.
+
+Shapes: N positions of a row, P of the filled one, Q sequences of a row, B beginnings, D width.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import ReferenceType, ref
+
+import torch
+from torch import Tensor
+
+from raybridge.models.lent import Lent
+
+RUNS = 2  # of a shape before it is recorded
+STEP = 128  # by which what is counted in a shape is rounded up
+READ = ("input_ids", "inputs_embeds")  # what a pass goes through, by the names that transformers has
+
+Given = Mapping[str, Any]  # what a packed pass is told (`packing.attention`)
+Run = Callable[[Given, Sequence[int]], list[Tensor]]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What passes have alike that one recording can stand for.
+
+    sizes: of beginnings, as `packed_prefix.attend` has them; None without. lent: what is lent to the layers, of which a
+    recording has the very tensors.
+    """
+
+    read: str
+    positions: int
+    sequences: int
+    longest: int
+    beginnings: int
+    sizes: tuple[int, int, int] | None
+    wanted: tuple[int, ...]
+    lent: Lent | None
+    gradient: bool
+
+    @staticmethod
+    def of(given: Given, wanted: Sequence[int], *, lent: Lent | None, gradient: bool) -> Shape:
+        """The shape of a pass, filled up."""
+        (read,) = (name for name in READ if name in given)
+        starts, _, sizes = given.get("beginnings") or ((), (), None)
+        room = room_for(given[read].shape[1])
+        return Shape(
+            read=read,
+            positions=up(given[read].shape[1], room),
+            sequences=up(len(given["cu_seq_lens_q"]) + 1, STEP // 8),
+            longest=up(max(given["max_length_q"], room), STEP),
+            beginnings=len(starts),
+            sizes=sizes and (sizes[0], up(sizes[1] + room, STEP), up(sizes[2], STEP)),
+            wanted=tuple(wanted),
+            lent=lent,
+            gradient=gradient,
+        )
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Recordings of one place use the same memory, and so one at a time."""
+        return (self.lent, self.sizes is not None) if self.gradient else ()
+
+    def told(self, like: Given) -> dict[str, Any]:
+        """What a pass of this shape is told, in tensors that `fill` writes to. like: a pass of it."""
+        first = like[self.read]
+        read = first.new_zeros(1, self.positions, *first.shape[2:]).requires_grad_(self.gradient)
+        numbers = like["position_ids"], like["cu_seq_lens_q"]
+        places_1P, bounds_Q = numbers[0].new_zeros(1, self.positions), numbers[1].new_zeros(self.sequences)
+        made = {
+            **{self.read: read, "attention_mask": None, "position_ids": places_1P},
+            **{"cu_seq_lens_q": bounds_Q, "max_length_q": self.longest},
+        }
+        if self.lent is not None:
+            made["lent"] = True
+        if self.sizes is not None:
+            starts_B, forks_B, _ = like["beginnings"]
+            made["beginnings"] = (torch.zeros_like(starts_B), torch.zeros_like(forks_B), self.sizes)
+        return made
+
+    @torch.no_grad()
+    def fill(self, told: Given, given: Given) -> None:
+        """Write what a pass is given into what a recording reads; behind it stands what was there before."""
+        N = given[self.read].shape[1]
+        for name in (self.read, "position_ids"):
+            told[name][:, :N].copy_(given[name])
+        bounds_Q, Q = told["cu_seq_lens_q"], len(given["cu_seq_lens_q"])
+        bounds_Q[:Q].copy_(given["cu_seq_lens_q"])
+        bounds_Q[Q:].fill_(self.positions)
+        if self.sizes is not None:  # the last beginning is seen by what the row is filled with, for it must see something
+            for mine, theirs in zip(told["beginnings"][:2], given["beginnings"][:2], strict=True):
+                mine.copy_(theirs)
+            told["beginnings"][1][-1:].fill_(self.positions - self.sizes[0])
+
+
+def up(number: int, step: int) -> int:
+    """Rounded up to a multiple of a step."""
+    return -(-number // step) * step
+
+
+def room_for(positions: int) -> int:
+    """By what so many positions are rounded up: an eighth of them at most, but for few, so that there are few lengths."""
+    return max(2 ** (positions.bit_length() - 1) // 8, STEP // 2)
+
+
+class Recording:
+    """A pass of one shape as a graph, and its way back as another."""
+
+    def __init__(self, run: Run, shape: Shape, like: Given, pool: Any) -> None:
+        self.shape, self.told = shape, shape.told(like)
+        shape.fill(self.told, like)
+        read = self.told[shape.read]
+        with torch.cuda.device(read.device):
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):  # libraries allocate at their first call
+                found = run(self.told, shape.wanted)
+                if shape.gradient:
+                    torch.autograd.grad(found[0], read, torch.zeros_like(found[0]))
+                del found
+            torch.cuda.current_stream().wait_stream(aside)
+            self._there, self._back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._there, pool=pool, capture_error_mode="thread_local"):
+                found = run(self.told, shape.wanted)
+            if shape.gradient:
+                self._given = torch.zeros_like(found[0])
+                with torch.cuda.graph(self._back, pool=pool, capture_error_mode="thread_local"):
+                    (self._gradient,) = torch.autograd.grad(found[0], read, self._given)
+        self._found = [one.detach() for one in found]
+
+    def there(self, given: Given) -> list[Tensor]:
+        """What the pass finds (1, N, D), at every wanted place."""
+        self.shape.fill(self.told, given)
+        self._there.replay()
+        return [one[:, : given[self.shape.read].shape[1]].clone() for one in self._found]
+
+    def back(self, gradient_1ND: Tensor) -> Tensor:
+        """The gradient of what was read (1, N, D) in the last pass, from that of what it found."""
+        N = gradient_1ND.shape[1]
+        self._given[:, :N].copy_(gradient_1ND)
+        self._given[:, N:].zero_()
+        self._back.replay()
+        return self._gradient[:, :N].clone()
+
+
+class Lease:
+    """Held by a pass whose gradient may still be asked for: until then nobody else may use its memory."""
+
+
+class _Replayed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, recording: Recording, lease: Lease, given: Given, _: Tensor) -> Tensor:
+        ctx.recording, ctx.lease = recording, lease
+        (found_1ND,) = recording.there(given)
+        return found_1ND
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, None, ctx.recording.back(gradients[0])
+
+
+class Recorder:
+    """Runs the packed passes of a model, those of a shape that has come before from its recording."""
+
+    def __init__(self, run: Run, record: Callable[[Run, Shape, Given, Any], Any] = Recording) -> None:
+        self.run, self.record = run, record
+        self.recordings: dict[Shape, Any] = {}
+        self._runs: Counter[Shape] = Counter()
+        self._pools: dict[tuple[object, ...], Any] = {}
+        self._leases: dict[tuple[object, ...], ReferenceType[Lease]] = {}
+
+    def passed(self, given: Given, wanted: Sequence[int], *, lent: Lent | None) -> list[Tensor]:
+        """What a pass finds at the wanted places. lent: what is lent to the layers, None without."""
+        (read,) = (given[name] for name in READ if name in given)
+        gradient = torch.is_grad_enabled() and read.requires_grad
+        shape = Shape.of(given, wanted, lent=lent, gradient=gradient)
+        held = self._leases.get(shape.place)
+        if (gradient and len(wanted) > 1) or (held is not None and held() is not None):
+            return self.run(given, wanted)
+        if shape not in self.recordings:
+            self._runs[shape] += 1
+            if self._runs[shape] <= RUNS:
+                return self.run(given, wanted)
+            if shape.place not in self._pools:
+                self._pools[shape.place] = torch.cuda.graph_pool_handle() if read.is_cuda else None
+            self.recordings[shape] = self.record(self.run, shape, given, self._pools[shape.place])
+            log.debug("recorded: %s", shape)
+        recording = self.recordings[shape]
+        if not gradient:
+            found: list[Tensor] = recording.there(given)
+            return found
+        lease = Lease()
+        self._leases[shape.place] = ref(lease)
+        return [_Replayed.apply(recording, lease, given, read)]
