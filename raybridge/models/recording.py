@@ -136,7 +136,8 @@ class Recording:
             if shape.gradient:
                 self._given = torch.zeros_like(found[0])
                 with torch.cuda.graph(self._back, pool=pool, capture_error_mode="thread_local"):
-                    (self._gradient,) = torch.autograd.grad(found[0], read, self._given)
+                    # What the pass keeps must outlive the way back: a step that measures its terms goes back once for each.
+                    (self._gradient,) = torch.autograd.grad(found[0], read, self._given, retain_graph=True)
         self._found = [one.detach() for one in found]
 
     def there(self, given: Given) -> list[Tensor]:
