@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from raybridge.trial import Trial
-from sweeps import compression, constant_prompt, format_only, generalisation, longer, pairs
+from sweeps import compression, constant_prompt, format_only, generalisation, longer, muon, pairs
 
 SEED = 1234
 COMPARED: dict[str, Callable[[Trial], Trial]] = {
@@ -14,11 +14,15 @@ COMPARED: dict[str, Callable[[Trial], Trial]] = {
     "format_only": partial(format_only.trial, soft_tokens=4, seed=SEED),
     "squad": partial(generalisation.trial, benchmark="squad", soft_tokens=32, seed=SEED),
     "smollm": partial(pairs.trial, pair="smollm", soft_tokens=16, seed=SEED),
-    "second_seed": partial(compression.trial, soft_tokens=16, seed=SEED + 1),
-    "third_seed": partial(compression.trial, soft_tokens=16, seed=SEED + 2),
+    "constant_prompt": partial(constant_prompt.trial, soft_tokens=16, seed=SEED),
+    "16_muon": partial(muon.trial, soft_tokens=16, seed=SEED),
     "32_longer": partial(longer.trial, soft_tokens=32, seed=SEED),
     "16_longer": partial(longer.trial, soft_tokens=16, seed=SEED),
-    "constant_prompt": partial(constant_prompt.trial, soft_tokens=16, seed=SEED),
+    "16_longer_second_seed": partial(longer.trial, soft_tokens=16, seed=SEED + 1),
+    "16_longer_third_seed": partial(longer.trial, soft_tokens=16, seed=SEED + 2),
+    "8_longer": partial(longer.trial, soft_tokens=8, seed=SEED),
+    "smollm_longer": lambda base: longer.longer(pairs.trial(base, pair="smollm", soft_tokens=16, seed=SEED)),
+    "squad_longer": lambda base: longer.longer(generalisation.trial(base, benchmark="squad", soft_tokens=32, seed=SEED)),
 }
 
 axes = {"small": dict(of=list(COMPARED))}

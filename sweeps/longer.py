@@ -1,12 +1,13 @@
-"""How much more does a longer training of a deeper translator carry? Twice the steps of `compression`, twice the blocks."""
+"""How much more does a longer training of a deeper translator carry? Twice the steps and blocks of a trial, moved by Muon."""
 
 from dataclasses import replace
 
 from raybridge.translators.bottlenecked import Bottlenecked
 from raybridge.trial import Trial
 from sweeps import compression
+from sweeps.muon import by_muon
 
-STEPS, DEPTH = 2, 2  # times those of the base trial
+STEPS, DEPTH = 2, 2  # times those of the trial
 
 axes = {
     "pocket": dict(soft_tokens=[8, 16], seed=[1234]),
@@ -15,13 +16,19 @@ axes = {
 }
 
 
-def trial(base: Trial, *, soft_tokens: int, seed: int) -> Trial:
-    of_size = compression.trial(base, soft_tokens=soft_tokens, seed=seed)
-    assert isinstance(of_size.translator, Bottlenecked)
+def longer(trial: Trial) -> Trial:
+    """A trial trained for longer; its name says so in front of the seed, or in the place of `stable`."""
+    translator = trial.translator
+    assert isinstance(translator, Bottlenecked), f"{trial.name} has no blocks"
+    seed = f"_s{trial.seed}_"
     return replace(
-        of_size,
-        name=of_size.name.replace("stable", "longer"),
-        steps=STEPS * base.steps,
-        eval_every=STEPS * base.eval_every,
-        translator=replace(of_size.translator, depth=DEPTH * of_size.translator.depth),
+        by_muon(trial),
+        name=trial.name.replace(f"_stable{seed}", seed).replace(seed, f"_longer{seed}"),
+        steps=STEPS * trial.steps,
+        eval_every=STEPS * trial.eval_every,
+        translator=replace(translator, depth=DEPTH * translator.depth),
     )
+
+
+def trial(base: Trial, *, soft_tokens: int, seed: int) -> Trial:
+    return longer(compression.trial(base, soft_tokens=soft_tokens, seed=seed))
