@@ -9,6 +9,7 @@ Shapes: N rows, C rows of a chunk, D width, V vocabulary.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -34,6 +35,8 @@ def in_few(function: Function, device: torch.device) -> Function:
 
 @cache
 def _compiled(function: Function) -> Function:
+    # The compiler tells its makers how it reduces over a vocabulary, once a kernel; a user has no use for it.
+    warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled", module=r"torch\._inductor")
     return torch.compile(function, dynamic=True)
 
 
