@@ -48,6 +48,7 @@ SAID = {
 }
 PANEL = ["pair", "evaluator"]
 SHOWN = 2  # pairs side by side
+SOFT_TOKENS = r"_\d+tok(?![a-z])"  # in a trial's name
 
 
 def table(runs: Runs) -> pd.DataFrame:
@@ -110,7 +111,8 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
     for column, part in enumerate(shown):
         top, below = grid[:, column]
         for arm in CURVES:
-            curve(top, below, part[part["arm"] == arm].sort_values("compression"), "compression", arm_look(arm), words(arm))
+            for alike in families(part[part["arm"] == arm].sort_values("compression")):
+                curve(top, below, alike, "compression", arm_look(arm), words(arm))
         for arm in ACROSS:
             level(top, below, part[part["arm"] == arm], arm_look(arm), words(arm))
         shade(top, part)
@@ -137,6 +139,11 @@ def draw(figure: Figure, rows: pd.DataFrame) -> None:
     grid[0, 0].set_ylim(bottom=-0.03)
     grid[1, 0].set_ylim(bottom=max(-0.6, grid[1, 0].get_ylim()[0]), top=1.1)
     legend(figure, grid[0], ncols=3 if both else 2, first=("bridged", "shuffled", "token budget", "target reads the text"))
+
+
+def families(part: pd.DataFrame) -> list[pd.DataFrame]:
+    """Trials that are called the same but for their K: a line joins them, and no others."""
+    return [alike for _, alike in part.groupby(part["label"].str.replace(SOFT_TOKENS, "", regex=True), sort=False)]
 
 
 def curve(top: Axes, below: Axes, part: pd.DataFrame, x: str, look: dict, name: str) -> None:
@@ -203,6 +210,7 @@ def caption(rows: pd.DataFrame) -> str:
         where[0] if len(where) == 1 else "",
         f"{n_by_arm(shown)} test problems, {seeds_of(seeds)}. Bars: {intervals_of(seeds)}, bootstrap for the gap; small",
         "points: seeds. Gap recovered: 0 is no question, 1 is the question as text.",
+        "Lines join trials of one kind." if len(families(own)) > len(own[PANEL].drop_duplicates()) else "",
         "Token budget: the first K tokens of the question as text.",
         *(SAID[arm] for arm in SAID if arm in set(shown["arm"])),
         *([f"Across: {'; '.join(across)}."] if across else []),

@@ -278,3 +278,20 @@ def test_no_time_is_drawn_until_enough_problems_were_timed_apart(tmp_path, count
             for line in figure.axes[0].lines
             if len(line.get_xdata()) and line.get_marker() != "_"
         )
+
+
+def test_the_trap_a_line_of_compression_that_goes_up_and_down_between_trials_of_unlike_kind(tmp_path):
+    for kind, level, steps in (("stable", 0.0, 900), ("longer", 1.0, 1900)):
+        for k in (8, 32):
+            name = f"2_{kind}_s1_{k}tok"
+            synthetic.trial(tmp_path, name, soft_tokens=k, level=level, points=2, n=40, steps=steps + k)
+    synthetic.sweep(tmp_path, "compression", Results(tmp_path).trials())
+    plot, figure = load(HOUSE / "plots/compression_tradeoff.py"), Figure()
+    rows = plot.table(Runs(Results(tmp_path)))
+    plot.draw(figure, rows)
+    own = [rows.loc[(rows["arm"] == "bridged") & rows["label"].str.contains(kind), "accuracy"] for kind in ("stable", "longer")]
+    drawn = [sorted(line.get_ydata()) for line in figure.axes[0].lines if len(line.get_ydata()) == 2]
+    assert all(sorted(of_kind) in drawn for of_kind in own)
+    assert not any(len(line.get_ydata()) == 4 for line in figure.axes[0].lines)
+    assert "Lines join trials of one kind." in plot.caption(rows)
+    assert "Lines join" not in plot.caption(rows[rows["label"].str.contains("stable")])
