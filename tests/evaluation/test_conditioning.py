@@ -172,7 +172,7 @@ def losses_of(config):
 def test_every_translator_there_is_was_looked_into():
     modules = [import_module(f"{translators.__name__}.{found.name}") for found in pkgutil.iter_modules(translators.__path__)]
     classes = {thing for module in modules for thing in vars(module).values() if inspect.isclass(thing)}
-    there = {one for one in classes if is_dataclass(one) and hasattr(one, "adds_to")}
+    there = {one for one in classes if is_dataclass(one) and hasattr(one, "build") and hasattr(one, "arm")}
     there -= {ReceiverLoRA}  # of the shape of a target that is really there, and a constant prompt like FormatOnly's
     assert there == {type(config) for config in TRANSLATORS} | {type(core_of(config)) for config in TRANSLATORS}
 
