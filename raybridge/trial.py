@@ -77,16 +77,23 @@ class OwnAnswers:
     """The target's own answers to questions of train, as it completes them from text in the frame of evaluation, greedily.
 
     right: those alone that are right by the benchmark's first reading; otherwise all that are not cut off. problems: of how
-    many questions, drawn by seed 0; None for all. A question without such an answer is no problem of the trial.
+    many questions, drawn by seed 0; None for all. varied: how many times each of these questions is asked again with other
+    numbers (`data.varied`), of which nobody knows what is right. A question without such an answer is no problem of the trial.
     """
 
     VERSION: ClassVar[int] = 1
 
     right: bool = True
     problems: int | None = None
+    varied: int = later(0)
 
     def __post_init__(self) -> None:
         typed(self)
+        if self.varied < 0 or (self.varied and self.right):
+            raise ValueError(
+                f"own answers: varied must be at least 0, and needs right=False, for nobody knows which answers to questions "
+                f"with other numbers are right; not varied={self.varied} and right={self.right}"
+            )
         if self.problems is not None and self.problems < 1:
             raise ValueError(f"own answers: problems must be at least 1, not {self.problems}")
 
@@ -218,7 +225,9 @@ class Trial:
         texts = [f"{count} {type(part).__name__}" for count, part in kinds]
         told = [f"a batch of {self.problems_a_batch} problems, {', '.join(texts)}"] if texts else []
         if self.own_answers:
-            told.append(f"{'right' if self.own_answers.right else 'all'} own answers of the target")
+            times = self.own_answers.varied
+            again = f", also to its questions {times} times with other numbers" if times else ""
+            told.append(f"{'right' if self.own_answers.right else 'all'} own answers of the target{again}")
         return "; ".join([*told, *(["exemplars in the context"] if self.exemplars else [])])
 
     def imagined(self, accuracy: float) -> dict[str, Any]:

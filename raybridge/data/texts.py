@@ -177,7 +177,7 @@ class Mixture:
 @cache
 def _pools(mixture: Mixture, own: Evaluator, folder: str) -> tuple[Pool, ...]:
     """See `Mixture.pools`. folder: where data are."""
-    held_out = frozenset(text for one in dict.fromkeys((own, *mixture.held_out)) for text in _said_in(one, folder))
+    held_out = frozenset(text for one in dict.fromkeys((own, *mixture.held_out)) for text in said_in(one, folder))
     pools = []
     for part in mixture.parts:
         texts = [text for text in part.texts(own) if text.strip()]
@@ -190,8 +190,8 @@ def _pools(mixture: Mixture, own: Evaluator, folder: str) -> tuple[Pool, ...]:
 
 
 @cache
-def _said_in(evaluator: Evaluator, folder: str) -> frozenset[str]:
-    """What the problems of a benchmark's dev and test split say."""
+def said_in(evaluator: Evaluator, folder: str) -> frozenset[str]:
+    """What the problems of a benchmark's dev and test split say, as it is compared. folder: where data are."""
     found: set[str] = set()
     for split in ("dev", "test"):
         try:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from raybridge.arms import find
 from raybridge.data import Problem, draw
+from raybridge.data.varied import varied
 from raybridge.evaluation.answerer import Answerer
 from raybridge.evaluation.benchmarks import every_problem
 from raybridge.evaluation.keeping import Keeper
@@ -28,9 +29,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Own:
-    """What a target answered. asked: questions; there: of which are answered; right, cut_off: answers of these.
+    """What a target answered. asked: questions; there: of which are answered; right: answers of these that are known to be.
 
-    problems: those that are trained on, with the answer in the worked one's place.
+    cut_off: answers that were. problems: those that are trained on, with the answer in the worked one's place.
     """
 
     asked: int
@@ -44,7 +45,7 @@ class Own:
             return f"none yet: {self.asked:,} questions are answered before training"
         lacking = f", {self.asked - self.there:,} are to come before training" if self.there < self.asked else ""
         return (
-            f"{self.there:,} of {self.asked:,} questions{lacking}: {self.right:,} right, {self.cut_off:,} cut off, "
+            f"{self.there:,} of {self.asked:,} questions{lacking}: {self.right:,} known to be right, {self.cut_off:,} cut off, "
             f"{len(self.problems):,} trained on"
         )
 
@@ -52,10 +53,17 @@ class Own:
 def asked_of_target(trial: Trial) -> Setting:
     """The questions of train that a trial's target answers itself. Of the trial only what its answers depend on."""
     assert trial.own_answers is not None
-    setting = setting_of(trial, "train")
-    problems, count = list(setting.problems), trial.own_answers.problems
+    return replace(
+        setting_of(trial, "train"), problems=tuple(questions(trial)), translator=None, soft_tokens=0, seed=0, trial=""
+    )
+
+
+def questions(trial: Trial) -> list[Problem]:
+    """The problems whose questions these are: those of train, then the same with other numbers."""
+    assert trial.own_answers is not None
+    problems, count = list(every_problem(trial.evaluator, "train")), trial.own_answers.problems
     some = problems if count is None or count >= len(problems) else draw(problems, count, seed=0)
-    return replace(setting, problems=tuple(some), translator=None, soft_tokens=0, seed=0, trial="")
+    return [*some, *varied(some, trial.own_answers.varied, own=trial.evaluator)]
 
 
 def answered(trial: Trial, results: Results, answerer: Answerer) -> Own:
@@ -79,15 +87,18 @@ def own_in(trial: Trial, setting: Setting, rows: pd.DataFrame) -> Own:
     assert trial.own_answers is not None
     if not len(rows):
         return Own(asked=len(setting.problems), there=0, right=0, cut_off=0, problems=[])
-    right = rows[f"score_{trial.evaluator.readings[0]}"] >= 1
+    train = every_problem(trial.evaluator, "train")
+    known = rows["problem"].isin([problem.id for problem in train])
+    right = known & (rows[f"score_{trial.evaluator.readings[0]}"] >= 1)
     cut_off = rows["truncated"].astype(bool)
     wanted = ~cut_off & (right | (not trial.own_answers.right)) & rows["completion"].str.strip().ne("")
     by_id = dict(zip(rows["problem"][wanted], rows["completion"][wanted].str.strip(), strict=True))
-    train = every_problem(trial.evaluator, "train")
+    own = {problem.id for problem in train}
+    further = [problem for problem in setting.problems if problem.id not in own]
     return Own(
         asked=len(setting.problems),
         there=len(rows),
         right=int(right.sum()),
         cut_off=int(cut_off.sum()),
-        problems=[replace(problem, rationale=by_id[problem.id]) for problem in train if problem.id in by_id],
+        problems=[replace(problem, rationale=by_id[problem.id]) for problem in (*train, *further) if problem.id in by_id],
     )

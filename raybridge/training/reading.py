@@ -20,6 +20,7 @@ from raybridge.models.prompts import frame
 from raybridge.results.states import States
 from raybridge.training.fitting import PROBLEMS as FITTED_FROM
 from raybridge.training.mixing import seen
+from raybridge.training.own_answers import questions
 from raybridge.trial import Trial
 
 PART = 256  # questions that are read, and kept, together
@@ -64,9 +65,9 @@ def asked_of_train(trial: Trial) -> list[Problem]:
     """
     if trial.mixture:
         return []
-    problems = every_problem(trial.evaluator, "train")
     if trial.own_answers:
-        return list(problems)
+        return list(dict.fromkeys([*every_problem(trial.evaluator, "train"), *questions(trial)]))
+    problems = every_problem(trial.evaluator, "train")
     return [problems[i] for i in sorted({*seen(trial, len(problems)), *range(min(FITTED_FROM, len(problems)))})]
 
 
@@ -115,7 +116,7 @@ def _positions(asked: Sequence[tuple[Trial, KeptSource]]) -> float:
         there = len(every_problem(trial.evaluator, split))
         some = some_problems(trial.evaluator, split, min(SAMPLE, there))
         rows = frame(source.as_lm, trial.evaluator).questions([problem.question for problem in some])
-        total += sum(map(len, rows)) / len(rows) * min(counts[split], there)
+        total += sum(map(len, rows)) / len(rows) * (counts[split] if split == "train" else min(counts[split], there))
     return total
 
 

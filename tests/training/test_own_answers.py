@@ -16,7 +16,7 @@ from raybridge.evaluation.answerer import Local
 from raybridge.evaluation.identity import sealed
 from raybridge.evaluation.models import Models
 from raybridge.results import Results
-from raybridge.training import own_answers, workload
+from raybridge.training import own_answers, reading, workload
 from raybridge.training.batches import Batches
 from raybridge.trial import OwnAnswers
 
@@ -90,6 +90,26 @@ def test_wrong_ones_are_left_out_where_the_trial_says_so_and_cut_off_ones_always
     assert (both[True].right, both[True].cut_off) == (12, 4)
 
 
+def test_questions_with_other_numbers_are_answered_too_and_nobody_calls_them_right(own, models, tmp_path):
+    results, answerer = Results(tmp_path), Counting(models)
+    plain = own_answers.answered(own, results, answerer)
+    more = replace(own, own_answers=OwnAnswers(right=False, varied=2))
+    again = own_answers.questions(more)[24:]
+    found = own_answers.answered(more, results, answerer)
+    assert answerer.asked == [24, len(again)], "what was answered before is not asked again"
+    assert (found.asked, found.right) == (24 + len(again), plain.right)
+    assert found.problems[: len(plain.problems)] == plain.problems
+    further = found.problems[len(plain.problems) :]
+    assert {one.id for one in further} <= {one.id for one in again}
+    assert further
+    asked = {one.id: one.question for one in again}
+    assert all(one.question == asked[one.id] for one in further)
+    assert [one.id for one in reading.asked_of_train(more)] == [one.id for one in own_answers.questions(more)]
+    assert "2 times with other numbers" in more.planned()["learns from"]
+    with pytest.raises(ValueError, match=r"needs right=False, for nobody knows .*; not varied=2 and right=True"):
+        OwnAnswers(varied=2)
+
+
 def test_the_plan_tells_their_number(own, models, tmp_path):
     results = Results(tmp_path)
     told = dict(workers=1, card=None, cards=0, kept=results.kept_states(), results=results)
@@ -97,7 +117,7 @@ def test_the_plan_tells_their_number(own, models, tmp_path):
     made = own_answers.answered(own, results, Local(models))
     lines = [line for line in workload.needs([own, own], **told) if "own answers of pocket:target on pocket" in line]
     assert len(lines) == 1
-    assert f"24 of 24 questions: {made.right} right" in lines[0]
+    assert f"24 of 24 questions: {made.right} known to be right" in lines[0]
     assert own.planned()["learns from"] == "all own answers of the target"
 
 
