@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import torch
 
+from raybridge.models.free import peak_bytes
+
 T = TypeVar("T")
 Call = Callable[[], Callable[[], "Work"]]
 Ready = Callable[[], AbstractContextManager[Call]]
@@ -129,4 +131,4 @@ def _reset_peak(device: torch.device) -> None:
 
 
 def _peak(device: torch.device, before: int | None) -> int | None:
-    return max(torch.cuda.max_memory_allocated(device), before or 0) if device.type == "cuda" else None
+    return max(peak_bytes(device), before or 0) if device.type == "cuda" else None

@@ -170,12 +170,13 @@ def wire(top: Axes, below: Axes, part: pd.DataFrame) -> None:
     """The same through the wire, a line for each bit width."""
     for arm in arms.every():
         mine = part[(part["arm"] == arm.name) & part["compression_bytes"].notna()].sort_values("compression_bytes")
-        if arm.packed and len(mine):
-            curve(top, below, mine, "compression_bytes", arm_look(arm.name), arm.wire)
+        for alike in families(mine) if arm.packed else ():
+            curve(top, below, alike, "compression_bytes", arm_look(arm.name), arm.wire)
     control = part[part["arm"] == "shuffled"].set_index("K")
     at = part[part["arm"] == "bridged_fp16"].set_index("K")["compression_bytes"]
     mine = control.assign(x=at).dropna(subset=["x"]).sort_values("x")
-    curve(top, below, mine, "x", arm_look("shuffled"), "shuffled")
+    for alike in families(mine):
+        curve(top, below, alike, "x", arm_look("shuffled"), "shuffled")
     top.set_title("over the wire", loc="left", fontweight="bold")
     below.set_xscale("log")
     below.set_xlabel("question bytes per\nbyte sent")
@@ -185,9 +186,11 @@ def shade(ax: Axes, part: pd.DataFrame) -> None:
     """The A/A band about the bridge: trials whose shades overlap may differ by their seeds alone."""
     mine = part[part["arm"] == "bridged"].sort_values("compression")
     band = mine["aa_band"].iloc[0] if len(mine) else None
-    if band is not None and pd.notna(band):
-        middle = mine["accuracy"]
-        ax.fill_between(mine["compression"], middle - band / 2, middle + band / 2, color="0.85", linewidth=0, label="A/A band")
+    if band is None or pd.isna(band):
+        return
+    for alike in families(mine):
+        middle = alike["accuracy"]
+        ax.fill_between(alike["compression"], middle - band / 2, middle + band / 2, color="0.85", linewidth=0, label="A/A band")
 
 
 def ticks(ax: Axes, part: pd.DataFrame) -> None:

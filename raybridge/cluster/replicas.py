@@ -31,7 +31,7 @@ from raybridge.evaluation.answerer import Local, Rows
 from raybridge.evaluation.kept_source import Reading
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import Request, Setting
-from raybridge.models.capacity import hold_to
+from raybridge.models.free import hold_to
 from raybridge.results.states import States
 from raybridge.scales import Resources
 

@@ -23,6 +23,7 @@ from raybridge.evaluation.answering import chosen_rows
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.prompt import Prompt, prompt_of
 from raybridge.evaluation.setting import Request, by_length
+from raybridge.models import free
 from raybridge.models.decode import greedy
 from raybridge.results.baselines import members_of
 
@@ -82,7 +83,7 @@ def measure(request: Request, models: Models, arm: Arm, weights: Weights | None,
 def peak_bytes(device: torch.device) -> int:
     """Peak memory: of the accelerator since it was reset, else of this process."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return free.peak_bytes(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -16,7 +16,7 @@ from raybridge.evaluation.setting import Request, Setting
 from raybridge.models import lm as lms
 from raybridge.models import names
 from raybridge.models.bits import WHOLE, parted
-from raybridge.models.capacity import allotted_bytes, free_bytes
+from raybridge.models.free import allotted_bytes, free_bytes
 from raybridge.models.lm import FrozenLM
 from raybridge.models.prompts import frame
 from raybridge.results.states import States

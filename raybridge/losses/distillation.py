@@ -25,9 +25,9 @@ from raybridge.models.vocabulary import in_few, per_row
 
 def kl(teacher_NV: Tensor, student_NV: Tensor, *, temperature: float) -> Tensor:
     """KL (N), in fp32 or more, from the teacher's to the student's distribution at a temperature, times its square."""
-    if temperature != 1.0:  # to divide the largest tensors of a step by one takes time
-        teacher_NV, student_NV = teacher_NV / temperature, student_NV / temperature
     wide = torch.promote_types(student_NV.dtype, torch.float32)
+    if temperature != 1.0:  # to divide the largest tensors of a step by one takes time
+        teacher_NV, student_NV = teacher_NV.to(wide) / temperature, student_NV.to(wide) / temperature
     teacher_NV, student_NV = teacher_NV.log_softmax(-1, dtype=wide), student_NV.log_softmax(-1, dtype=wide)
     return temperature**2 * (teacher_NV.exp() * (teacher_NV - student_NV)).sum(-1)
 

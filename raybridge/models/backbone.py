@@ -15,13 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from raybridge.models import attention, layers, norms, packing
+from raybridge.models.free import free_bytes
 from raybridge.models.head import body_of
 from raybridge.models.injection import injecting
 from raybridge.models.lent import Lent
+from raybridge.models.memory import UnpredictableError, activation_bytes
 from raybridge.models.packing import Packing, UnpackableError, can_pack, within_window
 from raybridge.models.pieces import Piece, pad
-from raybridge.models.recording import Recorder
-from raybridge.models.shape import attends_only, positions_of
+from raybridge.models.recording import Recorder, Shape
+from raybridge.models.shape import attends_only, positions_of, window_of
 
 log = logging.getLogger(__name__)
 PACKING_SLACK = 0.1  # relative error of packed states: half precision alone makes 0.01
@@ -129,8 +131,21 @@ class Backbone:
         What is recorded keeps its memory to the end: it is for a thousand passes of the same few shapes.
         """
         able = self.device.type == "cuda" and len(self.shares) == 1
-        with self._recorded_by(Recorder(self._run_packed) if able else None):
+        window = window_of(self.model.config)
+        with self._recorded_by(Recorder(self._run_packed, window=window, fits=self._fits) if able else None):
             yield
+
+    def forget(self) -> bool:
+        """Give back the memory of what is recorded; whether there was any."""
+        return self._recorder is not None and self._recorder.forget()
+
+    def _fits(self, shape: Shape, times: int) -> bool:
+        """Whether what a pass keeps for its way back finds room so many times."""
+        try:
+            needed = activation_bytes(self.model.config, shape.positions, recomputed=False) if shape.gradient else 0
+        except UnpredictableError:
+            return True
+        return times * needed < free_bytes(self.device)
 
     @contextmanager
     def _recorded_by(self, recorder: Recorder | None) -> Iterator[None]:
@@ -149,6 +164,7 @@ class Backbone:
     @contextmanager
     def recomputing(self) -> Iterator[None]:
         """Passes within it keep what enters their layers alone and compute the rest again in the backward pass."""
+        self.forget()  # who computes again has no memory to keep anything in
         with self._recorded_by(None), layers.recomputing(self.model, self.layers):
             yield
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from raybridge.models.capacity import free_bytes, slots_that_fit
+from raybridge.models.capacity import slots_that_fit
 from raybridge.models.choice import Choice
 from raybridge.models.completion import BLOCK, Limit
+from raybridge.models.free import free_bytes
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.pieces import Piece
 from raybridge.models.prefill import Prefix, read_in_parts

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from raybridge.models import continuous
-from raybridge.models.capacity import free_bytes, halved, rows_at_a_time
+from raybridge.models.capacity import halved, rows_at_a_time
 from raybridge.models.choice import Choice
 from raybridge.models.completion import BLOCK, Completion, Limit
+from raybridge.models.free import free_bytes
 from raybridge.models.hardening import PLAIN, Hardening
 from raybridge.models.lm import FrozenLM
 from raybridge.models.packing import within_window

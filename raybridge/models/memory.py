@@ -116,7 +116,7 @@ def activation_bytes(config: Any, positions: float, *, recomputed: bool, layers:
 def logit_bytes(config: Any, texts: Sequence[float]) -> float:
     """The most that exists of logits while the NLL of texts of so many tokens, or their KL to a teacher, is found.
 
-    Of a chunk: its logits, the teacher's, what both are in fp32 where they are not read in few kernels, and a gradient.
+    Of a chunk: its logits, the teacher's, log-probabilities of both in fp32, and a gradient. Compiled, less than half of it.
     """
     rows = min(max(texts, default=0), CHUNK)
     return float(config.get_text_config().vocab_size * rows * (2 * SINGLE + 3 * HALF))

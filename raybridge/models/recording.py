@@ -2,7 +2,8 @@
 
 A step of short texts is held up by the host: to start the kernels of a layer takes it longer than they take the card. A graph
 is of one shape, so rows are filled up to a few lengths. What they are filled with stands behind them as a sequence of its own,
-which nothing attends to and no gradient comes from. A shape is recorded when it comes again; at first it is run as it is.
+which nothing attends to and no gradient comes from. A shape is recorded when it comes again and there is memory for it; at
+first, and where a model cannot be recorded, it is run as it is.
 
 Shapes: N positions of a row, P of the filled one, Q sequences of a row, B beginnings, D width.
 """
@@ -20,8 +21,11 @@ import torch
 from torch import Tensor
 
 from raybridge.models.lent import Lent
+from raybridge.models.pieces import sent
 
 RUNS = 2  # of a shape before it is recorded
+MOST = 64  # shapes that are recorded
+WAIT = 50  # runs until memory is looked for again
 STEP = 128  # by which what is counted in a shape is rounded up
 READ = ("input_ids", "inputs_embeds")  # what a pass goes through, by the names that transformers has
 
@@ -50,16 +54,18 @@ class Shape:
     gradient: bool
 
     @staticmethod
-    def of(given: Given, wanted: Sequence[int], *, lent: Lent | None, gradient: bool) -> Shape:
-        """The shape of a pass, filled up."""
+    def of(given: Given, wanted: Sequence[int], *, lent: Lent | None, gradient: bool, window: int | None = None) -> Shape:
+        """The shape of a pass, filled up. window: how far back its layers see; no sequence is longer."""
         (read,) = (name for name in READ if name in given)
         starts, _, sizes = given.get("beginnings") or ((), (), None)
         room = room_for(given[read].shape[1])
+        longest = up(given["max_length_q"], STEP)
+        longest = longest if window is None else min(longest, window)
         return Shape(
             read=read,
             positions=up(given[read].shape[1], room),
-            sequences=up(len(given["cu_seq_lens_q"]) + 1, STEP // 8),
-            longest=up(max(given["max_length_q"], room), STEP),
+            sequences=up(len(given["cu_seq_lens_q"]) + -(-room // longest), STEP // 8),
+            longest=longest,
             beginnings=len(starts),
             sizes=sizes and (sizes[0], up(sizes[1] + room, STEP), up(sizes[2], STEP)),
             wanted=tuple(wanted),
@@ -91,13 +97,15 @@ class Shape:
 
     @torch.no_grad()
     def fill(self, told: Given, given: Given) -> None:
-        """Write what a pass is given into what a recording reads; behind it stands what was there before."""
+        """Write what a pass is given into what a recording reads. Behind it stands what was read before, at position 0."""
         N = given[self.read].shape[1]
         for name in (self.read, "position_ids"):
             told[name][:, :N].copy_(given[name])
+        told["position_ids"][:, N:].zero_()  # some models look at the largest
         bounds_Q, Q = told["cu_seq_lens_q"], len(given["cu_seq_lens_q"])
         bounds_Q[:Q].copy_(given["cu_seq_lens_q"])
-        bounds_Q[Q:].fill_(self.positions)
+        ends_Q = N + self.longest * torch.arange(1, len(bounds_Q) - Q + 1, dtype=bounds_Q.dtype)
+        bounds_Q[Q:].copy_(sent(ends_Q.clamp(max=self.positions), bounds_Q.device))
         if self.sizes is not None:  # the last beginning is seen by what the row is filled with, for it must see something
             for mine, theirs in zip(told["beginnings"][:2], given["beginnings"][:2], strict=True):
                 mine.copy_(theirs)
@@ -172,11 +180,22 @@ class _Replayed(torch.autograd.Function):
 
 
 class Recorder:
-    """Runs the packed passes of a model, those of a shape that has come before from its recording."""
+    """Runs the packed passes of a model, those of a shape that has come before from its recording.
 
-    def __init__(self, run: Run, record: Callable[[Run, Shape, Given, Any], Any] = Recording) -> None:
-        self.run, self.record = run, record
+    window: how far back its layers see. fits: whether there is memory for a recording, and for so many passes of its shape.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        window: int | None = None,
+        fits: Callable[[Shape, int], bool] = lambda _, __: True,
+        record: Callable[[Run, Shape, Given, Any], Any] = Recording,
+    ) -> None:
+        self.run, self.window, self.fits, self.record = run, window, fits, record
         self.recordings: dict[Shape, Any] = {}
+        self.refused: Exception | None = None
         self._runs: Counter[Shape] = Counter()
         self._pools: dict[tuple[object, ...], Any] = {}
         self._leases: dict[tuple[object, ...], ReferenceType[Lease]] = {}
@@ -185,22 +204,46 @@ class Recorder:
         """What a pass finds at the wanted places. lent: what is lent to the layers, None without."""
         (read,) = (given[name] for name in READ if name in given)
         gradient = torch.is_grad_enabled() and read.requires_grad
-        shape = Shape.of(given, wanted, lent=lent, gradient=gradient)
+        shape = Shape.of(given, wanted, lent=lent, gradient=gradient, window=self.window)
         held = self._leases.get(shape.place)
         if (gradient and len(wanted) > 1) or (held is not None and held() is not None):
             return self.run(given, wanted)
-        if shape not in self.recordings:
-            self._runs[shape] += 1
-            if self._runs[shape] <= RUNS:
-                return self.run(given, wanted)
-            if shape.place not in self._pools:
-                self._pools[shape.place] = torch.cuda.graph_pool_handle() if read.is_cuda else None
-            self.recordings[shape] = self.record(self.run, shape, given, self._pools[shape.place])
-            log.debug("recorded: %s", shape)
-        recording = self.recordings[shape]
+        recording = self.recordings.get(shape) or self._recorded(shape, given)
+        if recording is None:
+            return self.run(given, wanted)
         if not gradient:
             found: list[Tensor] = recording.there(given)
             return found
         lease = Lease()
         self._leases[shape.place] = ref(lease)
         return [_Replayed.apply(recording, lease, given, read)]
+
+    def _recorded(self, shape: Shape, given: Given) -> Any:
+        """The recording of a shape that has come often enough; None where it is not to be, or cannot be, recorded."""
+        self._runs[shape] += 1
+        if self.refused or self._runs[shape] <= RUNS or len(self.recordings) >= MOST:
+            return None
+        # The first of a place takes memory, which others use after it; what is not recorded takes as much beside it.
+        if not self.fits(shape, 1 if shape.place in self._pools else 2):
+            self._runs[shape] -= WAIT
+            return None
+        on_card = given[shape.read].is_cuda
+        if shape.place not in self._pools:
+            self._pools[shape.place] = torch.cuda.graph_pool_handle() if on_card else None
+        stream = torch.cuda.current_stream() if on_card else None
+        try:
+            self.recordings[shape] = self.record(self.run, shape, given, self._pools[shape.place])
+        except RuntimeError as error:  # a model that asks the device on its way, or less memory than was thought
+            if stream is not None:
+                torch.cuda.set_stream(stream)
+            self.refused = error
+            log.warning("passes are run as they are from here on, for one could not be recorded: %s", error)
+        return self.recordings.get(shape)
+
+    def forget(self) -> bool:
+        """Give back the memory of what is recorded; whether there was any. What has come often is recorded anew."""
+        there = bool(self.recordings)
+        self.recordings.clear()
+        self._pools.clear()
+        self._leases.clear()
+        return there

@@ -32,7 +32,7 @@ def packed(piece: Piece) -> Piece:
     embeds_1ND = row.pack(piece.embeds_BTD)
     injected = {layer: row.pack(addend) for layer, addend in piece.injected.items()}
     mask_1N = torch.ones(embeds_1ND.shape[:2], dtype=torch.bool, device=embeds_1ND.device)
-    return Piece(embeds_BTD=embeds_1ND, mask_BT=mask_1N, injected=injected)
+    return Piece(embeds_BTD=embeds_1ND, mask_BT=mask_1N, injected=injected, counts=(embeds_1ND.shape[1],))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 CHUNK = 2048  # rows whose logits exist at one time
 
@@ -63,6 +64,7 @@ class _PerRow(torch.autograd.Function):
         return torch.cat(found)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
         (gradient_ND,) = ctx.saved_tensors
         return None, None, (given[0].unsqueeze(1) * gradient_ND).to(gradient_ND.dtype), *[None] * ctx.others

@@ -62,7 +62,7 @@ def train(
     torch.use_deterministic_algorithms(True, warn_only=world.device.type == "cuda")
     # To fill every new tensor takes 100 of 550 ms a step on a GPU, and nothing here reads one before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    micro_batches = on_machine(trial, world, run.root, predicted=predicted)
+    micro_batches = on_machine(trial, world, run.root, predicted=predicted, release=target.forget)
     trainer = build_trainer(trial, source=source, target=target, world=world, micro_batches=micro_batches, problems=problems)
     begun = begin_alike(trainer, run)
     judge = Judge(trial=trial, run=run, evaluations=evaluations)

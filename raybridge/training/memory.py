@@ -22,7 +22,7 @@ from raybridge.evaluation.setting import BLOCK
 from raybridge.losses import Read
 from raybridge.losses.bridge import SHARED_TOKENS
 from raybridge.models.bits import WHOLE, parted
-from raybridge.models.capacity import CONTEXT, GIB
+from raybridge.models.free import CONTEXT, GIB
 from raybridge.models.memory import (
     HALF,
     SINGLE,

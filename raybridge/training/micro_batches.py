@@ -53,13 +53,15 @@ class Cut:
 class MicroBatches:
     """The cut that a worker is at: the largest that fits, as far as it is known of this machine or found on the way.
 
-    predicted: where the search begins, of a machine that nothing is known of; None begins at the whole share.
+    predicted: where the search begins, of a machine that nothing is known of; None begins at the whole share. release: gives
+    back memory that can be done without, and tells whether there was any: a pass is tried again before it is cut.
     """
 
     share: int
     device: torch.device = torch.device("cpu")
     machine: Machine | None = None
     predicted: Cut | None = None
+    release: Callable[[], bool] = lambda: False
     cut: Cut = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,10 +80,11 @@ class MicroBatches:
                 break
             except torch.OutOfMemoryError:
                 pass
+            released = self.release()
             if cuda:  # behind the handler: until then the error holds the tensors of its pass
                 gc.collect()
                 torch.cuda.empty_cache()
-            self.cut = self._smaller()
+            self.cut = self.cut if released else self._smaller()
         if self.cut != before:
             log.warning("%s: more than the memory of %s; from here on %s", before, self._device, self.cut)
             if self.machine:
@@ -103,14 +106,16 @@ class MicroBatches:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
 
 
-def on_machine(trial: Trial, world: World, results: Path, *, predicted: Cut | None = None) -> MicroBatches:
+def on_machine(
+    trial: Trial, world: World, results: Path, *, predicted: Cut | None = None, release: Callable[[], bool] = lambda: False
+) -> MicroBatches:
     """A trial's on this machine, from what is kept of it in a folder of results, or else from what is predicted."""
     share, asked = trial.batch // world.size, trial.resolved()
     parts = ("source", "target", "translator", "losses", "evaluator", "mixture", "own_answers", "exemplars")
     facts = {part: asked[part] for part in parts if part in asked}
     spread = {"cards": len(world.devices)} if world.beside else {}
     machine = Machine(root=results, facts=_device_facts(world.device) | spread | facts | {"share": share})
-    return MicroBatches(share=share, device=world.device, machine=machine, predicted=predicted)
+    return MicroBatches(share=share, device=world.device, machine=machine, predicted=predicted, release=release)
 
 
 def _device_facts(device: torch.device) -> dict[str, Any]:

@@ -253,6 +253,6 @@ def build_trainer(
     torch.manual_seed(trial.seed)
     module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms).to(world.device).train()
     groups = module.parameter_groups(learning_rate=trial.learning_rate, weight_decay=trial.weight_decay)
-    micro_batches = micro_batches or MicroBatches(share=trial.batch // world.size, device=world.device)
+    micro_batches = micro_batches or MicroBatches(share=trial.batch // world.size, device=world.device, release=target.forget)
     moved_by = optimizer(trial.muon, groups, module.maps)
     return Trainer(trial=trial, world=world, batches=batches, module=module, optimizer=moved_by, micro_batches=micro_batches)

@@ -21,7 +21,7 @@ from raybridge.evaluation.kept_source import KeptSource
 from raybridge.evaluation.provenance import provenance_of
 from raybridge.evaluation.setting import Setting, frozen_arms, problems_of, setting_of, trial_arms
 from raybridge.models import lm, names
-from raybridge.models.capacity import GIB, hold_to
+from raybridge.models.free import GIB, hold_to
 from raybridge.models.frozen import FrozenLM
 from raybridge.results import Results, TrialRun
 from raybridge.results.states import States

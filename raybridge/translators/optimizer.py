@@ -131,7 +131,8 @@ def orthogonal(maps: Tensor, coefficients: tuple[float, float, float], *, steps:
 class Muon:
     """Muon for a translator's linear maps. learning_rate: their peak. momentum: share of a step's direction that the next has.
 
-    Vectors, gates and what is no linear map, queries above all, are moved by AdamW at the trial's own rate.
+    Vectors, gates and what is no linear map, queries above all, are moved by AdamW at the trial's own rate. A map decays by
+    this rate times the trial's weight_decay.
     """
 
     VERSION: ClassVar[int] = 1

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from raybridge.models.capacity import CONTEXT, GIB, allotted_bytes, halved, hold_to
+from raybridge.models.capacity import halved
 from raybridge.models.decode import greedy
+from raybridge.models.free import CONTEXT, GIB, allotted_bytes, hold_to
 
 
 def test_rows_are_halved_until_they_fit_and_come_back_in_their_order(caplog):

@@ -1,6 +1,6 @@
 """Passes that are filled up to few shapes and replayed: the same states and gradients, and never one beside another."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import by_formula
 import pytest
@@ -8,6 +8,7 @@ import tiny_lms
 import torch
 from transformers import LlamaConfig
 
+from raybridge.models import lm as lms
 from raybridge.models import packed_lent, packed_prefix, packing, prefill, recording
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.prefill import lend
@@ -165,13 +166,126 @@ def test_a_shape_is_recorded_when_it_comes_again(lm, monkeypatch):
 
 
 def test_what_is_injected_or_computed_again_is_not_recorded(lm):
+    soft = soft_of(lm)
+    place = lm.soft_piece(soft)
+    added = replace(place, injected={1: 0.3 * place.embeds_BTD})
+    pieces = [added, lm.text_piece([CUE] * 4)]
+    wanted = lm.answer_nll(pieces, ROWS)
+    assert not torch.equal(wanted, alone(lm, soft, None))
     recorder = record(lm)
+    assert torch.equal(lm.answer_nll(pieces, ROWS), wanted)
     with lm.recomputing():
-        alone(lm, soft_of(lm), None)
+        alone(lm, soft, None)
     with lm.as_written():
-        alone(lm, soft_of(lm), None)
+        alone(lm, soft, None)
     assert not recorder.recordings
     assert lm._recorder is recorder
+
+
+def test_what_is_recorded_is_given_back_where_layers_are_computed_again(lm):
+    recorder = record(lm)
+    alone(lm, soft_of(lm), None)
+    assert recorder.recordings
+    with lm.recomputing():
+        assert not recorder.recordings
+    assert not lm.forget()
+
+
+class Kept(dict):
+    """The memory of a place: who is there last has overwritten what was there before."""
+
+
+KEPT = Kept()
+
+
+@dataclass
+class InPlace(Played):
+    """A recording whose passes lie where those of its place do."""
+
+    def there(self, given):
+        KEPT[id(self.pool)] = self
+        return super().there(given)
+
+    def back(self, gradient):
+        assert KEPT[id(self.pool)] is self, "another pass has overwritten what this one goes back through"
+        return super().back(gradient)
+
+
+def test_two_shapes_in_one_place_are_never_in_flight_together(lm, monkeypatch):
+    pool = object()
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: pool)
+    lm._recorder = Recorder(lm._run_packed, record=InPlace)
+    lm._recorder._pools[(None, False)] = pool
+    long = [row * 30 for row in ROWS]
+
+    def nll(soft, rows):
+        return lm.answer_nll([lm.soft_piece(soft), lm.text_piece([CUE] * 4)], rows)
+
+    softs = [soft_of(lm, seed) for seed in range(2)]
+    with lm.as_written():
+        wanted = [torch.autograd.grad(nll(*one).sum(), one[0])[0] for one in zip(softs, (ROWS, long), strict=True)]
+    for _ in range(2):
+        both = [nll(*one) for one in zip(softs, (ROWS, long), strict=True)]
+        found = [torch.autograd.grad(both[number].sum(), softs[number])[0] for number in range(2)]
+        del both
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        torch.autograd.grad(nll(softs[1], long).sum(), softs[1])  # alone it is recorded
+    assert len(lm._recorder.recordings) == 2
+
+
+@pytest.mark.parametrize("window", [9, 200])
+def test_no_sequence_is_longer_than_a_window(window):
+    """The longest is rounded up to 128, and what a row is filled up with may be longer than a window."""
+    given = {"input_ids": torch.zeros(1, 40), "position_ids": torch.arange(40)[None], "max_length_q": 8}
+    given["cu_seq_lens_q"] = torch.tensor([0, 8, 16, 24, 32, 40], dtype=torch.int32)
+    shape = Shape.of(given, [3], lent=None, gradient=False, window=window)
+    filled = shape.told(given)
+    shape.fill(filled, given)
+    bounds = filled["cu_seq_lens_q"]
+    assert shape.longest == filled["max_length_q"] == min(window, 128)
+    assert bounds[:6].tolist() == given["cu_seq_lens_q"].tolist()
+    assert bounds[-1] == shape.positions == 64
+    assert 0 <= bounds.diff().min() <= bounds.diff().max() <= shape.longest
+
+
+def test_behind_a_row_stands_no_position_of_a_longer_one():
+    shape, filled = None, None
+    for length in (60, 40):
+        given = {"input_ids": torch.ones(1, length), "position_ids": torch.arange(length)[None] + 500, "max_length_q": length}
+        given["cu_seq_lens_q"] = torch.tensor([0, length], dtype=torch.int32)
+        shape = Shape.of(given, [3], lent=None, gradient=False)
+        filled = filled or shape.told(given)
+        shape.fill(filled, given)
+    assert filled["position_ids"][0].tolist() == [*range(500, 540), *[0] * 24]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("operation not permitted when stream is capturing"), torch.OutOfMemoryError()])
+def test_a_model_that_cannot_be_recorded_is_run_as_it_is_and_it_is_said_once(lm, caplog, error):
+    def failing(*_):
+        raise error
+
+    plain = alone(lm, soft_of(lm), None)
+    lm._recorder = Recorder(lm._run_packed, record=failing)
+    for _ in range(3):
+        assert torch.equal(alone(lm, soft_of(lm), None), plain)
+    assert caplog.text.count("passes are run as they are from here on") == 1
+
+
+def test_without_memory_for_it_nothing_is_recorded_and_it_is_looked_for_again(lm, monkeypatch):
+    monkeypatch.setattr(recording, "WAIT", 2)
+    asked = []
+
+    def fits(shape, times):
+        asked.append(times)
+        return len(asked) > 1
+
+    lm._recorder = Recorder(lm._run_packed, fits=fits, record=Played)
+    seen = []
+    for _ in range(4):
+        alone(lm, soft_of(lm), None)
+        seen.append(len(lm._recorder.recordings))
+    assert (seen, asked) == ([0, 0, 1, 1], [2, 2])
 
 
 def test_nothing_is_recorded_on_a_cpu(lm):
@@ -184,3 +298,27 @@ def test_a_row_is_filled_up_by_an_eighth_at_most(positions):
     filled = up(positions, room_for(positions))
     assert positions <= filled < positions + room_for(positions)
     assert positions < 512 or filled <= positions * 1.125
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a GPU")
+@pytest.mark.parametrize("exemplars", [False, True])
+def test_on_a_gpu_graphs_give_what_passes_give(exemplars, monkeypatch):
+    monkeypatch.setattr(recording, "RUNS", 0)
+    lm = lms.load("pocket:target", device="cuda")
+    assert lm.packs
+    lent = lend(lm, list(range(5, 60)), longest=64) if exemplars else None
+    softs = [(torch.randn(4, 3, lm.width, device="cuda") * lm.embedding_rms).requires_grad_() for _ in range(4)]
+
+    def read(soft, rows):
+        nll = lm.answer_nll([lm.soft_piece(soft), lm.text_piece([CUE] * 4)], rows, lent=lent)
+        return [nll.detach(), *(torch.autograd.grad(nll[row].sum(), soft, retain_graph=True)[0] for row in (0, 3))]
+
+    asked = list(zip(softs, (ROWS, [row * 30 for row in ROWS]) * 2, strict=True))
+    wanted = [read(*one) for one in asked]
+    with lm.recording():
+        for _ in range(2):
+            found = [read(*one) for one in asked]
+        assert len(lm._recorder.recordings) == 2
+        assert lm._recorder.refused is None
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.05, atol=0.02)

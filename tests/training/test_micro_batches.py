@@ -263,3 +263,18 @@ def test_where_memory_ends_on_one_worker_alone_none_hangs(trial):
     assert first[2][0].startswith("1 problem a pass of the target")
     assert first[2][1]
     assert first[3] == ("refused here", True)
+
+
+def test_memory_that_can_be_done_without_is_given_back_before_a_share_is_cut(caplog):
+    left, tried = [True, False, False], []
+
+    def work(cut):
+        tried.append(cut.problems)
+        if len(tried) < 3:
+            raise torch.OutOfMemoryError
+        return cut.problems
+
+    batches = MicroBatches(share=16, release=lambda: left.pop(0))
+    assert batches.within(work) == 8
+    assert tried == [16, 16, 8]
+    assert caplog.text.count("more than the memory") == 1

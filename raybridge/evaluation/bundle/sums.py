@@ -60,7 +60,7 @@ def check_result(bundle: Bundle, rows: Rows, found: Findings) -> None:
         best, told = bundle.facts["step"], result.get("best_step")
         differences = [] if told == best else [f"result.json: best_step is {told!r}, and bundle.json says {best}"]
         numpy = bundle.record(PROVENANCE).get("versions", {}).get("numpy")
-        redrawn = numpy != np.__version__
+        redrawn = numpy not in (None, np.__version__)
         if redrawn and (own["correct"] % 1 > 0).any():
             found.unchecked.append(
                 f"the last digits of resampled intervals: numpy {numpy} drew problems for them, and here is {np.__version__}"
