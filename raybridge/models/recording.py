@@ -196,6 +196,7 @@ class Recorder:
         self.run, self.window, self.fits, self.record = run, window, fits, record
         self.recordings: dict[Shape, Any] = {}
         self.refused: Exception | None = None
+        self.scarce = False
         self._runs: Counter[Shape] = Counter()
         self._pools: dict[tuple[object, ...], Any] = {}
         self._leases: dict[tuple[object, ...], ReferenceType[Lease]] = {}
@@ -223,8 +224,8 @@ class Recorder:
         self._runs[shape] += 1
         if self.refused or self._runs[shape] <= RUNS or len(self.recordings) >= MOST:
             return None
-        # The first of a place takes memory, which others use after it; what is not recorded takes as much beside it.
-        if not self.fits(shape, 1 if shape.place in self._pools else 2):
+        # What is not recorded takes as much beside it. Where memory has ended once, both must find room.
+        if not self.fits(shape, 2 if self.scarce else 1):
             self._runs[shape] -= WAIT
             return None
         on_card = given[shape.read].is_cuda
@@ -241,8 +242,9 @@ class Recorder:
         return self.recordings.get(shape)
 
     def forget(self) -> bool:
-        """Give back the memory of what is recorded; whether there was any. What has come often is recorded anew."""
+        """Give back the memory of what is recorded; whether there was any. What finds room twice is recorded anew."""
         there = bool(self.recordings)
+        self.scarce = True
         self.recordings.clear()
         self._pools.clear()
         self._leases.clear()

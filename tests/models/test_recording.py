@@ -285,7 +285,10 @@ def test_without_memory_for_it_nothing_is_recorded_and_it_is_looked_for_again(lm
     for _ in range(4):
         alone(lm, soft_of(lm), None)
         seen.append(len(lm._recorder.recordings))
-    assert (seen, asked) == ([0, 0, 1, 1], [2, 2])
+    assert (seen, asked) == ([0, 0, 1, 1], [1, 1])
+    lm.forget()
+    alone(lm, soft_of(lm), None)
+    assert asked == [1, 1, 2], "where memory has ended a recording must find room beside a pass"
 
 
 def test_nothing_is_recorded_on_a_cpu(lm):
