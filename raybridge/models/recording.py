@@ -195,7 +195,7 @@ class Recorder:
     ) -> None:
         self.run, self.window, self.fits, self.record = run, window, fits, record
         self.recordings: dict[Shape, Any] = {}
-        self.refused: Exception | None = None
+        self.refused = ""
         self.scarce = False
         self._runs: Counter[Shape] = Counter()
         self._pools: dict[tuple[object, ...], Any] = {}
@@ -237,8 +237,8 @@ class Recorder:
         except RuntimeError as error:  # a model that asks the device on its way, or less memory than was thought
             if stream is not None:
                 torch.cuda.set_stream(stream)
-            self.refused = error
-            log.warning("passes are run as they are from here on, for one could not be recorded: %s", error)
+            self.refused = str(error) or type(error).__name__  # the error itself would hold the tensors of its pass
+            log.warning("passes are run as they are from here on, for one could not be recorded: %s", self.refused)
         return self.recordings.get(shape)
 
     def forget(self) -> bool:
