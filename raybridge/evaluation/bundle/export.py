@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from raybridge.arms import parse
 from raybridge.config import rebuild, resolve
 from raybridge.data import Evaluator
@@ -64,6 +66,7 @@ def export(run: TrialRun, path: Path, *, weights: bool = True, frames: bool = Tr
     facts = {
         "layout": LAYOUT,
         "commit": wrote,
+        "numpy": np.__version__,
         "step": step,
         "golds": golds,
         "decodings": [resolve(one) for one in hardened],

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from raybridge.evaluation.bundle.sums import _of_test
+from raybridge.evaluation.bundle.sums import _ends_moved, _of_test
 
 ROWS = pd.DataFrame(
     [
@@ -27,3 +27,17 @@ def test_an_end_that_another_numpy_drew_is_no_difference_and_with_the_same_numpy
 )
 def test_what_is_further_off_or_was_never_drawn_differs(told):
     assert len(differences(**told)) == 1
+
+
+@pytest.mark.parametrize(
+    ("made", "moved"),
+    [
+        (b"bridged,0.220,[0.200, 0.242],p 1e-05", True),
+        (b"bridged,0.220,[0.190, 0.242],p 1e-05", False),
+        (b"bridged,0.230,[0.199, 0.242],p 1e-05", False),
+        (b"shuffled,0.220,[0.199, 0.242],p 1e-05", False),
+        (b"bridged,0.220,[0.199, 0.242],p 1e-05,1", False),
+    ],
+)
+def test_of_a_table_the_ends_may_move_and_nothing_else(made, moved):
+    assert _ends_moved(b"bridged,0.220,[0.199, 0.242],p 1e-05", made) == moved
