@@ -113,10 +113,11 @@ class OtherNumbers:
         for number in range(self.count):
             draw = random.Random(f"{self.seed}/{number}")
             mixed = " ".join(draw.choice(draw.choice(parts)) for _ in range(draw.randint(2, 4)))
-            yield DIGITS.sub(lambda found, draw=draw: _as_long(found[0], draw), mixed)  # type: ignore[misc]
+            yield DIGITS.sub(lambda found, draw=draw: as_long(found[0], draw), mixed)  # type: ignore[misc]
 
 
-def _as_long(number: str, draw: random.Random) -> str:
+def as_long(number: str, draw: random.Random) -> str:
+    """A number of as many digits."""
     return str(draw.randrange(10 ** (len(number) - 1), 10 ** len(number)))
 
 

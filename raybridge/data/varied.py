@@ -14,9 +14,7 @@ from hashlib import sha256
 
 from raybridge.data.origin import data_folder
 from raybridge.data.problems import Evaluator, Problem
-from raybridge.data.texts import plain, said_in
-
-NUMBER = re.compile(r"[1-9]\d*")
+from raybridge.data.texts import DIGITS, as_long, plain, said_in
 
 
 def varied(problems: Sequence[Problem], times: int, *, own: Evaluator) -> list[Problem]:
@@ -51,7 +49,7 @@ def with_other_numbers(text: str, *, seed: str) -> str:
     def other(found: re.Match[str]) -> str:
         number = found[0]
         if number not in drawn:
-            drawn[number] = str(draw.randrange(10 ** (len(number) - 1), 10 ** len(number)))
+            drawn[number] = as_long(number, draw)
         return drawn[number]
 
-    return NUMBER.sub(other, text)
+    return DIGITS.sub(other, text)

@@ -22,7 +22,7 @@ from raybridge.models.frozen import FrozenLM, unit_rms
 from raybridge.models.identity import digest as digest_of
 from raybridge.models.identity import model_identity
 from raybridge.models.lm import precision
-from raybridge.models.pieces import sent
+from raybridge.models.pieces import prefixes, sent
 from raybridge.results.states import Shelf, States, digest
 
 AHEAD = 2  # batches whose states are fetched and not yet asked for
@@ -107,8 +107,8 @@ class KeptSource:
         """
         key = _key(before, rows, layers)
         fetched = self._ahead.pop(key, None) or self._fetched(*key)
-        lengths_B = sent(torch.tensor([len(row) for row in rows], dtype=torch.long), self.device)
-        mask_BT = torch.arange(max(map(len, rows), default=0), device=self.device) < lengths_B.unsqueeze(1)
+        lengths = list(map(len, rows))
+        mask_BT = prefixes(lengths, max(lengths, default=0), self.device)
         states_BTLS = torch.zeros(*mask_BT.shape, len(layers), self.width, dtype=self.dtype, device=self.device)
         if fetched.there:
             kept = fetched.states_BTLS.to(self.device, non_blocking=True)

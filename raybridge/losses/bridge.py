@@ -16,7 +16,7 @@ from torch import Tensor
 from raybridge.losses.everyone import Everyone
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.lent import Lent
-from raybridge.models.pieces import Piece, places, sent
+from raybridge.models.pieces import Piece, places
 from raybridge.models.prompts import Behind
 from raybridge.translators import TranslatorModule
 from raybridge.world import World
@@ -70,7 +70,7 @@ class Continuation:
     def states(self, most: int) -> Tensor:
         """The states (N, D) that predict the first tokens of each row, so many at most, one row's behind another's."""
         lengths = [min(length, most) for length in self.lengths]
-        real_N = sent(torch.from_numpy(places(lengths, self.ids_BA.shape[1])), self.hidden_BAD.device)
+        real_N = places(lengths, self.ids_BA.shape[1], self.hidden_BAD.device)
         return self.hidden_BAD.flatten(0, 1).index_select(0, real_N)
 
 

@@ -89,8 +89,10 @@ class Backbone:
         """
         if not can_pack(self.model):
             return False
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        spread = [(7919 * i) % rows for i in range(96)]
         try:
-            error = self._packing_error()
+            error = self.packing_error([spread[:64], spread[64:]])
         except UnpackableError:
             return False
         if error > PACKING_SLACK:
@@ -102,15 +104,12 @@ class Backbone:
         return error <= PACKING_SLACK
 
     @torch.no_grad()
-    def _packing_error(self) -> float:
-        """How far, relative to their norm, the last states of packed sequences are from those of padded ones."""
-        rows = self.model.get_input_embeddings().weight.shape[0]
-        spread = [(7919 * i) % rows for i in range(96)]
-        rows = [spread[:64], spread[64:]]
+    def packing_error(self, rows: Sequence[Sequence[int]], *, lent: Lent | None = None) -> float:
+        """How far, relative to their norm, the last states of rows that are packed are from those of padded ones."""
         ids, mask = pad(rows, pad_id=0, side="right", device=self.device)
-        lengths = list(map(len, rows))
         padded, packed = (
-            self.passed({"input_ids": ids}, lengths, [self.depth], packed=packed)[0][mask].float() for packed in (False, True)
+            self.passed({"input_ids": ids}, list(map(len, rows)), [self.depth], packed=how, lent=lent)[0][mask].float()
+            for how in (False, True)
         )
         return ((packed - padded).norm() / padded.norm()).item()
 

@@ -253,7 +253,7 @@ class FrozenLM(Backbone):
     def states_nll(self, hidden_BAD: Tensor, ids_BA: Tensor, lengths: Sequence[int]) -> Tensor:
         """NLL (B, A) of rows of so many tokens from the states that predict them; zero behind a row's end."""
         nll_C = in_few(token_nll, self.device)
-        real_N = sent(torch.from_numpy(places(lengths, ids_BA.shape[1])), self.device)
+        real_N = places(lengths, ids_BA.shape[1], self.device)
         told = (tensor.flatten(0, 1).index_select(0, real_N) for tensor in (hidden_BAD, ids_BA))
         nll_N = per_row(lambda hidden_CD, ids_C: nll_C(self.head(hidden_CD), ids_C), *told)
         return nll_N.new_zeros(ids_BA.numel()).index_copy(0, real_N, nll_N).view(ids_BA.shape)

@@ -39,12 +39,15 @@ class Packing:
     @staticmethod
     def of(lengths: Sequence[int], width: int, device: torch.device) -> Packing:
         """The packing of sequences so long in a batch of this width."""
-        real_N = places(lengths, width)
+        places_N = places(lengths, width, device)
         bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        on_device = (sent(torch.from_numpy(one), device) for one in (real_N, real_N[None] % max(width, 1), bounds))
-        places_N, positions_1N, bounds_B = on_device
-        longest, shape = max(lengths, default=0), (len(lengths), width)
-        return Packing(places_N=places_N, positions_1N=positions_1N, bounds=bounds_B, longest=longest, shape=shape)
+        return Packing(
+            places_N=places_N,
+            positions_1N=places_N[None] % max(width, 1),
+            bounds=sent(torch.from_numpy(bounds), device),
+            longest=max(lengths, default=0),
+            shape=(len(lengths), width),
+        )
 
     def pack(self, padded_BT: Tensor) -> Tensor:
         """(B, T, ...) to (1, N, ...)."""

@@ -123,9 +123,10 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
-def places(lengths: Sequence[int], width: int) -> np.ndarray:
-    """Where the real positions of rows so long stand in their padded batch (B x width), one row's behind another's."""
-    return np.flatnonzero(np.arange(width) < np.array(lengths, dtype=np.int64)[:, None])
+def places(lengths: Sequence[int], width: int, device: torch.device) -> Tensor:
+    """Where the real positions (N) of rows so long stand in their padded batch (B x width), one row's behind another's."""
+    real_N = np.flatnonzero(np.arange(width) < np.array(lengths, dtype=np.int64)[:, None])
+    return sent(torch.from_numpy(real_N), device)
 
 
 def prefixes(lengths: Sequence[int], width: int, device: torch.device) -> Tensor:

@@ -23,7 +23,7 @@ from raybridge.models.frozen import POSITIONS, FrozenLM
 from raybridge.models.kv_cache import growing_cache, joined, repeated
 from raybridge.models.packing import within_window
 from raybridge.models.parts import that_fit
-from raybridge.models.pieces import Piece, pad, positions, taken
+from raybridge.models.pieces import Piece, positions, taken
 
 log = logging.getLogger(__name__)
 
@@ -149,13 +149,7 @@ def lend(lm: FrozenLM, tokens: Sequence[int], *, longest: int) -> lent.Lent | No
 
 def _packs(lm: FrozenLM, found: lent.Lent) -> bool:
     """Whether packed rows attend to what is lent as padded ones do."""
-    rows = [found.tokens[:5], found.tokens[-32:]]
-    ids, mask = pad(rows, pad_id=0, side="right", device=lm.device)
-    lengths = list(map(len, rows))
-    padded, packed = (
-        lm.passed({"input_ids": ids}, lengths, [lm.depth], packed=how, lent=found)[0][mask].float() for how in (False, True)
-    )
-    error = ((packed - padded).norm() / padded.norm()).item()
+    error = lm.packing_error([found.tokens[:5], found.tokens[-32:]], lent=found)
     if error > PACKING_SLACK:
         log.warning(
             "model %r: packed passes behind shared tokens give other states than padded ones (relative error %.2f), so these "

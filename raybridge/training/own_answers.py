@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import cast
 
 import pandas as pd
 
 from raybridge.arms import find
-from raybridge.data import Problem, draw
+from raybridge.data import Evaluator, Problem, data_folder, draw
 from raybridge.data.varied import varied
 from raybridge.evaluation.answerer import Answerer
 from raybridge.evaluation.benchmarks import every_problem
 from raybridge.evaluation.keeping import Keeper
 from raybridge.evaluation.setting import ON_GPU, Setting, setting_of
 from raybridge.results import Results
-from raybridge.trial import Trial
+from raybridge.trial import OwnAnswers, Trial
 
 ARM = find("target")
 NOBODY = cast(Answerer, None)  # what is on disk is read without anybody who answers
@@ -61,9 +62,15 @@ def asked_of_target(trial: Trial) -> Setting:
 def questions(trial: Trial) -> list[Problem]:
     """The problems whose questions these are: those of train, then the same with other numbers."""
     assert trial.own_answers is not None
-    problems, count = list(every_problem(trial.evaluator, "train")), trial.own_answers.problems
+    return list(_questions(trial.evaluator, trial.own_answers, str(data_folder())))
+
+
+@cache
+def _questions(evaluator: Evaluator, own: OwnAnswers, folder: str) -> tuple[Problem, ...]:
+    """See `questions`. folder: where data are."""
+    problems, count = list(every_problem(evaluator, "train")), own.problems
     some = problems if count is None or count >= len(problems) else draw(problems, count, seed=0)
-    return [*some, *varied(some, trial.own_answers.varied, own=trial.evaluator)]
+    return (*some, *varied(some, own.varied, own=evaluator))
 
 
 def answered(trial: Trial, results: Results, answerer: Answerer) -> Own:
@@ -88,17 +95,16 @@ def own_in(trial: Trial, setting: Setting, rows: pd.DataFrame) -> Own:
     if not len(rows):
         return Own(asked=len(setting.problems), there=0, right=0, cut_off=0, problems=[])
     train = every_problem(trial.evaluator, "train")
-    known = rows["problem"].isin([problem.id for problem in train])
+    known = rows["problem"].isin({problem.id for problem in train})
     right = known & (rows[f"score_{trial.evaluator.readings[0]}"] >= 1)
     cut_off = rows["truncated"].astype(bool)
     wanted = ~cut_off & (right | (not trial.own_answers.right)) & rows["completion"].str.strip().ne("")
     by_id = dict(zip(rows["problem"][wanted], rows["completion"][wanted].str.strip(), strict=True))
-    own = {problem.id for problem in train}
-    further = [problem for problem in setting.problems if problem.id not in own]
+    asked = dict.fromkeys((*train, *setting.problems))  # those of train in their own order, whichever were drawn
     return Own(
         asked=len(setting.problems),
         there=len(rows),
         right=int(right.sum()),
         cut_off=int(cut_off.sum()),
-        problems=[replace(problem, rationale=by_id[problem.id]) for problem in (*train, *further) if problem.id in by_id],
+        problems=[replace(problem, rationale=by_id[problem.id]) for problem in asked if problem.id in by_id],
     )

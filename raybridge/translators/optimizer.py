@@ -6,7 +6,7 @@ in each. torch's is used, its steps scaled to the size of AdamW's (Liu et al. 20
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, ClassVar, Protocol
@@ -149,16 +149,21 @@ class Muon:
     def build(self, groups: Sequence[Group], maps: Collection[Tensor]) -> Optimizer:
         """The optimizer of these groups, in which Muon moves the maps. A group's `peak` is its rate after warm-up."""
         theirs = {id(one) for one in maps}
-        moved = [group | {"params": [p for p in group["params"] if id(p) in theirs]} for group in groups]
-        left = [group | {"params": [p for p in group["params"] if id(p) not in theirs]} for group in groups]
-        moved = [group | {"lr": self.learning_rate, "peak": self.learning_rate} for group in moved if group["params"]]
-        left = [group for group in left if group["params"]]
+        rate = {"lr": self.learning_rate, "peak": self.learning_rate}
+        moved = [group | rate for group in _only(groups, lambda p: id(p) in theirs)]
+        left = _only(groups, lambda p: id(p) not in theirs)
         members: list[torch.optim.Optimizer] = []
         if moved:
             members.append(StackedMuon(moved, momentum=self.momentum))
         if left:
             members.append(torch.optim.AdamW(left, fused=True))
         return Together(members)
+
+
+def _only(groups: Sequence[Group], wanted: Callable[[Tensor], bool]) -> list[Group]:
+    """The groups with those of their parameters that are wanted; none is empty."""
+    some = [group | {"params": [p for p in group["params"] if wanted(p)]} for group in groups]
+    return [group for group in some if group["params"]]
 
 
 def optimizer(muon: Muon | None, groups: Sequence[Group], maps: Collection[Tensor]) -> Optimizer:

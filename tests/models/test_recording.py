@@ -191,11 +191,7 @@ def test_what_is_recorded_is_given_back_where_layers_are_computed_again(lm):
     assert not lm.forget()
 
 
-class Kept(dict):
-    """The memory of a place: who is there last has overwritten what was there before."""
-
-
-KEPT = Kept()
+KEPT = {}  # by place, who has been there last and so overwritten what was there before
 
 
 @dataclass

@@ -55,13 +55,16 @@ def check_tables(bundle: Bundle, rows: Rows, found: Findings) -> None:
         for name in sorted(made.keys() & names):
             kept = bundle.place(name).read_bytes()
             if redrawn and kept != made[name] and _ends_moved(kept, made[name]):
-                drew = f"numpy {numpy}" if numpy else "another numpy"
-                found.unchecked.append(
-                    f"the last digits of {name}: {drew} resampled its intervals, and here is {np.__version__}"
-                )
+                found.unchecked.append(_redrawn(name, numpy))
             else:
                 differences += [f"{name}, {said}" for said in _first_difference(kept, made[name])]
         found.compared(f"{len(made)} tables are those of the rows", differences)
+
+
+def _redrawn(name: str, numpy: str | None) -> str:
+    """What is said of a file whose intervals another numpy resampled."""
+    drew = f"numpy {numpy}" if numpy else "another numpy"
+    return f"the last digits of {name}: {drew} resampled its intervals, and here is {np.__version__}"
 
 
 def _resampled(samples: pd.DataFrame) -> bool:
@@ -89,9 +92,7 @@ def check_result(bundle: Bundle, rows: Rows, found: Findings) -> None:
         numpy = bundle.record(PROVENANCE).get("versions", {}).get("numpy")
         redrawn = numpy not in (None, np.__version__)
         if redrawn and (own["correct"] % 1 > 0).any():
-            found.unchecked.append(
-                f"the last digits of resampled intervals: numpy {numpy} drew problems for them, and here is {np.__version__}"
-            )
+            found.unchecked.append(_redrawn(RESULT, numpy))
         of_test = _of_test(result, own, best, redrawn=redrawn)
         differences += [f"result.json: {said}" for said in (*of_test, *_of_dev(result, own))]
         found.compared("peak, final and test scores of result.json are those of the rows", differences)
