@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from raybridge.trial import Trial
-from sweeps import compression, constant_prompt, format_only, generalisation, longer, more_questions, muon, pairs
+from sweeps import compression, constant_prompt, format_only, generalisation, longer, more_questions, muon, narrowing, pairs
 
 SEED = 1234
 COMPARED: dict[str, Callable[[Trial], Trial]] = {
@@ -20,7 +20,8 @@ COMPARED: dict[str, Callable[[Trial], Trial]] = {
     "16_longer": partial(longer.trial, soft_tokens=16, seed=SEED),
     "16_longer_second_seed": partial(longer.trial, soft_tokens=16, seed=SEED + 1),
     "16_longer_third_seed": partial(longer.trial, soft_tokens=16, seed=SEED + 2),
-    "16_varied": partial(more_questions.trial, varied=3, soft_tokens=16, seed=SEED),
+    "16_varied": partial(more_questions.trial, varied=1, soft_tokens=16, seed=SEED),
+    "16_narrowing": partial(narrowing.trial, times=4, soft_tokens=16, seed=SEED),
     "8_longer": partial(longer.trial, soft_tokens=8, seed=SEED),
     "smollm_longer": lambda base: longer.longer(pairs.trial(base, pair="smollm", soft_tokens=16, seed=SEED)),
     "squad_longer": lambda base: longer.longer(generalisation.trial(base, benchmark="squad", soft_tokens=32, seed=SEED)),

@@ -52,6 +52,7 @@ from raybridge.translators.dit import DiT
 from raybridge.translators.injection import Injection
 from raybridge.translators.interlingua import Interlingua
 from raybridge.translators.linear import Linear
+from raybridge.translators.narrowing import Narrowing
 from raybridge.translators.optimizer import Muon
 from raybridge.translators.receiver_lora import ReceiverLoRA
 from raybridge.translators.residual import Residual
@@ -80,6 +81,7 @@ COMPLETIONS = [
 ]
 PROBLEM = Problem(id="one", question="How much is 9 and 9?", gold="18", rationale="9+9=18.\n#### 18", also=("eighteen",))
 MUON = Muon(learning_rate=0.01)
+NARROWING = Narrowing(times=4, share=0.6)
 HARD = Hardening(ban_end=3, repetition_penalty=1.3, anchor="So")
 
 Behaviours = dict[str, list[Any]]
@@ -208,7 +210,7 @@ def of_arms() -> Behaviours:
 
 
 def others() -> Behaviours:
-    """Three steps of training, when a trial stops, and what is decoded."""
+    """Three steps of training, when a trial stops, what is decoded, and what optimizers and schedules do."""
     source, target = pair()
     torch.manual_seed(0)
     trainer = build_trainer(TRIAL, source=source, target=target, world=World())
@@ -220,7 +222,7 @@ def others() -> Behaviours:
     plain = [row["completion"] for row in answered(("target", "source"), brief=False)]
     hard = [row["completion"] for row in answered(("target",), brief=False, hardening=HARD)]
     own = {key(TRIAL): trained, key(Stopping()): stopping, f"Setting {Setting.VERSION}": plain, key(HARD): hard}
-    return own | {key(MUON): moved()}
+    return own | {key(MUON): moved(), key(NARROWING): [NARROWING.times_at(tenth / 10) for tenth in range(11)]}
 
 
 def moved() -> list[float]:

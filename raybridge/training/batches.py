@@ -70,7 +70,7 @@ class Batches:
         """The keys and values of what stands before every answer, where exemplars do and the target can share them."""
         if self.asked is self.target:
             return None
-        longest = max(self.trial.translator.soft_tokens, LONGEST) + len(self.asked.after) + SHARED_TOKENS
+        longest = max(self.trial.translator.most_soft_tokens, LONGEST) + len(self.asked.after) + SHARED_TOKENS
         return lend(self.target.lm, self.asked.before, longest=longest)
 
     def at(self, step: int, world: World) -> Batch:

@@ -160,9 +160,9 @@ class Footprint:
         answer, repeat = self.lengths.frames
         frames = {"answers": self.lengths.behind if self.shots else answer, "repeats": repeat}
         rows = {"answers": self.answered, "repeats": 1.0}
-        around = sum(rows[read] * (frames[read] + self.translator.soft_tokens) for read in self.reads)
+        around = sum(rows[read] * (frames[read] + self.translator.most_soft_tokens) for read in self.reads)
         if self.packs and not self.shots and len(self.reads) == len(rows):  # one beginning, and texts without their last tokens
-            around -= self.answered * (self.lengths.begun + self.translator.soft_tokens) + sum(rows.values())
+            around -= self.answered * (self.lengths.begun + self.translator.most_soft_tokens) + sum(rows.values())
         longer = SPREAD * self.lengths.spread * problems**0.5 if self.reads else 0.0
         return problems * around + sum(self._texts(problems)) + longer
 
@@ -184,6 +184,7 @@ def translator_memory(translator: Translator, source_width: int, target_width: i
 
     with FakeTensorMode(), torch.random.fork_rng(devices=[]):
         module = translator.build(source_width, target_width, target_rms=1.0)
+        module.trained_for(0.0)
         states_BTLS = torch.zeros(1, positions, len(translator.layers), source_width)
         with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
             module(states_BTLS, torch.ones(1, positions, dtype=torch.bool))

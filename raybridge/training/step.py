@@ -112,6 +112,7 @@ class Trainer:
     def step(self, step: int, *, measure: bool, interrupt: bool) -> Step:
         """One optimizer step (from 0). `measure` asks for each term's own gradient norm."""
         torch.manual_seed(self.trial.seed * 1_000_003 + step * self.world.size + self.world.rank)
+        self.module.trained_for(step / self.trial.steps)
         batch = self.batches.at(step, self.world)
         losses = [loss for loss in self.trial.losses if active(loss, step, warmup=self.trial.warmup)]
         counts = self._over_workers([*(loss.count(batch) for loss in losses), tokens_of(batch), interrupt])

@@ -75,6 +75,9 @@ class TranslatorModule(nn.Module):
         """Whether `place` with a text adds the soft tokens onto it, instead of putting them in front."""
         return False
 
+    def trained_for(self, done: float) -> None:
+        """Hear before each step how much of the training is done, a share of its steps. One that never does writes K."""
+
     def place(self, target: FrozenLM, text: Piece | None, soft_BKD: Tensor) -> list[Piece]:
         """What stands in the question's place before the target: the soft tokens, then the text if there is one."""
         soft = target.soft_piece(soft_BKD)
@@ -106,6 +109,10 @@ class Translator(Protocol):
         """K."""
 
     @property
+    def most_soft_tokens(self) -> int:
+        """How many it writes while it is trained, at most."""
+
+    @property
     def layers(self) -> tuple[int, ...]:
         """Numbers of the source's hidden states; 0 is the embeddings."""
 
@@ -127,6 +134,13 @@ class Translator(Protocol):
 
 class InFront:
     """What a translator's config inherits whose soft tokens stand in front of the target and change nothing inside it."""
+
+    soft_tokens: int
+
+    @property
+    def most_soft_tokens(self) -> int:
+        """K all along."""
+        return self.soft_tokens
 
     @property
     def arm(self) -> str:

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raybridge.config import typed
+from raybridge.config import later, typed
 from raybridge.translators import OneTarget, Translator, TranslatorModule
 from raybridge.translators.anchor import Anchor, Salience, one_hot, picks, windows
+from raybridge.translators.narrowing import Narrowing
 from raybridge.translators.parts import Attention, Norm, SwiGLU, at_rms, check, check_heads, position_features
 from raybridge.translators.ridge import Moments
 
@@ -33,7 +34,8 @@ class Bottlenecked(OneTarget):
     closed-form linear map of the position (`Anchor`) is added to it, so that the first step already carries what was picked
     and the blocks learn the rest. picking: which positions, evenly spaced ones or those that tell most (`Salience`); "mean"
     is the mean of a window instead of one position. free_share: of the soft tokens, the last ones, that stand for none and
-    are learned queries alone.
+    are learned queries alone. narrowing: whether it is trained with more of them at first, which have a query each; fewer have
+    the means of theirs.
     """
 
     VERSION: ClassVar[int] = 1
@@ -46,6 +48,7 @@ class Bottlenecked(OneTarget):
     anchored: bool = True
     picking: Picking = "even"
     free_share: float = 0.0
+    narrowing: Narrowing | None = later(None)
 
     def __post_init__(self) -> None:
         typed(self)
@@ -62,6 +65,11 @@ class Bottlenecked(OneTarget):
     def free(self) -> int:
         """Soft tokens that stand for no source position."""
         return int(self.free_share * self.soft_tokens)
+
+    @property
+    def most_soft_tokens(self) -> int:
+        """Those that it begins with."""
+        return self.soft_tokens * (self.narrowing.times if self.narrowing else 1)
 
     def build(self, source_dim: int, target_dim: int, *, target_rms: float) -> BottleneckedModule:
         """The module, initialised from torch's current random state."""
@@ -106,7 +114,8 @@ class BottleneckedModule(TranslatorModule):
         self.config, self.target_rms = config, target_rms
         self.read = nn.Linear(len(config.layers) * source_dim + self.POSITION_FEATURES, config.width)
         self.memory_norm = Norm(config.width)
-        self.queries_KW = nn.Parameter(nn.init.orthogonal_(torch.empty(config.soft_tokens, config.width)))
+        self.times = 1  # K soft tokens
+        self.queries_KW = nn.Parameter(nn.init.orthogonal_(torch.empty(config.most_soft_tokens, config.width)))
         self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.depth))
         self.out_norm = Norm(config.width)
         self.out = nn.Linear(config.width, target_dim)
@@ -121,16 +130,30 @@ class BottleneckedModule(TranslatorModule):
         states_BTS = states_BTLS.flatten(2)
         features_BTF = position_features(mask_BT, self.POSITION_FEATURES)
         memory_BTW = self.memory_norm(self.read(torch.cat([states_BTS, features_BTF], dim=-1)))
-        x_BKW = self.queries_KW.expand(len(states_BTS), -1, -1)
+        x_BKW = self.queries_KW.unflatten(0, (self.soft_tokens, -1)).mean(1).expand(len(states_BTS), -1, -1)
         if self.anchor is not None:
             weights_BPT = self.standing(states_BTS, mask_BT)
-            x_BKW = x_BKW + F.pad(weights_BPT.to(memory_BTW.dtype) @ memory_BTW, (0, 0, 0, self.config.free))
+            x_BKW = x_BKW + F.pad(weights_BPT.to(memory_BTW.dtype) @ memory_BTW, (0, 0, 0, self.free))
         for block in self.blocks:
             x_BKW = block(x_BKW, memory_BTW, mask_BT)
         soft_BKD = self.out(self.out_norm(x_BKW)).float()
         if self.anchor is not None:
-            soft_BKD = soft_BKD + F.pad(self.anchor(weights_BPT, states_BTS), (0, 0, 0, self.config.free))
+            soft_BKD = soft_BKD + F.pad(self.anchor(weights_BPT, states_BTS), (0, 0, 0, self.free))
         return at_rms(soft_BKD, self.target_rms)
+
+    def trained_for(self, done: float) -> None:
+        """Write as many soft tokens as belong there."""
+        self.times = self.config.narrowing.times_at(done) if self.config.narrowing else 1
+
+    @property
+    def soft_tokens(self) -> int:
+        """How many it writes now."""
+        return self.times * self.config.soft_tokens
+
+    @property
+    def free(self) -> int:
+        """Those of them that stand for no source position."""
+        return self.times * self.config.free
 
     @property
     def fitted_from(self) -> frozenset[str]:
@@ -151,7 +174,7 @@ class BottleneckedModule(TranslatorModule):
 
     def standing(self, states_BTS: Tensor, mask_BT: Tensor) -> Tensor:
         """Weights (B, P, T) of the source positions that the soft tokens which are not free stand for."""
-        P = self.config.soft_tokens - self.config.free
+        P = self.soft_tokens - self.free
         if self.config.picking == "mean":
             return windows(mask_BT, P)
         if self.salience is not None:

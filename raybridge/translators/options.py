@@ -39,6 +39,11 @@ class Option:
             object.__setattr__(self, "translator", replace(self.translator, soft_tokens=self.soft_tokens))
 
     @property
+    def most_soft_tokens(self) -> int:
+        """Those of the translator."""
+        return self.translator.most_soft_tokens
+
+    @property
     def other_targets(self) -> tuple[str, ...]:
         """Those of the translator."""
         return self.translator.other_targets
@@ -154,6 +159,10 @@ class OptionModule(TranslatorModule):
     def adds_onto_text(self) -> bool:
         """Whether the wrapped translator does."""
         return self.inner.adds_onto_text
+
+    def trained_for(self, done: float) -> None:
+        """Tell the wrapped translator."""
+        self.inner.trained_for(done)
 
     def place(self, target: FrozenLM, text: Piece | None, soft_BKD: Tensor) -> list[Piece]:
         """What stands in the question's place by the wrapped translator."""
