@@ -55,6 +55,24 @@ def test_round_trip_stays_within_half_a_scale(shape, form, seed, exponent) -> No
     assert unpack(pack(arrived, form)).sub(arrived).abs().max() <= soft.abs().max() / max(form.levels, 1)
 
 
+@settings(max_examples=150)
+@given(shape=shapes, form=formats, seed=st.integers(0, 2**31), exponent=st.integers(-9, 4), zeros=st.booleans())
+def test_what_arrives_is_what_the_bytes_say_to_the_last_bit(shape, form, seed, exponent, zeros) -> None:
+    soft = soft_tokens(shape, seed, 10.0**exponent)
+    if zeros:
+        soft.view(-1)[::2] = 0
+    assert torch.equal(through_wire(soft, form), unpack(pack(soft, form)))
+    half = soft.bfloat16()
+    assert torch.equal(through_wire(half, form), unpack(pack(half, form)).bfloat16())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e5])
+def test_what_cannot_be_sent_does_not_arrive(value) -> None:
+    for form in FORMATS.values():
+        with pytest.raises(ValueError, match="finite and at most 65504"):
+            through_wire(torch.tensor([[1.0, value]]), form)
+
+
 @settings(deadline=None)
 @given(codes=st.lists(st.integers(0, 14), min_size=1, max_size=33), bits=st.sampled_from([4, 6, 8]))
 def test_integers_under_an_exact_scale_arrive_unchanged(codes, bits) -> None:
