@@ -22,7 +22,7 @@ from bench.card import head, here
 from bench.evaluate import checkpoint_of
 from bench.report import Report, rows_of
 from bench.shapes import Pair, pair_of
-from bench.train import first_timed
+from bench.train import first_timed, walk
 from bench.turns import Call, Timed, Way, Work, timed
 from raybridge import arms as arm_files
 from raybridge.evaluation.kept_source import KeptSource
@@ -36,18 +36,22 @@ STEPS, EVALUATION = "training step", f"evaluation of {' and '.join(ARMS)}"
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Problems a step and card, and of an evaluation and card; steps that make one call, and how often each is timed."""
+    """Problems a step and card, and of an evaluation and card; steps that make one call, and how often each is timed.
+
+    before: steps that are taken first, as in `bench.train`.
+    """
 
     batch: int
     problems: int
     steps: int
     repeats: int
+    before: int = 0
 
 
 SIZES = {
     "pocket": Sizes(batch=4, problems=4, steps=1, repeats=2),
-    "small": Sizes(batch=64, problems=256, steps=4, repeats=3),
-    "full": Sizes(batch=8, problems=128, steps=6, repeats=4),
+    "small": Sizes(batch=64, problems=256, steps=4, repeats=3, before=40),
+    "full": Sizes(batch=8, problems=128, steps=6, repeats=4, before=40),
 }
 
 
@@ -122,16 +126,12 @@ def _steps(pair: Pair, sizes: Sizes, world: World, folder: Path) -> list[float]:
     trainer = build_trainer(trial, source=kept, target=target, world=world)
     first = first_timed(trial)
     ends = [first + sizes.steps * (1 + number) for number in range(sizes.repeats)]
-    rows = [row for step in range(ends[-1] + 1) for row in trainer.batches.of_step(step, world).source_questions]
+    rows = [row for step in range(ends[-1] + sizes.before) for row in trainer.batches.of_step(step, world).source_questions]
     kept.keep(trainer.batches.source.before, rows, trial.translator.layers)
 
-    def walk(start: int, end: int) -> None:
-        for step in range(start, end):
-            trainer.step(step, measure=False, interrupt=False)
-
     with target.recording():
-        walk(0, first)
-        return [_together(partial(walk, end - sizes.steps, end), world) for end in ends]
+        walk(trainer, [*range(first), *range(ends[-1], ends[-1] + sizes.before)], measure=False)
+        return [_together(partial(walk, trainer, range(end - sizes.steps, end), measure=False), world) for end in ends]
 
 
 def _evaluations(pair: Pair, sizes: Sizes, world: World) -> list[float]:

@@ -7,7 +7,7 @@ gives; the plain loop's has the source's, which it runs, and ours has none of it
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -24,7 +24,7 @@ from raybridge.losses.bridge import Batch
 from raybridge.models.frozen import FrozenLM
 from raybridge.results.states import States
 from raybridge.training.batches import Batches, tokens_of
-from raybridge.training.step import build_trainer, proving_step
+from raybridge.training.step import Pending, Trainer, build_trainer, proving_step
 from raybridge.trial import Trial
 from raybridge.world import World
 
@@ -54,6 +54,21 @@ SIZES = {
 def first_timed(trial: Trial) -> int:
     """The step by which every term has been proven to train."""
     return 1 + max(proving_step(loss, trial.warmup) for loss in trial.losses)
+
+
+def walk(trainer: Trainer, steps: Iterable[int], *, measure: bool) -> None:
+    """Take steps as a training does: the host is one ahead of the device, but where terms are measured."""
+    before: Pending | None = None
+    for step in steps:
+        now = trainer.launch(step, measure=measure, interrupt=False)
+        if before is not None:
+            before.told()
+        before = now
+        if measure:
+            before.told()
+            before = None
+    if before is not None:
+        before.told()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +140,7 @@ class Steps:
             with self.target.recording():
                 for step in range(self.end, self.end + self.before):
                     trainer.step(step, measure=measure, interrupt=False)
-                yield self._call(lambda at: trainer.step(at, measure=measure, interrupt=False), None, spent, self.first)
+                yield self._call(lambda steps: walk(trainer, steps, measure=measure), None, spent, self.first)
             self.cuts[f"measured {measure}"] = str(trainer.micro_batches.cut)
 
         return ready
@@ -139,18 +154,22 @@ class Steps:
                 source = self.pair.load(self.trial.source)
                 trainer = PlainTrainer(self.trial, source, self.target, part=part)
                 spent = flops.of_translator(trainer.translator, *trainer.states(self.batch(self.first).source_questions))
-                yield self._call(lambda at: trainer.step(self.batch(at)), source, spent, self.first)
+
+                def walked(steps: Sequence[int]) -> None:
+                    for step in steps:
+                        trainer.step(self.batch(step))
+
+                yield self._call(walked, source, spent, self.first)
 
         return ready
 
-    def _call(self, step: Callable[[int], object], source: FrozenLM | None, translator: float, at: int) -> Call:
+    def _call(self, walk: Callable[[Sequence[int]], None], source: FrozenLM | None, translator: float, at: int) -> Call:
         """Some steps, on from where the call before ended."""
         place = [at]
 
         def call() -> Callable[[], Work]:
             start = place[0]
-            for number in range(start, start + self.several):
-                step(number)
+            walk(range(start, start + self.several))
             place[0] += self.several
             return partial(self.work, start, source=source, translator=translator)
 

@@ -8,8 +8,9 @@ for it until the process group gives up.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -42,6 +43,18 @@ class World:
         if self.size > 1:
             dist.all_reduce(values)
         return values
+
+    def sums(self, numbers: Sequence[float]) -> list[float]:
+        """Of each number that the host knows, the sum over workers. No device is waited for, which may still be at work."""
+        told = torch.tensor(numbers, dtype=torch.float64)
+        if self.size > 1:
+            dist.all_reduce(told, group=self._hosts)
+        return told.tolist()
+
+    @cached_property
+    def _hosts(self) -> dist.ProcessGroup | None:
+        """A group of the workers' hosts; None where theirs is one already."""
+        return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
 
     def gather(self, rows_BD: Tensor) -> Tensor:
         """Rows of all workers in rank order. No gradient. Every worker must have as many rows."""

@@ -30,7 +30,7 @@ from raybridge.training.judge import Judge
 from raybridge.training.meter import Meter, flops_per_token, metrics_row
 from raybridge.training.micro_batches import Cut, on_machine
 from raybridge.training.start import Begun, begin_alike
-from raybridge.training.step import Step, Trainer, build_trainer
+from raybridge.training.step import Pending, Step, Trainer, build_trainer
 from raybridge.training.worker import Ended
 from raybridge.translators.weights import copy_of
 from raybridge.trial import Trial
@@ -122,11 +122,18 @@ def _train_on(
         writer.wait()
         leave(trainer, run, judge, ended, step=step, seconds=seconds())
 
+    before: Pending | None = None  # a step that is not told yet: the host is one ahead of the device
     while step < trial.steps and ended is None:
         measure = step == 0 or (step + 1) % LOG_EVERY == 0
-        done = trainer.step(step, measure=measure, interrupt=world.rank == 0 and interrupted())
+        now = trainer.launch(step, measure=measure, interrupt=world.rank == 0 and interrupted())
         step += 1
-        meter.count(done.tokens)
+        meter.count(now.tokens)
+        if before is not None:
+            before.told()
+        before = now
+        if not (measure or now.interrupted or step in trial.points):
+            continue
+        done, before = now.told(), None
         if measure:
             rate, mfu = meter.read()
             world.only_first(partial(log_step, done, rate, mfu))

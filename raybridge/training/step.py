@@ -7,7 +7,7 @@ the sum of the workers' gradients is the gradient of the global batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -56,6 +56,18 @@ class Step:
     def loss(self) -> float:
         """The weighted sum of the terms."""
         return sum(term.loss.weight * term.value for term in self.terms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pending:
+    """A step that the device may still be at. tokens, interrupted: as of `Step`.
+
+    told: waits for it. Its numbers are checked there, so a refused step has moved the weights: whoever keeps them asks before.
+    """
+
+    told: Callable[[], Step]
+    tokens: int
+    interrupted: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,46 +122,48 @@ class Trainer:
         return replace(own, target=reader, lent=lent, together=together, others=others)
 
     def step(self, step: int, *, measure: bool, interrupt: bool) -> Step:
-        """One optimizer step (from 0). `measure` asks for each term's own gradient norm."""
+        """One optimizer step (from 0), waited for. `measure` asks for each term's own gradient norm."""
+        return self.launch(step, measure=measure, interrupt=interrupt).told()
+
+    def launch(self, step: int, *, measure: bool, interrupt: bool) -> Pending:
+        """One optimizer step, which the device is told of and not waited for: the host may go on to the next."""
         torch.manual_seed(self.trial.seed * 1_000_003 + step * self.world.size + self.world.rank)
         self.module.trained_for(step / self.trial.steps)
         batch = self.batches.at(step, self.world)
         losses = [loss for loss in self.trial.losses if active(loss, step, warmup=self.trial.warmup)]
-        counts = self._over_workers([*(loss.count(batch) for loss in losses), tokens_of(batch), interrupt])
+        counts = self.world.sums([*(loss.count(batch) for loss in losses), tokens_of(batch), interrupt])
         check_counts(losses, counts, step)
         measure = measure or any(step == proving_step(loss, self.trial.warmup) for loss in losses)
         share = shared(self.bridge(batch, step, losses), compares=any(loss.compares for loss in losses))
         sums, met = self._passes(share, losses, counts[: len(losses)], apart=measure)
         norms = self._back(share, losses, sums, apart=measure)
-        told = self.world.add_up(torch.cat([sums.values, sums.values.new_tensor([met is not None])]))
-        *totals, failed = told.tolist()  # behind the passes: reading it waits for the device
-        if failed:
-            self.world.raise_any(met)
-        check_finite(losses, totals, step)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.trial.clip).item()
-        check_gradient(norm, step)
+        values = self.world.add_up(torch.cat([sums.values, sums.values.new_tensor([met is not None])]))
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.trial.clip)
         rate = learning_rate_share(step, warmup=self.trial.warmup, steps=self.trial.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         self.optimizer.step()
-        terms = [Term(loss=loss, value=v, gradient=g) for loss, v, g in zip(losses, totals, norms, strict=True)]
-        check_moves(terms, step, warmup=self.trial.warmup)
-        return Step(
-            terms=terms,
-            gradient_norm=norm,
-            learning_rate=self.trial.learning_rate * rate,
-            soft_BKD=share.written.soft_BKD.detach(),
-            tokens=int(counts[-2]),
-            interrupted=counts[-1] > 0,
-        )
+        soft_BKD, tokens, interrupted = share.written.soft_BKD.detach(), int(counts[-2]), counts[-1] > 0
 
-    def _over_workers(self, numbers: Sequence[float]) -> list[float]:
-        """Each number summed over the workers; of one alone nothing is asked of the device, which may still be at work."""
-        if self.world.size == 1:
-            return list(map(float, numbers))
-        return self.world.add_up(
-            torch.tensor(list(map(float, numbers)), device=self.world.device, dtype=torch.float64)
-        ).tolist()
+        def told() -> Step:
+            *totals, failed = values.tolist()
+            if failed:
+                self.world.raise_any(met)
+            check_finite(losses, totals, step)
+            check_gradient(norm.item(), step)
+            own = [None if one is None else one.item() for one in norms]
+            terms = [Term(loss=loss, value=v, gradient=g) for loss, v, g in zip(losses, totals, own, strict=True)]
+            check_moves(terms, step, warmup=self.trial.warmup)
+            return Step(
+                terms=terms,
+                gradient_norm=norm.item(),
+                learning_rate=self.trial.learning_rate * rate,
+                soft_BKD=soft_BKD,
+                tokens=tokens,
+                interrupted=interrupted,
+            )
+
+        return Pending(told=told, tokens=tokens, interrupted=interrupted)
 
     def _passes(
         self, share: Share, losses: Sequence[Loss], counts: Sequence[float], *, apart: bool
@@ -160,18 +174,18 @@ class Trainer:
         except Exception as error:
             return Sums.nothing(share, losses, self.parameters, apart=apart), error
 
-    def _back(self, share: Share, losses: Sequence[Loss], sums: Sums, *, apart: bool) -> list[float | None]:
+    def _back(self, share: Share, losses: Sequence[Loss], sums: Sums, *, apart: bool) -> Sequence[Tensor | None]:
         """The step's gradient into `.grad`, summed over workers; the norm of each term's own where they are apart."""
         self.optimizer.zero_grad()
         objectives = [(loss,) for loss in losses] if apart else [tuple(losses)]
-        norms: list[float | None] = []
+        norms: list[Tensor] = []
         whole: Tensor | None = None
         for number, (terms, gradients) in enumerate(zip(objectives, sums.gradients, strict=True), start=1):
             compares = any(loss.compares for loss in terms)
             parts = share.back(gradients, self.parameters, compares=compares, last=number == len(objectives))
             gradient = self.world.add_up(_flat(parts, self.parameters))
             if apart:
-                norms.append(gradient.norm().item())
+                norms.append(gradient.norm())
                 gradient *= terms[0].weight
             whole = gradient if whole is None else whole.add_(gradient)
         assert whole is not None, "a step has an objective"
