@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 
 from torch import Tensor
 
@@ -100,16 +101,22 @@ def _decode(scale: str, pair: Pair, sizes: Sizes, *, repeats: int | None, length
         "": rows_of_problems(pair, lm, (), count),
         f" behind {SHOTS} exemplars": rows_of_problems(pair, lm, exemplars(pair), count),
     }
-    ways, alone = [], settings[""]
+    ways, firsts, alone = list[Way](), list[Way](), settings[""]
     tried = rates_that_fit(sizes.plain, lambda batch: sum(alone.only(batch).plain(length)), pair.device)
     best = max(tried, key=lambda batch: tried[batch], default=None)
     name = f"generate, batch {best}"
     notes = [_told(alone, tried)]
     for behind, rows in settings.items():
-        ways += [_way(f"raybridge, batch {n}{behind}", rows.only(n), rows.only(n).ours, length, name) for n in sizes.ours]
+        for some in (rows.only(n) for n in sizes.ours):
+            way = f"raybridge, batch {len(some.after)}{behind}"
+            ways.append(_way(way, some, some.ours, length, name))
+            firsts.append(_way(way, some, some.ours, 1, name))
     if best is not None:
         ways.append(_way(name, alone.only(best), alone.only(best).plain, length, ""))
-    seen = taken_in_turns(ways, rounds=1 if repeats else sizes.rounds, repeats=repeats or sizes.repeats, device=pair.device)
+        firsts.append(_way(name, alone.only(best), alone.only(best).plain, 1, ""))
+    often = dict(rounds=1 if repeats else sizes.rounds, repeats=repeats or sizes.repeats, device=pair.device)
+    seen = taken_in_turns(ways, **often)
+    notes += behind_prompts(seen, taken_in_turns(firsts, **often))
     facts = head(pair.device, scale, {"target": pair.told["target"], "soft tokens": str(pair.trial.translator.soft_tokens)})
     most = facts["copied_bytes_per_second"]
     notes += beside(seen, sizes.ours)
@@ -149,6 +156,24 @@ def _told(rows: Rows, tried: dict[int, float]) -> str:
     mean = sum(map(len, rows.after)) / len(rows.after) + K
     rates = ", ".join(f"{rate:,.0f} tokens/s at {batch}" for batch, rate in tried.items()) or "no batch fits"
     return f"prompts: {mean:.0f} tokens in the mean, exemplars apart; generate without them: {rates}"
+
+
+def behind_prompts(seen: Sequence[Timed], firsts: Sequence[Timed]) -> list[str]:
+    """What each way comes to without its prompts' own pass. firsts: each way asked for one token, which is that pass."""
+    rates: dict[str, float] = {}
+    told = []
+    for one, first in zip(seen, firsts, strict=True):
+        if not (one.seconds and first.seconds):
+            continue
+        seconds, work = median(one.seconds) - median(first.seconds), one.works[0]
+        assert work.tokens is not None, "tokens are counted"
+        rates[one.way.name] = (work.tokens - work.problems) / seconds
+        told.append((one.way, 1e3 * seconds / (work.steps - 1)))
+    return [
+        f"{way.name}, without its prompts' own pass: {milliseconds:.3g} ms a token, {rates[way.name]:,.0f} tokens/s"
+        + (f", {rates[way.name] / rates[way.beside]:.2f} times {way.beside}" if way.beside in rates else "")
+        for way, milliseconds in told
+    ]
 
 
 def beside(seen: Sequence[Timed], batches: Sequence[int]) -> list[str]:
