@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raybridge.models import attention, layers, norms, packing
+from raybridge.models import attention, gated, layers, norms, packing, rotary
 from raybridge.models.free import free_bytes
 from raybridge.models.head import body_of
 from raybridge.models.injection import injecting
@@ -114,13 +114,14 @@ class Backbone:
         return ((packed - padded).norm() / padded.norm()).item()
 
     def fuse(self) -> None:
-        """Compile the parts of its layers that see each position alone, norms and MLPs: small kernels count in decoding.
+        """Compile the parts of its layers that see each position alone, MLPs above all: small kernels count in decoding.
 
-        Whole layers would be compiled anew for every layer: each writes its own keys and values.
+        Whole layers would be compiled anew for every layer: each writes its own keys and values. A norm of one operation is one
+        kernel already.
         """
         for layer in self.layers:
             for part in layer.children():
-                if layers.positionwise(part):
+                if layers.positionwise(part) and not norms.is_one(part):
                     compiled(part)
 
     @contextmanager
@@ -131,7 +132,8 @@ class Backbone:
         """
         able = self.device.type == "cuda" and len(self.shares) == 1
         window = window_of(self.model.config)
-        with self._recorded_by(Recorder(self._run_packed, window=window, fits=self._fits) if able else None):
+        recorder = Recorder(self._run_packed, recorded=self._run_in_few, window=window, fits=self._fits)
+        with self._recorded_by(recorder if able else None):
             yield
 
     def forget(self) -> bool:
@@ -226,6 +228,15 @@ class Backbone:
 
     def _run_packed(self, given: Mapping[str, Any], wanted: Sequence[int]) -> list[Tensor]:
         return self._run(given, wanted, injected={}, packed=True)
+
+    def _run_in_few(self, given: Mapping[str, Any], wanted: Sequence[int]) -> list[Tensor]:
+        """The same in fewer kernels, each of which costs the host more: who records them pays it once."""
+        with rotary.in_one(self.body), gated.in_one(self._gated):
+            return self._run_packed(given, wanted)
+
+    @cached_property
+    def _gated(self) -> list[nn.Module]:
+        return [part for part in self.body.modules() if gated.gates_alike(part)]
 
     def _run(
         self, given: Mapping[str, Any], wanted: Sequence[int], *, injected: Mapping[int, Tensor], packed: bool = False

@@ -29,7 +29,7 @@ def normed(norm: nn.Module, x: Tensor) -> Tensor:
 
 def in_one(model: nn.Module) -> int:
     """Have the RMS norms of a model be one operation each; how many are. Each is seen first, and others stay as they are."""
-    found = [part for part in model.modules() if _replaced(part) or is_rms(part)]
+    found = [part for part in model.modules() if is_one(part) or is_rms(part)]
     for part in found:
         part.forward = MethodType(normed, part)
     return len(found)
@@ -38,7 +38,7 @@ def in_one(model: nn.Module) -> int:
 @contextmanager
 def as_written(model: nn.Module) -> Iterator[None]:
     """Within it the norms of a model are as transformers has them."""
-    found = {part: vars(part).pop("forward") for part in list(model.modules()) if _replaced(part)}
+    found = {part: vars(part).pop("forward") for part in list(model.modules()) if is_one(part)}
     try:
         yield
     finally:
@@ -80,6 +80,7 @@ def _epsilon(norm: nn.Module) -> float | None:
     return found if isinstance(found, float) else None
 
 
-def _replaced(part: nn.Module) -> bool:
+def is_one(part: nn.Module) -> bool:
+    """Whether `in_one` made it one operation."""
     forward = vars(part).get("forward")
     return isinstance(forward, MethodType) and forward.__func__ is normed

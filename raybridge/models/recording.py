@@ -182,18 +182,20 @@ class _Replayed(torch.autograd.Function):
 class Recorder:
     """Runs the packed passes of a model, those of a shape that has come before from its recording.
 
-    window: how far back its layers see. fits: whether there is memory for a recording, and for so many passes of its shape.
+    recorded: the same pass as it is recorded; None for as it is run. window: how far back its layers see. fits: whether there
+    is memory for a recording, and for so many passes of its shape.
     """
 
     def __init__(
         self,
         run: Run,
         *,
+        recorded: Run | None = None,
         window: int | None = None,
         fits: Callable[[Shape, int], bool] = lambda _, __: True,
         record: Callable[[Run, Shape, Given, Any], Any] = Recording,
     ) -> None:
-        self.run, self.window, self.fits, self.record = run, window, fits, record
+        self.run, self.recorded, self.window, self.fits, self.record = run, recorded or run, window, fits, record
         self.recordings: dict[Shape, Any] = {}
         self.refused = ""
         self.scarce = False
@@ -233,7 +235,7 @@ class Recorder:
             self._pools[shape.place] = torch.cuda.graph_pool_handle() if on_card else None
         stream = torch.cuda.current_stream() if on_card else None
         try:
-            self.recordings[shape] = self.record(self.run, shape, given, self._pools[shape.place])
+            self.recordings[shape] = self.record(self.recorded, shape, given, self._pools[shape.place])
         except RuntimeError as error:  # a model that asks the device on its way, or less memory than was thought
             if stream is not None:
                 torch.cuda.set_stream(stream)

@@ -1,0 +1,111 @@
+"""Rotations and gates by one kernel each way: transformers' numbers and gradients, and nothing that does otherwise."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+import tiny_lms
+import torch
+from torch.autograd import gradcheck
+
+from raybridge.models import gated, rotary
+
+ROWS = [[5, 6, 7, 8, 9, 10, 11, 12], [13, 14, 15]]
+ROTATE_ALIKE = ("llama", "qwen2", "mistral", "gemma3", "phi", "stablelm")
+ROTATE_OTHERWISE = ("glm", "gptj", "gpt2")  # pairs of neighbours; none by this function
+GATE_ALIKE = ("llama", "qwen2", "mistral", "stablelm")
+GATE_OTHERWISE = ("gemma3", "gpt2", "phi", "glm")  # by a GELU; without a gate; both halves by one map
+
+
+@pytest.fixture
+def by_eager(monkeypatch):
+    """Nothing is compiled."""
+    for module in (rotary, gated):
+        monkeypatch.setattr(module, "_in_one", lambda function: function)
+
+
+def fresh(name: str):
+    return tiny_lms.FrozenLM(name, tiny_lms.made(tiny_lms.config(name)), tiny_lms.tokenizer())
+
+
+def read(lm):
+    """States, and the gradient that goes back to soft tokens."""
+    soft_BKD = torch.randn(2, 3, lm.width, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    nll = lm.answer_nll([lm.soft_piece(soft_BKD)], ROWS)
+    return nll, torch.autograd.grad(nll.sum(), soft_BKD)[0]
+
+
+@contextmanager
+def rotating(lm):
+    with rotary.in_one(lm.body) as found:
+        assert found
+        yield
+
+
+@contextmanager
+def gating(lm):
+    assert len(lm._gated) == lm.depth
+    with gated.in_one(lm._gated):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("name", "way"), [*((name, rotating) for name in ROTATE_ALIKE), *((name, gating) for name in GATE_ALIKE)]
+)
+def test_one_kernel_gives_the_losses_and_gradients_of_many(name, way, by_eager):
+    lm = fresh(name)
+    wanted = read(lm)
+    with way(lm):
+        torch.testing.assert_close(read(lm), wanted, rtol=1e-4, atol=1e-6)
+    for one, other in zip(read(lm), wanted, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", ROTATE_OTHERWISE)
+def test_what_rotates_otherwise_stays_as_it_is(name):
+    with rotary.in_one(fresh(name).body) as found:
+        assert not found
+
+
+@pytest.mark.parametrize("name", GATE_OTHERWISE)
+def test_what_gates_otherwise_stays_as_it_is(name):
+    assert not fresh(name)._gated
+
+
+def test_the_way_back_is_the_gradient_whatever_the_sines(by_eager):
+    draw = torch.Generator().manual_seed(0)
+    q, k, cos, sin = (torch.randn(*size, 3, 4, generator=draw, dtype=torch.float64) for size in ((2, 4), (2, 2), (2,), (2,)))
+    assert gradcheck(lambda q, k: rotary.rotate(q, k, cos, sin), (q.requires_grad_(), k.requires_grad_()))
+
+
+def test_the_way_back_of_a_gate_is_its_gradient(by_eager):
+    draw = torch.Generator().manual_seed(0)
+    halves = tuple(torch.randn(3, 5, generator=draw, dtype=torch.float64).requires_grad_() for _ in range(2))
+    assert gradcheck(gated._Gate.apply, halves)
+
+
+def by_aot(function):
+    return torch.compile(function, dynamic=True, backend="aot_eager")
+
+
+def test_lengths_compile_no_rotation_anew(monkeypatch):
+    torch._dynamo.reset()
+    monkeypatch.setattr(rotary, "_in_one", by_aot)
+    for number, T in enumerate((5, 9, 23)):
+        with torch._dynamo.config.patch(error_on_recompile=number > 0):
+            q, k, cos, sin = (torch.randn(1, *size) for size in ((T, 4, 8), (T, 2, 8), (T, 8), (T, 8)))
+            q, k = q.transpose(1, 2), k.transpose(1, 2)
+            wanted = rotary.rotated(q, k, cos[:, None], sin[:, None])
+            torch.testing.assert_close(rotary.rotate(q, k, cos, sin), wanted)
+
+
+def test_lengths_compile_no_gate_anew(monkeypatch):
+    torch._dynamo.reset()
+    monkeypatch.setattr(gated, "_in_one", by_aot)
+    for number, T in enumerate((5, 9, 23)):
+        with torch._dynamo.config.patch(error_on_recompile=number > 0):
+            gate, up = (torch.randn(1, T, 8, requires_grad=True) for _ in range(2))
+            made = gated._Gate.apply(gate, up)
+            torch.testing.assert_close(made, torch.nn.functional.silu(gate) * up)
+            made.sum().backward()
