@@ -21,6 +21,7 @@ from ray.exceptions import RayError
 import raybridge
 from raybridge import HOUSE
 from raybridge.cluster.failures import AGAIN, last_line, why_lost
+from raybridge.cluster.imports import import_all
 from raybridge.cluster.machine import gpus_told, here
 from raybridge.cluster.naming import job, way_in
 from raybridge.console import FAILURE
@@ -95,10 +96,11 @@ def travelling() -> dict[str, str]:
 
 
 def telling(secret: str) -> Callable[[], None]:
-    """What a worker of an existing cluster does first: it learns the token. A function travels in memory, and is not logged."""
+    """What processes of an existing cluster do first: they learn the token. A function travels in memory, and is not logged."""
 
     def tell() -> None:
         os.environ.setdefault(SECRET, secret)
+        import_all()  # there is one such function a process
 
     return tell
 

@@ -26,7 +26,9 @@ from raybridge.analysis.plan import unfinished
 from raybridge.cluster import naming
 from raybridge.cluster.failures import LOST, REFUSALS, repeats, why_refused
 from raybridge.cluster.gauges import MemoryGauge
+from raybridge.cluster.imports import BEGAN
 from raybridge.cluster.replicas import ReplicaPool, find_replicas
+from raybridge.cluster.spare_workers import started_ahead
 from raybridge.config import rebuild
 from raybridge.results import Results, TrialRun
 from raybridge.results.launch import Begun
@@ -38,6 +40,8 @@ from raybridge.world import World, agreed
 
 STARTS = 3  # of a trial's workers, where Train gives up at once: it repeats no loss in the moment in which they are handed work
 LONGEST = 6 * 3600  # seconds that workers wait for what the first does alone, such as the evaluation of a whole test split
+
+log = logging.getLogger(__name__)
 
 
 class Job(TypedDict):
@@ -146,6 +150,7 @@ def fit(experiment: Workload, resources: Resources, job: Job) -> None:
 
 
 def _trainer(experiment: Workload, resources: Resources, job: Job) -> TorchTrainer:
+    environment, ahead = started_ahead(experiment.ENGINE, resources)
     return TorchTrainer(
         train_worker,
         train_loop_config=dict(job),
@@ -158,7 +163,8 @@ def _trainer(experiment: Workload, resources: Resources, job: Job) -> TorchTrain
         run_config=RunConfig(
             name=f"{experiment.name}-{experiment.fingerprint[:8]}",
             storage_path=str(folder_of(job).train_path),
-            callbacks=[TuneReportCallback(), *naming.callbacks(experiment.name)],
+            callbacks=[TuneReportCallback(), *naming.callbacks(experiment.name), *ahead],
+            worker_runtime_env=environment,
             failure_config=FailureConfig(max_failures=3, controller_failure_limit=2),
         ),
     )
@@ -220,6 +226,11 @@ def _run(experiment: Workload, resources: Resources, run: TrialRun, job: Job) ->
     stopped = folder_of(job).stopped
     if stopped():  # while it waited for its devices
         return
+    free = given_back(Results(job["results"]), since=job["started"], until=time.time()) if job["waited"] else job["started"]
+    age, since = time.time() - BEGAN, "devices were free" if job["waited"] else "driver began"
+    log.info(
+        "its workers are together, %.1f s after its %s; this process began to import %.1f s ago", time.time() - free, since, age
+    )
     torch.set_num_threads(resources.threads)
     context = ray.train.get_context()
     device, *beside = ray.train.torch.get_devices() if resources.gpus_per_model else [torch.device("cpu")]

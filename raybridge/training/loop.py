@@ -63,8 +63,11 @@ def train(
     # To fill every new tensor takes 100 of 550 ms a step on a GPU, and nothing here reads one before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     micro_batches = on_machine(trial, world, run.root, predicted=predicted, release=target.forget)
+    started = time.perf_counter()
     trainer = build_trainer(trial, source=source, target=target, world=world, micro_batches=micro_batches, problems=problems)
+    log.info("translator and batches are made, %.1f s", time.perf_counter() - started)
     begun = begin_alike(trainer, run)
+    log.info("all workers begin alike, %.1f s", time.perf_counter() - started)
     judge = Judge(trial=trial, run=run, evaluations=evaluations)
     if begun.step < trial.steps and begun.ended is None:
         world.only_first(partial(judge.resume, begun.step))
@@ -130,10 +133,12 @@ def _train_on(
         meter.count(now.tokens)
         if before is not None:
             before.told()
-        before = now
-        if not (measure or now.interrupted or step in trial.points):
+        before, first = now, step == begun.step + 1
+        if not (measure or first or now.interrupted or step in trial.points):
             continue
         done, before = now.told(), None
+        if first:  # with all that is made for a first step alone
+            log.info("step %d is the first of this launch, %.1f s", step, time.perf_counter() - started)
         if measure:
             rate, mfu = meter.read()
             world.only_first(partial(log_step, done, rate, mfu))

@@ -31,11 +31,20 @@ MANY = 10**9  # more than there are
 log = logging.getLogger(__name__)
 
 
-def read_ahead(trial: Trial, source: KeptSource, answerer: Answerer) -> bool:
-    """Have what training and evaluation ask read and kept, and whether it is: not where that is more than the budget."""
-    around, layers = frame(source.as_lm, trial.evaluator), trial.translator.layers
+def rows_read(trial: Trial, source: KeptSource) -> list[list[int]]:
+    """The token rows of all questions that training and evaluation ask. It makes no tensor but of integers."""
     judged = [problem for split in JUDGED for problem in problems_of(trial, split)]
-    rows = around.questions([problem.question for problem in [*asked_of_train(trial), *judged]])
+    around = frame(source.as_lm, trial.evaluator)
+    return around.questions([problem.question for problem in [*asked_of_train(trial), *judged]])
+
+
+def read_ahead(trial: Trial, source: KeptSource, answerer: Answerer, rows: list[list[int]] | None = None) -> bool:
+    """Have what training and evaluation ask read and kept, and whether it is: not where that is more than the budget.
+
+    rows: what `rows_read` gave, where somebody has asked.
+    """
+    around, layers = frame(source.as_lm, trial.evaluator), trial.translator.layers
+    rows = rows_read(trial, source) if rows is None else rows
     with source.shelf(around.before).alone():  # another trial may be reading the same: wait for what it finds
         lacking = source.lacking(around.before, rows, layers)
         if not lacking:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
 
 from raybridge.analysis.power import could_show
-from raybridge.data import UnreachableError
+from raybridge.data import UnreachableError, data_folder
 from raybridge.evaluation import identity
 from raybridge.evaluation.answerer import Answerer
 from raybridge.evaluation.benchmarks import check_problems
@@ -28,9 +29,10 @@ from raybridge.results.states import States
 from raybridge.training import allotment, conclusion, own_answers
 from raybridge.training.allotment import Allotment, allotted
 from raybridge.training.gaps import fill
+from raybridge.training.lengths import lengths_of
 from raybridge.training.loop import train
 from raybridge.training.memory import fits
-from raybridge.training.reading import JUDGED, not_loaded, read_ahead, states_told
+from raybridge.training.reading import JUDGED, not_loaded, read_ahead, rows_read, states_told
 from raybridge.training.worker import Ended, Worker
 from raybridge.trial import Trial
 from raybridge.world import World
@@ -143,28 +145,39 @@ def provenance(trial: Trial) -> dict[str, Any]:
 
 def run(trial: Trial, worker: Worker) -> Ended:
     """Train the translator between its source's states and its target."""
-    begun = time.perf_counter()
-    device, beside, answerer = worker.world.device, worker.world.beside, worker.answerer()
-    target = lm.load(trial.target, device=device, beside=beside)
-    log.info("%s is loaded, %.1f s", trial.target, time.perf_counter() - begun)
+    begun, world = time.perf_counter(), worker.world
+    device, beside, answerer = world.device, world.beside, worker.answerer()
     results = Results(worker.run.root)
     kept = results.kept_states(worker.states_budget)
+
+    def told(what: str) -> None:
+        log.info("%s, %.1f s", what, time.perf_counter() - begun)
+
     with ExitStack() as stack:
+        source = KeptSource(trial.source, device=device, kept=kept, load=cache(lambda: _loaded(trial, target, beside, stack)))
+        # What is tokenized is tokenized beside the weights' reading. No number but integers is made there: while transformers
+        # builds a model it decides the precision of every thread.
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokens") as aside:
+            rows = aside.submit(rows_read, trial, source) if world.rank == 0 else None
+            if device.type == "cuda":  # of these `_held` predicts the memory, and finds them kept
+                aside.submit(lengths_of, trial.evaluator, trial.target, str(data_folder()), trial.mixture)
+            target = lm.load(trial.target, device=device, beside=beside)
+        told(f"{trial.target} is loaded")
         stack.enter_context(target.recording())
-        source = KeptSource(trial.source, device=device, kept=kept, load=cache(partial(_loaded, trial, target, beside, stack)))
         evaluations, problems = Evaluations(trial, answerer), None
         if trial.own_answers:
-            worker.world.only_first(lambda: own_answers.answered(trial, results, answerer).there)
+            world.only_first(lambda: own_answers.answered(trial, results, answerer).there)
             problems = own_answers.kept(trial, results).problems  # every worker reads what is on disk now
-        on_disk = worker.world.only_first(partial(read_ahead, trial, source, answerer))
-        log.info("states of %s are looked for, %.1f s", trial.source, time.perf_counter() - begun)
-        share = _held(trial, worker.world, on_disk)
+        on_disk = world.only_first(lambda: read_ahead(trial, source, answerer, rows.result() if rows else None))
+        told(f"states of {trial.source} are looked for")
+        share = _held(trial, world, on_disk)
+        told("its share of memory is known")
         return train(
             trial,
             run=worker.run,
             source=source,
             target=target,
-            world=worker.world,
+            world=world,
             evaluations=evaluations,
             report=worker.report,
             interrupted=worker.interrupted,

@@ -1,0 +1,22 @@
+"""What a process imports that is to be a training worker. Itself it imports nothing: every process of a cluster may call it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+
+BEGAN = time.time()  # of this process, as near as its imports can tell
+ENGINE = "RAYBRIDGE_WORKER_OF"  # tells a process that it is to be a worker, and of which engine
+# The last two are imported by the first who needs them, on every way to a first step; the compiler where something is compiled.
+WORKERS = ("raybridge.cluster.trainer", "transformers.modeling_utils", "torch._subclasses.fake_tensor")
+COMPILER = ("torch._dynamo", "torch._inductor.compile_fx")
+
+
+def import_all() -> None:
+    """Import what a worker does, where this process is to be one. Nothing of it may ask for devices: it is given them later."""
+    if engine := os.environ.get(ENGINE):
+        import torch
+
+        for name in (*WORKERS, engine, *(COMPILER if torch.backends.cuda.is_built() else ())):
+            importlib.import_module(name)
