@@ -43,12 +43,15 @@ def load(
     if beside:
         devices = [device, *map(torch.device, beside)]
         parts = placement.device_map(names.config_of(name), devices, partial(module_bytes, bits=packed))
-    straight = (beside or packed != bits.WHOLE) and not gguf.is_named(where)  # a large one has no room on its way
+    # A GPU reads its weights itself: a large model has no room on its way, and the way takes as long again.
+    straight = (device.type == "cuda" or beside or packed != bits.WHOLE) and not gguf.is_named(where)
     tokenizer, model = files.read(name, where, dtype=dtype, bits=packed, parts=parts if straight else None)
     if packed == 8:
         bits.by_weight_alone(model)
     if beside:
         placement.put(model, parts)
-    elif not straight:
+    elif straight:
+        placement.unhook(model)
+    else:
         model.to(device)
     return probe.seen(FrozenLM(name, model, tokenizer))

@@ -73,10 +73,7 @@ def _part(name: str, layers: str) -> str:
 
 def put(model: Any, parts: dict[str, torch.device]) -> None:
     """Put the parts of a model where they belong, as far as they are not there, and let its passes cross over."""
-    hooked = [module for module in model.modules() if hasattr(module, "_hf_hook")]
-    remove_hook_from_module(model, recurse=True)
-    for module in hooked:  # a forward of their own is bound to them, and a copy of a model would run the model itself
-        vars(module).pop("forward", None)
+    unhook(model)
     for name, device in parts.items():
         *above, own = name.split(".")
         owner = model.get_submodule(".".join(above))
@@ -87,6 +84,14 @@ def put(model: Any, parts: dict[str, torch.device]) -> None:
             part.data = part.data.to(device)
     layers = layers_of(body_of(model), model.config.get_text_config().num_hidden_layers)
     cross(layers, [next(layer.parameters()).device for layer in layers], home=model.get_input_embeddings().weight.device)
+
+
+def unhook(model: Any) -> None:
+    """Take off what a model has that was read straight to devices: it would look at every pass where its tensors are."""
+    hooked = [module for module in model.modules() if hasattr(module, "_hf_hook")]
+    remove_hook_from_module(model, recurse=True)
+    for module in hooked:  # a forward of their own is bound to them, and a copy of a model would run the model itself
+        vars(module).pop("forward", None)
 
 
 def cross(layers: nn.ModuleList, places: Sequence[torch.device], *, home: torch.device) -> None:

@@ -17,12 +17,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import LlamaConfig
 
+from raybridge.models import files, names
 from raybridge.models import lm as lms
 from raybridge.models.decode import greedy
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.low_rank import Update, with_updates
 from raybridge.models.memory import module_bytes, shape_bytes
-from raybridge.models.placement import cross, device_map, moved, spread
+from raybridge.models.placement import cross, device_map, moved, spread, unhook
 
 HOME = torch.device("cpu")
 SHARED, ROWS = [1, 2, 3], [[5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16]]
@@ -190,3 +191,14 @@ def test_two_gpus_compute_what_one_does():
     rows = [one.tokenize(text) for text in ("one and two", "seven")]
     nll = [lm.answer_nll([lm.text_piece([[1, 2]] * 2)], rows) for lm in (one, two)]
     torch.testing.assert_close(*nll, rtol=1e-2, atol=1e-2)
+
+
+def test_a_model_that_is_read_straight_to_a_device_is_as_one_that_is_brought_there():
+    where = names.place("pocket:target")
+    (_, brought), (_, straight) = (
+        files.read("pocket:target", where, dtype=torch.float32, parts=parts) for parts in (None, {"": torch.device("cpu")})
+    )
+    unhook(straight)
+    assert not any(hasattr(module, "_hf_hook") or "forward" in vars(module) for module in straight.modules())
+    ids = torch.tensor([[5, 6, 7]])
+    assert torch.equal(straight(input_ids=ids).logits, brought(input_ids=ids).logits)
