@@ -28,6 +28,7 @@ from raybridge.cluster.failures import LOST, REFUSALS, repeats, why_refused
 from raybridge.cluster.gauges import MemoryGauge
 from raybridge.cluster.imports import BEGAN
 from raybridge.cluster.replicas import ReplicaPool, find_replicas
+from raybridge.cluster.reports import handed_on
 from raybridge.cluster.spare_workers import started_ahead
 from raybridge.config import rebuild
 from raybridge.results import Results, TrialRun
@@ -147,6 +148,8 @@ def fit(experiment: Workload, resources: Resources, job: Job) -> None:
                 raise
         else:
             return
+        finally:
+            handed_on()
 
 
 def _trainer(experiment: Workload, resources: Resources, job: Job) -> TorchTrainer:
