@@ -165,7 +165,9 @@ def behind_prompts(seen: Sequence[Timed], firsts: Sequence[Timed]) -> list[str]:
     for one, first in zip(seen, firsts, strict=True):
         if not (one.seconds and first.seconds):
             continue
-        seconds, work = median(one.seconds) - median(first.seconds), one.works[0]
+        seconds, work = median(one.seconds) - median(first.seconds), one.works[0]  # every call writes as many tokens
+        if seconds <= 0 or work.steps < 2:
+            continue
         assert work.tokens is not None, "tokens are counted"
         rates[one.way.name] = (work.tokens - work.problems) / seconds
         told.append((one.way, 1e3 * seconds / (work.steps - 1)))

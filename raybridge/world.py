@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
+LONGEST = 6 * 3600  # seconds that workers wait for what the first does alone, such as the evaluation of a whole test split
 AGREED = "every worker of the trial ends with this error"
 
 
@@ -54,7 +56,7 @@ class World:
     @cached_property
     def _hosts(self) -> dist.ProcessGroup | None:
         """A group of the workers' hosts; None where theirs is one already."""
-        return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+        return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=timedelta(seconds=LONGEST))
 
     def gather(self, rows_BD: Tensor) -> Tensor:
         """Rows of all workers in rank order. No gradient. Every worker must have as many rows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import time
 
@@ -13,10 +14,21 @@ WORKERS = ("raybridge.cluster.trainer", "transformers.modeling_utils", "torch._s
 COMPILER = ("torch._dynamo", "torch._inductor.compile_fx")
 
 
+log = logging.getLogger(__name__)
+
+
 def import_all() -> None:
-    """Import what a worker does, where this process is to be one. Nothing of it may ask for devices: it is given them later."""
-    if engine := os.environ.get(ENGINE):
+    """Import what a worker does, where this process is to be one. Nothing of it may ask for devices: it is given them later.
+
+    What cannot be imported is left to who needs it: here its error would end the process, and say so to nobody.
+    """
+    engine = os.environ.get(ENGINE)
+    if engine is None:
+        return
+    try:
         import torch
 
         for name in (*WORKERS, engine, *(COMPILER if torch.backends.cuda.is_built() else ())):
             importlib.import_module(name)
+    except Exception as error:  # an import may raise anything
+        log.warning("%s is not imported ahead: %s", engine, error)

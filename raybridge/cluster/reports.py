@@ -6,15 +6,20 @@ empties. The driver's end goes there as well: where it comes first, that thread 
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any, Protocol
 
+from ray.exceptions import RayError
 from ray.train._internal.session import get_session
 from ray.util.queue import Empty
 
 LOOK = 0.2  # seconds between two looks
 ARRIVES = 1.0  # seconds within which a report that was taken from one queue is in the other, on a busy machine too
 PATIENCE = 10.0  # seconds until what Tune does not take is given up: it is ending itself
+
+
+log = logging.getLogger(__name__)
 
 
 class Reports(Protocol):
@@ -29,10 +34,13 @@ class Reports(Protocol):
 
 def handed_on() -> None:
     """Wait until Tune has taken what the workers of this driver reported; there are none that still report."""
-    session = get_session()
-    reports = session and session._inter_actor_queue
-    if reports is not None:
+    reports = getattr(get_session(), "_inter_actor_queue", None)
+    if reports is None:
+        return
+    try:
         wait_for(reports)
+    except RayError as error:  # the queue has gone with its node or its cluster: how the workers ended counts, not this
+        log.warning("what the workers reported last is not known to have reached Tune: %s", error)
 
 
 def wait_for(reports: Reports) -> None:

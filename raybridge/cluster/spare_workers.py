@@ -38,7 +38,8 @@ def spares(nodes: Sequence[Node], resources: Resources) -> dict[str, int]:
 def started_ahead(engine: str, resources: Resources) -> tuple[dict[str, Any], list[Any]]:
     """What has Train start them: the environment of all workers of an engine, in Ray's words, and callbacks.
 
-    Neither where none are spared, nor, and that is logged, under a Ray whose inside is another.
+    Neither where none are spared, nor, and that is logged, under a Ray whose inside is another. A trial that finds its devices
+    free may have some left over, which the next one takes.
     """
     spare = spares(hosts(alive(), resources), resources)
     if not spare:

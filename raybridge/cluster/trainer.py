@@ -37,10 +37,9 @@ from raybridge.results.sweep_folder import SweepFolder
 from raybridge.scales import DRIVER_CPUS, Resources
 from raybridge.training.worker import Worker, engine_of
 from raybridge.trial import Workload
-from raybridge.world import World, agreed
+from raybridge.world import LONGEST, World, agreed
 
 STARTS = 3  # of a trial's workers, where Train gives up at once: it repeats no loss in the moment in which they are handed work
-LONGEST = 6 * 3600  # seconds that workers wait for what the first does alone, such as the evaluation of a whole test split
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +141,7 @@ def fit(experiment: Workload, resources: Resources, job: Job) -> None:
     """Run its workers to their end, again where one died: by Train, and here where it died as Train handed it its work."""
     for left in reversed(range(STARTS)):
         try:
-            _trainer(experiment, resources, job).fit()
+            _trainer(experiment, resources, job, again=left < STARTS - 1).fit()
         except Exception as error:
             if not left or not isinstance(getattr(error, "controller_failure", error), LOST):
                 raise
@@ -152,8 +151,8 @@ def fit(experiment: Workload, resources: Resources, job: Job) -> None:
             handed_on()
 
 
-def _trainer(experiment: Workload, resources: Resources, job: Job) -> TorchTrainer:
-    environment, ahead = started_ahead(experiment.ENGINE, resources)
+def _trainer(experiment: Workload, resources: Resources, job: Job, *, again: bool) -> TorchTrainer:
+    environment, ahead = ({}, []) if again else started_ahead(experiment.ENGINE, resources)
     return TorchTrainer(
         train_worker,
         train_loop_config=dict(job),
@@ -229,13 +228,12 @@ def _run(experiment: Workload, resources: Resources, run: TrialRun, job: Job) ->
     stopped = folder_of(job).stopped
     if stopped():  # while it waited for its devices
         return
-    free = given_back(Results(job["results"]), since=job["started"], until=time.time()) if job["waited"] else job["started"]
-    age, since = time.time() - BEGAN, "devices were free" if job["waited"] else "driver began"
-    log.info(
-        "its workers are together, %.1f s after its %s; this process began to import %.1f s ago", time.time() - free, since, age
-    )
     torch.set_num_threads(resources.threads)
     context = ray.train.get_context()
+    if context.get_world_rank() == 0:
+        told = "its workers are together, %.1f s after its %s; this process began to import %.1f s ago"
+        since = "devices were free" if job["waited"] else "driver began"
+        log.info(told, time.time() - _began(job, until=time.time()), since, time.time() - BEGAN)
     device, *beside = ray.train.torch.get_devices() if resources.gpus_per_model else [torch.device("cpu")]
     world = World(rank=context.get_world_rank(), size=context.get_world_size(), device=device, beside=tuple(beside))
     first_step: list[float] = []
@@ -257,12 +255,17 @@ def _run(experiment: Workload, resources: Resources, run: TrialRun, job: Job) ->
     outcome = engine_of(experiment).run(experiment, worker)
     if world.rank == 0 and outcome != "interrupted":
         now, began = time.time(), first_step[0] if first_step else None
-        started = (
-            given_back(Results(job["results"]), since=job["started"], until=began or now) if job["waited"] else job["started"]
-        )
+        started = _began(job, until=began or now)
         run.launch.write_timing(Begun(started=started, first_step=began, trained=now))
         if outcome == "complete":
             run.launch.end(now)
+
+
+def _began(job: Job, *, until: float) -> float:
+    """When its driver began; where that waited for devices, when it was given them."""
+    if not job["waited"]:
+        return job["started"]
+    return given_back(Results(job["results"]), since=job["started"], until=until)
 
 
 def given_back(results: Results, *, since: float, until: float) -> float:

@@ -231,7 +231,7 @@ class Backbone:
 
     def _run_in_few(self, given: Mapping[str, Any], wanted: Sequence[int]) -> list[Tensor]:
         """The same in fewer kernels, each of which costs the host more: who records them pays it once."""
-        with rotary.in_one(self.body), gated.in_one(self._gated):
+        with rotary.rotating(self.body), gated.gating(self._gated):
             return self._run_packed(given, wanted)
 
     @cached_property

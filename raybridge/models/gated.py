@@ -70,7 +70,7 @@ def _maps(mlp: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def in_one(mlps: Sequence[nn.Module]) -> Iterator[None]:
+def gating(mlps: Sequence[nn.Module]) -> Iterator[None]:
     """Within it these MLPs (`gates_alike`) have one kernel for their gate."""
     for mlp in mlps:
         mlp.forward = MethodType(forward, mlp)

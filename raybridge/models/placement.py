@@ -12,7 +12,6 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from accelerate.hooks import remove_hook_from_module
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import PreTrainedConfig
@@ -87,7 +86,9 @@ def put(model: Any, parts: dict[str, torch.device]) -> None:
 
 
 def unhook(model: Any) -> None:
-    """Take off what a model has that was read straight to devices: it would look at every pass where its tensors are."""
+    """Take off what a model may have that was read straight to devices: it would look at every pass where its tensors are."""
+    from accelerate.hooks import remove_hook_from_module  # half a second of every process that reads no model so
+
     hooked = [module for module in model.modules() if hasattr(module, "_hf_hook")]
     remove_hook_from_module(model, recurse=True)
     for module in hooked:  # a forward of their own is bound to them, and a copy of a model would run the model itself

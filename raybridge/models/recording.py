@@ -234,14 +234,20 @@ class Recorder:
         if shape.place not in self._pools:
             self._pools[shape.place] = torch.cuda.graph_pool_handle() if on_card else None
         stream = torch.cuda.current_stream() if on_card else None
-        try:
-            self.recordings[shape] = self.record(self.recorded, shape, given, self._pools[shape.place])
-        except RuntimeError as error:  # a model that asks the device on its way, or less memory than was thought
-            if stream is not None:
-                torch.cuda.set_stream(stream)
-            self.refused = str(error) or type(error).__name__  # the error itself would hold the tensors of its pass
-            log.warning("passes are run as they are from here on, for one could not be recorded: %s", self.refused)
-        return self.recordings.get(shape)
+        for run in dict.fromkeys((self.recorded, self.run)):
+            try:
+                self.recordings[shape] = self.record(run, shape, given, self._pools[shape.place])
+                return self.recordings[shape]
+            except RuntimeError as error:  # a model that asks the device on its way, or less memory than was thought
+                if stream is not None:
+                    torch.cuda.set_stream(stream)
+                why = str(error) or type(error).__name__  # the error itself would hold the tensors of its pass
+            if run is not self.run:
+                log.warning("passes are recorded as they are run from here on, for they could not be in fewer kernels: %s", why)
+                self.recorded = self.run
+        self.refused = why
+        log.warning("passes are run as they are from here on, for one could not be recorded: %s", why)
+        return None
 
     def forget(self) -> bool:
         """Give back the memory of what is recorded; whether there was any. What finds room twice is recorded anew."""

@@ -35,12 +35,12 @@ def turned_back(q_BHTE: Tensor, k_BGTE: Tensor, cos_B1TE: Tensor, sin_B1TE: Tens
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     one, other = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-other, one], dim=-1) * sin
+    return (x * cos + torch.cat([-other, one], dim=-1) * sin).to(x.dtype)
 
 
 def _turned_back(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     one, other = (x * sin).chunk(2, dim=-1)
-    return x * cos + torch.cat([other, -one], dim=-1)
+    return (x * cos + torch.cat([other, -one], dim=-1)).to(x.dtype)
 
 
 @cache
@@ -65,14 +65,24 @@ def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 
     return found
 
 
+def _of_whole_heads(written: Callable[..., Pair]) -> Callable[..., Pair]:
+    """A rotation by one kernel, and as it is written where a model turns a part of each head alone."""
+
+    def chosen(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> Pair:
+        whole = cos.shape[-1] == q.shape[-1] == k.shape[-1]
+        return (rotate if whole else written)(q, k, cos, sin, unsqueeze_dim)
+
+    return chosen
+
+
 @contextmanager
-def in_one(model: nn.Module) -> Iterator[list[str]]:
+def rotating(model: nn.Module) -> Iterator[list[str]]:
     """Within it transformers' functions of a model rotate by one kernel, where that is what they do; in which modules."""
     modules = [sys.modules[name] for name in sorted({type(part).__module__ for part in model.modules()})]
     written = {module: getattr(module, NAME) for module in modules if hasattr(module, NAME)}
     ours = {module: function for module, function in written.items() if rotates_alike(function)}
-    for module in ours:
-        setattr(module, NAME, rotate)
+    for module, function in ours.items():
+        setattr(module, NAME, _of_whole_heads(function))
     try:
         yield [module.__name__ for module in ours]
     finally:

@@ -7,6 +7,7 @@ the sum of the workers' gradients is the gradient of the global batch.
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -172,6 +173,7 @@ class Trainer:
         try:
             return self.micro_batches.within(lambda cut: share.passes(cut, losses, counts, self.parameters, apart=apart)), None
         except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # told a step later, it would hold the tensors of its pass until then
             return Sums.nothing(share, losses, self.parameters, apart=apart), error
 
     def _back(self, share: Share, losses: Sequence[Loss], sums: Sums, *, apart: bool) -> Sequence[Tensor | None]:

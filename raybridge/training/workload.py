@@ -68,9 +68,9 @@ def _check(trial: Trial, workers: int) -> None:
     names.check_layers(trial.source, translator.layers, field="layers of its translator")
     names.check_layers(trial.target, translator.adds_to, field="target_layers of its translator", last=False)
     new = trial.evaluator.max_new_tokens
-    said = f"soft_tokens {translator.soft_tokens:,} and the {new} tokens of an answer"
+    said = f"soft_tokens {translator.most_soft_tokens:,} and the {new} tokens of an answer"
     for target in (trial.target, *translator.other_targets):
-        names.check_positions(target, translator.soft_tokens + new, of=said)
+        names.check_positions(target, translator.most_soft_tokens + new, of=said)
     if trial.batch % workers:
         valid = ", ".join(str(count) for count in range(1, trial.batch + 1) if trial.batch % count == 0)
         raise ValueError(

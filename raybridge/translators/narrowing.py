@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from raybridge.config import typed
 
+ROUNDING = 1e-9  # of the shares of steps: a halving comes at its step, not at the next one
+
 
 @dataclass(frozen=True, kw_only=True)
 class Narrowing:
@@ -30,4 +32,4 @@ class Narrowing:
     def times_at(self, done: float) -> int:
         """How many times K soft tokens there are where so much of the training is done, a share."""
         halvings = self.times.bit_length() - 1
-        return self.times >> min(int(done / self.share * halvings), halvings)
+        return self.times >> min(int(done * halvings / self.share + ROUNDING), halvings)

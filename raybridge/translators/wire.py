@@ -57,8 +57,7 @@ def wire_bytes(shape: Sequence[int], form: WireFormat) -> int:
 def pack(soft_KD: Tensor, form: WireFormat) -> bytes:
     """Soft tokens (..., K, D) as one message."""
     values = soft_KD.detach().float().cpu().numpy()
-    if values.ndim < 1 or not values.size:
-        raise ValueError(f"nothing to send: soft tokens of shape {tuple(values.shape)}")
+    _check_there(values.size, values.shape)
     _check_size(float(np.abs(values).max()))
     header = HEADER.pack(form.bits, values.ndim, form.group) + struct.pack(f"<{values.ndim}I", *values.shape)
     if form.bits == 16:
@@ -97,6 +96,7 @@ def through_wire(soft_KD: Tensor, form: WireFormat) -> Tensor:
     No message is made: to write the bits of a batch takes a host longer than a card takes to answer it.
     """
     values_KD = soft_KD.detach().float()
+    _check_there(values_KD.numel(), values_KD.shape)
     _check_size(values_KD.abs().max().item())
     if form.bits == 16:
         return values_KD.half().to(soft_KD.dtype)
@@ -105,7 +105,13 @@ def through_wire(soft_KD: Tensor, form: WireFormat) -> Tensor:
     near = exact.half()
     scales = torch.where(near.float() < exact, (near.view(torch.int16) + 1).view(torch.half), near).float()  # the next above
     codes = (groups / torch.where(scales == 0, 1, scales)).round()
-    return (codes * scales).flatten(-2)[..., : values_KD.shape[-1]].to(soft_KD.dtype)
+    arrived = codes * scales + 0.0  # integers have one zero
+    return arrived.flatten(-2)[..., : values_KD.shape[-1]].to(soft_KD.dtype)
+
+
+def _check_there(count: int, shape: Sequence[int]) -> None:
+    if not (count and len(shape)):
+        raise ValueError(f"nothing to send: soft tokens of shape {tuple(shape)}")
 
 
 def _check_size(largest: float) -> None:

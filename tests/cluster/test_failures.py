@@ -137,7 +137,7 @@ def test_workers_that_die_as_they_are_handed_their_work_are_started_again(monkey
         if left:
             raise ControllerError(left.pop())
 
-    monkeypatch.setattr(trainer, "_trainer", lambda *job: SimpleNamespace(fit=fit))
+    monkeypatch.setattr(trainer, "_trainer", lambda *job, again: SimpleNamespace(fit=fit))
     ends = len(errors) < tries
     with nullcontext() if ends else pytest.raises(ControllerError):
         trainer.fit(None, None, None)

@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from ray.exceptions import RayActorError
 
 from raybridge.cluster import reports
 
@@ -64,6 +65,16 @@ def test_what_nobody_takes_is_given_up(monkeypatch):
     left.put("report")
     reports.wait_for(left)
     assert left.empty()
+
+
+def test_a_queue_that_is_lost_changes_no_end(monkeypatch, caplog):
+    class Lost:
+        def empty(self):
+            raise RayActorError
+
+    monkeypatch.setattr(reports, "get_session", lambda: type("Session", (), {"_inter_actor_queue": Lost()})())
+    reports.handed_on()
+    assert "reported last is not known to have reached Tune" in caplog.text
 
 
 @pytest.mark.parametrize("session", [None, type("Session", (), {"_inter_actor_queue": None})()])

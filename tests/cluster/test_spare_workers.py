@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 import ray
 
-from raybridge.cluster import session, spare_workers
+from raybridge.cluster import imports, session, spare_workers
 from raybridge.cluster.imports import ENGINE
 from raybridge.cluster.nodes import Node
 from raybridge.cluster.prestarted import HOOK, merged, prestart
@@ -91,6 +91,12 @@ def test_imports_ask_for_no_device_which_the_process_is_given_later():
     told = os.environ | {ENGINE: "raybridge.training.workload"}
     done = subprocess.run([sys.executable, "-c", ASKED], env=told, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "True", done.stderr
+
+
+def test_what_cannot_be_imported_ahead_is_left_to_who_needs_it(monkeypatch, caplog):
+    monkeypatch.setenv(ENGINE, "an.engine")
+    imports.import_all()
+    assert "an.engine is not imported ahead: No module named 'an'" in caplog.text
 
 
 class Where:

@@ -12,7 +12,7 @@ from torch.autograd import gradcheck
 from raybridge.models import gated, rotary
 
 ROWS = [[5, 6, 7, 8, 9, 10, 11, 12], [13, 14, 15]]
-ROTATE_ALIKE = ("llama", "qwen2", "mistral", "gemma3", "phi", "stablelm")
+ROTATE_ALIKE = ("llama", "qwen2", "mistral", "gemma3", "phi", "stablelm", "gpt_neox", "phi3", "olmo2")  # gpt_neox: in part
 ROTATE_OTHERWISE = ("glm", "gptj", "gpt2")  # pairs of neighbours; none by this function
 GATE_ALIKE = ("llama", "qwen2", "mistral", "stablelm")
 GATE_OTHERWISE = ("gemma3", "gpt2", "phi", "glm")  # by a GELU; without a gate; both halves by one map
@@ -38,7 +38,7 @@ def read(lm):
 
 @contextmanager
 def rotating(lm):
-    with rotary.in_one(lm.body) as found:
+    with rotary.rotating(lm.body) as found:
         assert found
         yield
 
@@ -46,7 +46,7 @@ def rotating(lm):
 @contextmanager
 def gating(lm):
     assert len(lm._gated) == lm.depth
-    with gated.in_one(lm._gated):
+    with gated.gating(lm._gated):
         yield
 
 
@@ -62,9 +62,23 @@ def test_one_kernel_gives_the_losses_and_gradients_of_many(name, way, by_eager):
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("name", ["llama", "olmo2", "gpt_neox"])
+def test_in_bf16_they_rotate_as_near_to_fp32(name, by_eager):
+    """Of olmo2 the angles are fp32, and what it rotates is bf16 again."""
+    exact = read(fresh(name))
+    half = fresh(name)
+    half.model.bfloat16()
+    many = read(half)
+    with rotating(half):
+        few = read(half)
+    for one, other, wanted in zip(few, many, exact, strict=True):
+        assert one.dtype == other.dtype
+        assert (one - wanted).norm() <= 1.5 * (other - wanted).norm() + 1e-6
+
+
 @pytest.mark.parametrize("name", ROTATE_OTHERWISE)
 def test_what_rotates_otherwise_stays_as_it_is(name):
-    with rotary.in_one(fresh(name).body) as found:
+    with rotary.rotating(fresh(name).body) as found:
         assert not found
 
 

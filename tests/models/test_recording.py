@@ -268,6 +268,24 @@ def test_a_model_that_cannot_be_recorded_is_run_as_it_is_and_it_is_said_once(lm,
     assert caplog.text.count("passes are run as they are from here on") == 1
 
 
+def test_what_cannot_be_recorded_in_few_kernels_is_recorded_as_it_is_run(lm, caplog):
+    def few(*_):
+        raise AssertionError("not this one")
+
+    def recorded(run, *told):
+        if run is few:
+            raise RuntimeError("another width")
+        return Played(run, *told)
+
+    plain = alone(lm, soft_of(lm), None)
+    lm._recorder = Recorder(lm._run_packed, recorded=few, record=recorded)
+    for _ in range(4):
+        torch.testing.assert_close(alone(lm, soft_of(lm), None), plain)
+    assert len(lm._recorder.recordings) == 1
+    assert not lm._recorder.refused
+    assert caplog.text.count("recorded as they are run from here on") == 1
+
+
 def test_without_memory_for_it_nothing_is_recorded_and_it_is_looked_for_again(lm, monkeypatch):
     monkeypatch.setattr(recording, "WAIT", 2)
     asked = []

@@ -101,7 +101,7 @@ def test_a_worker_that_sees_another_checkpoint_is_told_of_the_shared_folder():
         begun_alike([four, zero])
 
 
-def test_a_gradient_that_is_no_number_is_refused_before_it_reaches_the_weights():
+def test_a_gradient_that_is_no_number_is_refused_by_its_step():
     check_gradient(1.0, 6)
     with pytest.raises(ValueError, match="the gradient is inf at step 7"):
         check_gradient(float("inf"), 6)

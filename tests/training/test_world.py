@@ -32,6 +32,7 @@ def calls(world: World) -> dict:
         "odd": lambda: world.only_first(lambda: refuse(OddError("this", "that"))),
         "each": lambda: world.each(lambda: world.rank * 10),
         "met by one": lambda: world.raise_any(ValueError("met here") if world.rank else None),
+        "summed": lambda: world.sums([1.0, world.rank]),
         "gathered": lambda: world.gather(torch.full((1, 2), float(world.rank))).tolist(),
         "one refuses": lambda: world.each(lambda: refuse(ValueError("no checkpoint here")) if world.rank else "fine"),
     }
@@ -66,6 +67,7 @@ def heard() -> list[dict]:
         ("each", [0, 10]),
         ("one refuses", ("ValueError", "no checkpoint here", True)),
         ("met by one", ("ValueError", "met here", True)),
+        ("summed", [2.0, 1.0]),
         ("gathered", [[0.0, 0.0], [1.0, 1.0]]),
     ],
 )

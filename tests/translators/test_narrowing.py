@@ -10,6 +10,7 @@ import torch
 from raybridge.training.memory import footprint_of
 from raybridge.training.micro_batches import Cut
 from raybridge.training.step import build_trainer
+from raybridge.training.workload import check
 from raybridge.translators.bottlenecked import Bottlenecked
 from raybridge.translators.narrowing import Narrowing
 from raybridge.translators.options import Projected
@@ -80,3 +81,15 @@ def test_memory_is_predicted_for_the_most_that_it_writes(trial):
     )
     two = [footprint_of(one, workers=1, cards=1, states_on_disk=True).worker(Cut(problems=8)) for one in (narrowing, wide)]
     assert two[0]["activations"] == two[1]["activations"]
+
+
+def test_a_target_must_have_positions_for_the_most_that_it_writes(trial):
+    wide = replace(trial, name="tiny", translator=replace(trial.translator, soft_tokens=464, narrowing=FOUR))
+    with pytest.raises(ValueError, match=r"soft_tokens 1,856 and .* are too many|positions"):
+        check(wide, workers=1)
+    check(replace(wide, translator=replace(wide.translator, narrowing=None)), workers=1)
+
+
+def test_a_halving_comes_at_its_step_whatever_the_floating_point_says():
+    sixteen = Narrowing(times=16, share=0.1)
+    assert [sixteen.times_at(step / 1200) for step in (29, 30, 59, 60, 89, 90, 119, 120)] == [16, 8, 8, 4, 4, 2, 2, 1]
