@@ -138,8 +138,7 @@ class Steps:
             trainer = build_trainer(self.trial, source=self.kept, target=self.target, world=World(device=self.pair.device))
             spent = flops.of_translator(trainer.module, *trainer.batches.states(self.batch(self.first)))
             with self.target.recording():
-                for step in range(self.end, self.end + self.before):
-                    trainer.step(step, measure=measure, interrupt=False)
+                walk(trainer, range(self.end, self.end + self.before), measure=measure)
                 yield self._call(lambda steps: walk(trainer, steps, measure=measure), None, spent, self.first)
             self.cuts[f"measured {measure}"] = str(trainer.micro_batches.cut)
 

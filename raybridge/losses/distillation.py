@@ -20,7 +20,8 @@ from raybridge.config import typed
 from raybridge.losses import Loss, Read, check_positive, check_shared
 from raybridge.losses.bridge import Batch, Bridge
 from raybridge.models.frozen import FrozenLM
-from raybridge.models.vocabulary import in_few, per_row
+from raybridge.models.kernels import in_few
+from raybridge.models.vocabulary import per_row
 
 
 def kl(teacher_NV: Tensor, student_NV: Tensor, *, temperature: float) -> Tensor:

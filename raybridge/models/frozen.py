@@ -20,12 +20,13 @@ from torch import Tensor
 from raybridge.models.backbone import PACKING_SLACK, Backbone
 from raybridge.models.embedding import Embedding
 from raybridge.models.head import Head
+from raybridge.models.kernels import in_few
 from raybridge.models.lent import Lent
 from raybridge.models.packing import within_window
 from raybridge.models.parts import by_length, that_fit
 from raybridge.models.pieces import Piece, join, pad, places, prefixes, sent, taken
 from raybridge.models.shared_prefix import Row, Text, cues_apart, packed
-from raybridge.models.vocabulary import in_few, per_row, token_nll
+from raybridge.models.vocabulary import per_row, token_nll
 
 log = logging.getLogger(__name__)
 States = tuple[Tensor, Tensor, Tensor]  # hidden states (B, A, D), the ids (B, A) that they predict, and their mask

@@ -7,15 +7,16 @@ Shapes: D width, F inner width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from types import MethodType
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from raybridge.models.kernels import in_few
 
 PARTS = ("gate_proj", "up_proj", "down_proj")  # of an MLP, as transformers calls its maps
 NEAR = 2**-5  # relative: what is rounded once, beside what is rounded twice
@@ -40,22 +41,15 @@ def _exact(one: Tensor) -> torch.dtype:
     return torch.promote_types(one.dtype, torch.float32)
 
 
-@cache
-def _in_one(function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(function, dynamic=True)
-
-
 class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(gate, up)
-        made: Tensor = _in_one(gated)(gate, up)
-        return made
+        return in_few(gated, gate.device)(gate, up)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        back: tuple[Tensor, Tensor] = _in_one(gated_back)(*gradients, *ctx.saved_tensors)
-        return back
+        return in_few(gated_back, gradients[0].device)(*gradients, *ctx.saved_tensors)
 
 
 def forward(mlp: nn.Module, x_D: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raybridge.models.kernels import in_few
+
 NAME = "apply_rotary_pos_emb"  # of the function in each of transformers' models
 ASKED = ("q", "k", "cos", "sin", "unsqueeze_dim")
 Pair = tuple[Tensor, Tensor]
@@ -43,20 +45,15 @@ def _turned_back(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (x * cos + torch.cat([other, -one], dim=-1)).to(x.dtype)
 
 
-@cache
-def _in_one(function: Callable[..., Pair]) -> Callable[..., Pair]:
-    return torch.compile(function, dynamic=True)
-
-
 class _Rotation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> Pair:
         ctx.save_for_backward(cos, sin)
-        return _in_one(rotated)(q, k, cos, sin)
+        return in_few(rotated, q.device)(q, k, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        return *_in_one(turned_back)(*gradients, *ctx.saved_tensors), None, None
+        return *in_few(turned_back, gradients[0].device)(*gradients, *ctx.saved_tensors), None, None
 
 
 def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> Pair:

@@ -9,9 +9,7 @@ Shapes: N rows, C rows of a chunk, D width, V vocabulary.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -27,18 +25,6 @@ Function = Callable[..., Tensor]
 def token_nll(logits_CV: Tensor, ids_C: Tensor) -> Tensor:
     """NLL (C) of a token a row, in fp32."""
     return F.cross_entropy(logits_CV.float(), ids_C, reduction="none")
-
-
-def in_few(function: Function, device: torch.device) -> Function:
-    """A function of logits that reads them as seldom as it can: on a GPU its operations are compiled into a few kernels."""
-    return _compiled(function) if device.type == "cuda" else function
-
-
-@cache
-def _compiled(function: Function) -> Function:
-    # The compiler tells its makers how it reduces over a vocabulary, once a kernel; a user has no use for it.
-    warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled", module=r"torch\._inductor")
-    return torch.compile(function, dynamic=True)
 
 
 def per_row(function: Function, states_ND: Tensor, *others_N: Tensor) -> Tensor:

@@ -18,13 +18,6 @@ GATE_ALIKE = ("llama", "qwen2", "mistral", "stablelm")
 GATE_OTHERWISE = ("gemma3", "gpt2", "phi", "glm")  # by a GELU; without a gate; both halves by one map
 
 
-@pytest.fixture
-def by_eager(monkeypatch):
-    """Nothing is compiled."""
-    for module in (rotary, gated):
-        monkeypatch.setattr(module, "_in_one", lambda function: function)
-
-
 def fresh(name: str):
     return tiny_lms.FrozenLM(name, tiny_lms.made(tiny_lms.config(name)), tiny_lms.tokenizer())
 
@@ -53,7 +46,7 @@ def gating(lm):
 @pytest.mark.parametrize(
     ("name", "way"), [*((name, rotating) for name in ROTATE_ALIKE), *((name, gating) for name in GATE_ALIKE)]
 )
-def test_one_kernel_gives_the_losses_and_gradients_of_many(name, way, by_eager):
+def test_one_kernel_gives_the_losses_and_gradients_of_many(name, way):
     lm = fresh(name)
     wanted = read(lm)
     with way(lm):
@@ -63,7 +56,7 @@ def test_one_kernel_gives_the_losses_and_gradients_of_many(name, way, by_eager):
 
 
 @pytest.mark.parametrize("name", ["llama", "olmo2", "gpt_neox"])
-def test_in_bf16_they_rotate_as_near_to_fp32(name, by_eager):
+def test_in_bf16_they_rotate_as_near_to_fp32(name):
     """Of olmo2 the angles are fp32, and what it rotates is bf16 again."""
     exact = read(fresh(name))
     half = fresh(name)
@@ -87,25 +80,25 @@ def test_what_gates_otherwise_stays_as_it_is(name):
     assert not fresh(name)._gated
 
 
-def test_the_way_back_is_the_gradient_whatever_the_sines(by_eager):
+def test_the_way_back_is_the_gradient_whatever_the_sines():
     draw = torch.Generator().manual_seed(0)
     q, k, cos, sin = (torch.randn(*size, 3, 4, generator=draw, dtype=torch.float64) for size in ((2, 4), (2, 2), (2,), (2,)))
     assert gradcheck(lambda q, k: rotary.rotate(q, k, cos, sin), (q.requires_grad_(), k.requires_grad_()))
 
 
-def test_the_way_back_of_a_gate_is_its_gradient(by_eager):
+def test_the_way_back_of_a_gate_is_its_gradient():
     draw = torch.Generator().manual_seed(0)
     halves = tuple(torch.randn(3, 5, generator=draw, dtype=torch.float64).requires_grad_() for _ in range(2))
     assert gradcheck(gated._Gate.apply, halves)
 
 
-def by_aot(function):
+def by_aot(function, device):
     return torch.compile(function, dynamic=True, backend="aot_eager")
 
 
 def test_lengths_compile_no_rotation_anew(monkeypatch):
     torch._dynamo.reset()
-    monkeypatch.setattr(rotary, "_in_one", by_aot)
+    monkeypatch.setattr(rotary, "in_few", by_aot)
     for number, T in enumerate((5, 9, 23)):
         with torch._dynamo.config.patch(error_on_recompile=number > 0):
             q, k, cos, sin = (torch.randn(1, *size) for size in ((T, 4, 8), (T, 2, 8), (T, 8), (T, 8)))
@@ -116,7 +109,7 @@ def test_lengths_compile_no_rotation_anew(monkeypatch):
 
 def test_lengths_compile_no_gate_anew(monkeypatch):
     torch._dynamo.reset()
-    monkeypatch.setattr(gated, "_in_one", by_aot)
+    monkeypatch.setattr(gated, "in_few", by_aot)
     for number, T in enumerate((5, 9, 23)):
         with torch._dynamo.config.patch(error_on_recompile=number > 0):
             gate, up = (torch.randn(1, T, 8, requires_grad=True) for _ in range(2))
