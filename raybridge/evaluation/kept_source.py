@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import cast
 
 import numpy as np
@@ -45,10 +45,22 @@ class Reading:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fetched:
-    """States of questions that were on disk: which of the questions these are, and theirs (B, T, L, S) with zeros behind."""
+    """States of questions that were on disk: which of the questions these are, and theirs (B, T, L, S) with zeros behind.
+
+    copied: what a device has passed by when they are on it; None where they are.
+    """
 
     there: list[int]
     states_BTLS: Tensor
+    copied: torch.cuda.Event | None
+
+    def on_device(self) -> Tensor:
+        """The states, where the device's own work may read them."""
+        if self.copied is not None:
+            stream = torch.cuda.current_stream(self.states_BTLS.device)
+            stream.wait_event(self.copied)
+            self.states_BTLS.record_stream(stream)
+        return self.states_BTLS
 
 
 class KeptSource:
@@ -111,7 +123,7 @@ class KeptSource:
         mask_BT = prefixes(lengths, max(lengths, default=0), self.device)
         states_BTLS = torch.zeros(*mask_BT.shape, len(layers), self.width, dtype=self.dtype, device=self.device)
         if fetched.there:
-            kept = fetched.states_BTLS.to(self.device, non_blocking=True)
+            kept = fetched.on_device()
             states_BTLS[:, : kept.shape[1]].index_copy_(0, sent(torch.tensor(fetched.there), self.device), kept)
         if others := sorted(set(range(len(rows))) - set(fetched.there)):
             read, _ = self.load().states(before, [rows[row] for row in others], layers)
@@ -132,11 +144,21 @@ class KeptSource:
         found = [[shelf.read(questions[row], layer) for layer in layers] for row in there]
         longest = max((len(one[0]) for one in found), default=0)
         shape = len(there), longest, len(layers), self.width
-        states_BTLS = torch.zeros(shape, dtype=self.dtype, pin_memory=self.device.type == "cuda")
+        on_gpu = self.device.type == "cuda"
+        states_BTLS = torch.zeros(shape, dtype=self.dtype, pin_memory=on_gpu)
         for states_TLS, one in zip(states_BTLS, found, strict=True):
             for number, states_TS in enumerate(one):
                 states_TLS[: len(states_TS), number] = torch.from_numpy(states_TS).view(self.dtype)
-        return Fetched(there=there, states_BTLS=states_BTLS)
+        if not on_gpu:
+            return Fetched(there=there, states_BTLS=states_BTLS, copied=None)
+        with torch.cuda.stream(self._beside):
+            states_BTLS = states_BTLS.to(self.device, non_blocking=True)
+            return Fetched(there=there, states_BTLS=states_BTLS, copied=self._beside.record_event())
+
+    @cached_property
+    def _beside(self) -> torch.cuda.Stream:
+        """Where states are copied to the device while it computes."""
+        return torch.cuda.Stream(self.device)
 
     def hidden_states(
         self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]
