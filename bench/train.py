@@ -46,8 +46,8 @@ class Sizes:
 
 SIZES = {
     "pocket": Sizes(steps=1, rounds=4, repeats=1),
-    "small": Sizes(steps=4, rounds=1, repeats=5, before=40),
-    "full": Sizes(soft_tokens=(64, 512), batch=8, steps=4, rounds=1, repeats=5, before=40),
+    "small": Sizes(steps=4, rounds=1, repeats=5, before=80),
+    "full": Sizes(soft_tokens=(64, 512), batch=8, steps=4, rounds=1, repeats=5, before=80),
 }
 
 

@@ -11,6 +11,7 @@ Shapes: N positions of a row, P of the filled one, Q sequences of a row, B begin
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +24,12 @@ from torch import Tensor
 from raybridge.models.lent import Lent
 from raybridge.models.pieces import sent
 
-RUNS = 2  # of a shape before it is recorded
+RUNS = 1  # of a shape before it is recorded
 MOST = 64  # shapes that are recorded
+SPREAD = 3.0  # of the positions of a pass, in roots of them
 WAIT = 50  # runs until memory is looked for again
 STEP = 128  # by which what is counted in a shape is rounded up
+LONGEST = 512  # that a kernel is told of at least: for positions that no sequence has it starts threads that end at once
 READ = ("input_ids", "inputs_embeds")  # what a pass goes through, by the names that transformers has
 
 Given = Mapping[str, Any]  # what a packed pass is told (`packing.attention`)
@@ -59,7 +62,7 @@ class Shape:
         (read,) = (name for name in READ if name in given)
         starts, _, sizes = given.get("beginnings") or ((), (), None)
         room = room_for(given[read].shape[1])
-        longest = up(given["max_length_q"], STEP)
+        longest = doubled(given["max_length_q"], LONGEST)
         longest = longest if window is None else min(longest, window)
         return Shape(
             read=read,
@@ -67,7 +70,7 @@ class Shape:
             sequences=up(len(given["cu_seq_lens_q"]) + -(-room // longest), STEP // 8),
             longest=longest,
             beginnings=len(starts),
-            sizes=sizes and (sizes[0], up(sizes[1] + room, STEP), up(sizes[2], STEP)),
+            sizes=sizes and (sizes[0], doubled(sizes[1] + room, LONGEST), up(sizes[2], STEP)),
             wanted=tuple(wanted),
             lent=lent,
             gradient=gradient,
@@ -117,9 +120,16 @@ def up(number: int, step: int) -> int:
     return -(-number // step) * step
 
 
+def doubled(number: int, least: int) -> int:
+    """Rounded up to what doubling makes of the least."""
+    while least < number:
+        least *= 2
+    return least
+
+
 def room_for(positions: int) -> int:
-    """By what so many positions are rounded up: an eighth of them at most, but for few, so that there are few lengths."""
-    return max(2 ** (positions.bit_length() - 1) // 8, STEP // 2)
+    """By what so many positions are rounded up: a sum of texts spreads as its root does, so all have as few lengths."""
+    return max(2 ** round(math.log2(SPREAD * math.sqrt(positions))), STEP // 2)
 
 
 class Recording:
