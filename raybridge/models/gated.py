@@ -41,21 +41,28 @@ def _exact(one: Tensor) -> torch.dtype:
     return torch.promote_types(one.dtype, torch.float32)
 
 
-class _Gate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate, up)
-        return in_few(gated, gate.device)(gate, up)
+class _Gated(torch.autograd.Function):
+    """Both halves and the gate. On the way back the second half's product is added to the first one's as it is made."""
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        return in_few(gated_back, gradients[0].device)(*gradients, *ctx.saved_tensors)
+    def forward(ctx: Any, x_D: Tensor, *halves: nn.Module) -> Tensor:
+        ctx.maps = [cast(Tensor, one.weight) for one in halves]
+        made_NF = [one(x_D).flatten(0, -2) for one in halves]
+        ctx.save_for_backward(*made_NF)
+        return in_few(gated, x_D.device, along=0)(*made_NF).unflatten(0, x_D.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        grad_F, back = gradients[0], in_few(gated_back, gradients[0].device, along=0)
+        (gate_FD, up_FD), (gate_NF, up_NF) = ctx.maps, back(grad_F.flatten(0, -2), *ctx.saved_tensors)
+        x_ND = (gate_NF @ gate_FD).addmm_(up_NF, up_FD)
+        return x_ND.unflatten(0, grad_F.shape[:-1]), None, None
 
 
 def forward(mlp: nn.Module, x_D: Tensor) -> Tensor:
-    """An MLP (..., D)."""
-    gate, up, down = _maps(mlp)
-    made: Tensor = down(_Gate.apply(gate(x_D), up(x_D)))
+    """An MLP (..., D) whose maps do not change."""
+    *halves, down = _maps(mlp)
+    made: Tensor = down(_Gated.apply(x_D, *halves))
     return made
 
 
@@ -81,9 +88,9 @@ def gates_alike(part: nn.Module) -> bool:
     if {name for name, child in part.named_children() if next(child.parameters(), None) is not None} != set(PARTS):
         return False
     gate, up, down = _maps(part)
-    weight_FD = cast(Tensor, gate.weight)
-    if not weight_FD.is_floating_point():  # packed to a few bits: its width is not that of its weights
+    if {type(one) for one in (gate, up)} != {nn.Linear}:  # with an update that trains, or packed to a few bits
         return False
+    weight_FD = cast(Tensor, gate.weight)
     drawn = torch.randn(TRIED, weight_FD.shape[-1], generator=torch.Generator().manual_seed(0))
     x_D = drawn.to(weight_FD.device, weight_FD.dtype)
     wanted_D, made_D = part(x_D).float(), down(gated(gate(x_D), up(x_D))).float()

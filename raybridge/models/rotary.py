@@ -22,6 +22,7 @@ from raybridge.models.kernels import in_few
 
 NAME = "apply_rotary_pos_emb"  # of the function in each of transformers' models
 ASKED = ("q", "k", "cos", "sin", "unsqueeze_dim")
+POSITIONS = 2  # the dimension of them
 Pair = tuple[Tensor, Tensor]
 
 
@@ -49,11 +50,12 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> Pair:
         ctx.save_for_backward(cos, sin)
-        return in_few(rotated, q.device)(q, k, cos, sin)
+        return in_few(rotated, q.device, along=POSITIONS)(q, k, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        return *in_few(turned_back, gradients[0].device)(*gradients, *ctx.saved_tensors), None, None
+        back = in_few(turned_back, gradients[0].device, along=POSITIONS)
+        return *back(*gradients, *ctx.saved_tensors), None, None
 
 
 def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> Pair:

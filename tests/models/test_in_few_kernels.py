@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import tiny_lms
 import torch
+from torch import nn
 from torch.autograd import gradcheck
 
-from raybridge.models import gated, rotary
+from raybridge.models import gated, kernels, packed_prefix, rotary
+from raybridge.models.partial import joined
 
 ROWS = [[5, 6, 7, 8, 9, 10, 11, 12], [13, 14, 15]]
 ROTATE_ALIKE = ("llama", "qwen2", "mistral", "gemma3", "phi", "stablelm", "gpt_neox", "phi3", "olmo2")  # gpt_neox: in part
@@ -88,17 +91,21 @@ def test_the_way_back_is_the_gradient_whatever_the_sines():
 
 def test_the_way_back_of_a_gate_is_its_gradient():
     draw = torch.Generator().manual_seed(0)
-    halves = tuple(torch.randn(3, 5, generator=draw, dtype=torch.float64).requires_grad_() for _ in range(2))
-    assert gradcheck(gated._Gate.apply, halves)
+    gate, up = (nn.Linear(4, 6, bias=bias).double().requires_grad_(False) for bias in (False, True))
+    x = torch.randn(3, 4, generator=draw, dtype=torch.float64).requires_grad_()
+    assert gradcheck(lambda x: gated._Gated.apply(x, gate, up), x)
 
 
-def by_aot(function, device):
-    return torch.compile(function, dynamic=True, backend="aot_eager")
-
-
-def test_lengths_compile_no_rotation_anew(monkeypatch):
+@pytest.fixture
+def compiled(monkeypatch):
+    """Functions in few kernels are compiled on a CPU as well, as far as to what each operation is."""
     torch._dynamo.reset()
-    monkeypatch.setattr(rotary, "in_few", by_aot)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    for room in (rotary, gated, packed_prefix):
+        monkeypatch.setattr(room, "in_few", lambda function, device, along: kernels._compiled.__wrapped__(function, along))
+
+
+def test_lengths_compile_no_rotation_anew(compiled):
     for number, T in enumerate((5, 9, 23)):
         with torch._dynamo.config.patch(error_on_recompile=number > 0):
             q, k, cos, sin = (torch.randn(1, *size) for size in ((T, 4, 8), (T, 2, 8), (T, 8), (T, 8)))
@@ -107,12 +114,22 @@ def test_lengths_compile_no_rotation_anew(monkeypatch):
             torch.testing.assert_close(rotary.rotate(q, k, cos, sin), wanted)
 
 
-def test_lengths_compile_no_gate_anew(monkeypatch):
-    torch._dynamo.reset()
-    monkeypatch.setattr(gated, "in_few", by_aot)
+def test_lengths_compile_no_gate_anew(compiled):
+    gate, up = (nn.Linear(4, 8, bias=False).requires_grad_(False) for _ in range(2))
     for number, T in enumerate((5, 9, 23)):
         with torch._dynamo.config.patch(error_on_recompile=number > 0):
-            gate, up = (torch.randn(1, T, 8, requires_grad=True) for _ in range(2))
-            made = gated._Gate.apply(gate, up)
-            torch.testing.assert_close(made, torch.nn.functional.silu(gate) * up)
+            x = torch.randn(1, T, 4, requires_grad=True)
+            made = gated._Gated.apply(x, gate, up)
+            torch.testing.assert_close(made, torch.nn.functional.silu(gate(x)) * up(x))
             made.sum().backward()
+
+
+def test_lengths_compile_no_joint_anew(compiled):
+    for number, M in enumerate((5, 9, 23)):
+        with torch._dynamo.config.patch(error_on_recompile=number > 0):
+            (own, prefix), (one, other) = torch.randn(2, M + 2, 4, 8), torch.randn(2, 4, M + 2)
+            wanted = joined(own[2:], one.T[2:], prefix[2:], other.T[2:]), torch.logaddexp(one, other)[:, 2:]
+            first = own[:2].clone()
+            packed_prefix._join(own[2:], one[:, 2:], prefix[2:], other[:, 2:])
+            torch.testing.assert_close((own[2:], one[:, 2:]), wanted)
+            assert torch.equal(own[:2], first)
