@@ -391,8 +391,5 @@ def test_on_a_gpu_few_kernels_are_as_near_to_fp32_as_many(exemplars, monkeypatch
 
 def distances(found, wanted):
     """How far, relative to their norm, values and gradients are, each over all that was asked."""
-    each = [
-        (torch.cat(pair[0]), torch.cat(pair[1]))
-        for pair in zip(zip(*found, strict=True), zip(*wanted, strict=True), strict=True)
-    ]
-    return [((one - other).norm() / other.norm()).item() for one, other in each]
+    each = [[torch.cat([one.flatten() for one in of_all]) for of_all in zip(*said, strict=True)] for said in (found, wanted)]
+    return [((one - other).norm() / other.norm()).item() for one, other in zip(*each, strict=True)]
