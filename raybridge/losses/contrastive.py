@@ -13,6 +13,7 @@ from raybridge.config import typed
 from raybridge.losses import Loss, Read, check_positive, check_shared
 from raybridge.losses.bridge import Batch, Bridge, cut
 from raybridge.losses.next_token import answer_nll
+from raybridge.models.pieces import sent
 
 
 def info_nce(queries_BD: Tensor, keys_ND: Tensor, labels_B: Tensor, *, temperature: float) -> Tensor:
@@ -100,9 +101,10 @@ class PromptContrast(Loss):
         rows = cut(bridge.batch.answers, self.max_tokens)
         soft_NKD = bridge.everyone.soft_NKD
         place_of = {place: number for number, place in enumerate(bridge.batch.order)}
-        next_B = torch.tensor([place_of[(place + 1) % len(place_of)] for place in bridge.batch.places], device=soft_NKD.device)
+        following = [place_of[(place + 1) % len(place_of)] for place in bridge.batch.places]
+        next_B = sent(torch.tensor(following), soft_NKD.device)
         other = bridge.target.soft_piece(soft_NKD[next_B])
         other_B = bridge.read(bridge.behind(other), rows).nll.sum(1)
-        lengths_B = torch.tensor([len(row) for row in rows], device=soft_NKD.device)
+        lengths_B = sent(torch.tensor(list(map(len, rows))), soft_NKD.device)
         gap_B = (other_B - answer_nll(bridge, self.max_tokens).sum(1)) / lengths_B.clamp(min=1)
         return (F.softplus(self.margin - gap_B) * lengths_B.bool()).sum()

@@ -138,7 +138,8 @@ class Trainer:
         share = shared(self.bridge(batch, step, losses), compares=any(loss.compares for loss in losses))
         sums, met = self._passes(share, losses, counts[: len(losses)], apart=measure)
         norms = self._back(share, losses, sums, apart=measure)
-        values = self.world.add_up(torch.cat([sums.values, sums.values.new_tensor([met is not None])]))
+        failed = sums.values.new_full((1,), float(met is not None))  # a tensor of a list would wait for the device
+        values = self.world.add_up(torch.cat([sums.values, failed]))
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.trial.clip)
         rate = learning_rate_share(step, warmup=self.trial.warmup, steps=self.trial.steps)
         for group in self.optimizer.param_groups:

@@ -60,6 +60,19 @@ def test_what_is_no_number_is_named_at_its_step_and_nothing_behind_it_is_saved(s
     assert run.checkpoints() == [2]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a GPU")
+def test_on_a_gpu_a_step_is_launched_without_waiting_for_the_one_before(short):
+    source, target = (lm.load(name, device="cuda") for name in (short.source, short.target))
+    trainer = build_trainer(short, source=source, target=target, world=World(device=torch.device("cuda")))
+    walk(trainer, range(3), measure=False)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        pending = trainer.launch(3, measure=False, interrupt=False)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert pending.told().loss > 0
+
+
 @pytest.mark.parametrize("measure", [False, True])
 def test_a_bench_walks_as_a_training_does(short, source, target, measure):
     trainer = build_trainer(replace(short, losses=(AnswerNLL(), Breaks())), source=source, target=target, world=World())
