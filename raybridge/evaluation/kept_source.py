@@ -45,22 +45,28 @@ class Reading:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fetched:
-    """States of questions that were on disk: which of the questions these are, and theirs (B, T, L, S) with zeros behind.
+    """States (N, L, S) of questions that were on disk, which of the questions these are, and how many positions each has.
 
     copied: what a device has passed by when they are on it; None where they are.
     """
 
     there: list[int]
-    states_BTLS: Tensor
+    lengths: list[int]
+    states_NLS: Tensor
     copied: torch.cuda.Event | None
 
     def on_device(self) -> Tensor:
         """The states, where the device's own work may read them."""
         if self.copied is not None:
-            stream = torch.cuda.current_stream(self.states_BTLS.device)
+            stream = torch.cuda.current_stream(self.states_NLS.device)
             stream.wait_event(self.copied)
-            self.states_BTLS.record_stream(stream)
-        return self.states_BTLS
+            self.states_NLS.record_stream(stream)
+        return self.states_NLS
+
+    def places(self, longest: int) -> Tensor:
+        """Where the positions are (N) among those of all questions, each of which has room for the longest."""
+        own = [row * longest + np.arange(length) for row, length in zip(self.there, self.lengths, strict=True)]
+        return torch.from_numpy(np.concatenate(own))
 
 
 class KeptSource:
@@ -123,8 +129,8 @@ class KeptSource:
         mask_BT = prefixes(lengths, max(lengths, default=0), self.device)
         states_BTLS = torch.zeros(*mask_BT.shape, len(layers), self.width, dtype=self.dtype, device=self.device)
         if fetched.there:
-            kept = fetched.on_device()
-            states_BTLS[:, : kept.shape[1]].index_copy_(0, sent(torch.tensor(fetched.there), self.device), kept)
+            place_N = sent(fetched.places(mask_BT.shape[1]), self.device)
+            states_BTLS.flatten(0, 1).index_copy_(0, place_N, fetched.on_device())
         if others := sorted(set(range(len(rows))) - set(fetched.there)):
             read, _ = self.load().states(before, [rows[row] for row in others], layers)
             states_BTLS[:, : read.shape[1]].index_copy_(0, sent(torch.tensor(others), self.device), read)
@@ -141,19 +147,20 @@ class KeptSource:
         shelf = self.shelf(before)
         absent = set(shelf.lacks(questions, layers))
         there = [row for row, question in enumerate(questions) if question not in absent]
-        found = [[shelf.read(questions[row], layer) for layer in layers] for row in there]
-        longest = max((len(one[0]) for one in found), default=0)
-        shape = len(there), longest, len(layers), self.width
+        found = [shelf.read(questions[row], layers) for row in there]
+        lengths = [len(one[0]) for one in found]
         on_gpu = self.device.type == "cuda"
-        states_BTLS = torch.zeros(shape, dtype=self.dtype, pin_memory=on_gpu)
-        for states_TLS, one in zip(states_BTLS, found, strict=True):
+        states_NLS = torch.empty(sum(lengths), len(layers), self.width, dtype=self.dtype, pin_memory=on_gpu)
+        room, end = _to_numpy(states_NLS), 0
+        for one, length in zip(found, lengths, strict=True):
             for number, states_TS in enumerate(one):
-                states_TLS[: len(states_TS), number] = torch.from_numpy(states_TS).view(self.dtype)
+                room[end : end + length, number] = states_TS
+            end += length
         if not on_gpu:
-            return Fetched(there=there, states_BTLS=states_BTLS, copied=None)
+            return Fetched(there=there, lengths=lengths, states_NLS=states_NLS, copied=None)
         with torch.cuda.stream(self._beside):
-            states_BTLS = states_BTLS.to(self.device, non_blocking=True)
-            return Fetched(there=there, states_BTLS=states_BTLS, copied=self._beside.record_event())
+            copy_NLS = states_NLS.to(self.device, non_blocking=True)
+            return Fetched(there=there, lengths=lengths, states_NLS=copy_NLS, copied=self._beside.record_event())
 
     @cached_property
     def _beside(self) -> torch.cuda.Stream:
@@ -180,6 +187,7 @@ def _key(before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[
 
 
 def _to_numpy(states: Tensor) -> np.ndarray:
+    """The states themselves where they are on the CPU, a copy otherwise."""
     bits = BITS.get(states.dtype)
     return cast(np.ndarray, (states if bits is None else states.view(bits)).cpu().numpy())
 

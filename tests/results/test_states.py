@@ -25,8 +25,8 @@ def test_what_was_put_there_comes_back_for_each_question_and_layer(states):
     assert shelf.lacks(["a", "b", "c"], [4]) == ["a", "b", "c"]
     shelf.write(lengths, {4: rows, 16: -rows})
     assert shelf.lacks(["c", "a"], [4, 16]) == []
-    assert np.array_equal(shelf.read("b", 4), rows[2:7])
-    assert np.array_equal(shelf.read("c", 16), -rows[7:])
+    assert np.array_equal(shelf.read("b", [4])[0], rows[2:7])
+    assert np.array_equal(shelf.read("c", [16])[0], -rows[7:])
 
 
 def test_another_process_finds_what_came_meanwhile(states):
@@ -37,7 +37,7 @@ def test_another_process_finds_what_came_meanwhile(states):
     assert other.lacks(["a"], [0]) == []
     one.write(lengths, {7: 2 * rows})  # a layer more of the same questions
     assert other.lacks(["a"], [0, 7]) == []
-    assert np.array_equal(other.read("a", 7), 2 * rows)
+    assert np.array_equal(other.read("a", [7])[0], 2 * rows)
     assert states.shelf("another").lacks(["a"], [0]) == ["a"]
 
 
@@ -50,7 +50,7 @@ def test_parts_of_any_sizes_give_every_question_its_own(tmp_path_factory, length
         shelf.write(some, {1: np.concatenate([np.full((n, 2), int(name), np.float32) for name, n in some.items()])})
     assert shelf.lacks(names, [1]) == []
     for name, n in zip(names, lengths, strict=True):
-        assert shelf.read(name, 1).tolist() == [[float(name)] * 2] * n
+        assert shelf.read(name, [1])[0].tolist() == [[float(name)] * 2] * n
 
 
 def test_a_layer_that_a_kill_left_without_its_checksums_is_not_there(states):
@@ -61,7 +61,7 @@ def test_a_layer_that_a_kill_left_without_its_checksums_is_not_there(states):
     again = states.shelf("s")
     assert again.lacks(["a"], [0]) == ["a"]
     again.write(lengths, {0: rows})
-    assert np.array_equal(again.read("b", 0), rows[2:])
+    assert np.array_equal(again.read("b", [0])[0], rows[2:])
 
 
 @pytest.mark.parametrize("at", [-5, 3, 140])
@@ -75,7 +75,7 @@ def test_a_flipped_byte_is_named(states, at):
     shelf = states.shelf("s")
     assert shelf.lacks(["a", "b"], [0]) == []
     with pytest.raises(ValueError, match=r"layer_000.npy is damaged .*; delete .* and the source reads its questions again"):
-        [shelf.read(question, 0) for question in lengths]
+        [shelf.read(question, [0]) for question in lengths]
 
 
 def test_the_budget_counts_what_is_there(states):
