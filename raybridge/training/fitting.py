@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
 from raybridge.data import Problem
+from raybridge.losses.bridge import Batch
 from raybridge.training.batches import Batches
 from raybridge.translators import TranslatorModule
 from raybridge.translators.ridge import Moments
@@ -27,14 +29,26 @@ def fit(module: TranslatorModule, batches: Batches, *, problems: int = PROBLEMS)
     if not module.fitted_from:
         return
     moments, first = Moments(), batches.problems[:problems]
-    for start in range(0, len(first), AT_ONCE):
-        _add(moments, module, batches, first[start : start + AT_ONCE])
+    parts = [first[start : start + AT_ONCE] for start in range(0, len(first), AT_ONCE)]
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetching") as aside:
+        fetched = aside.submit(_fetched, batches, parts[0])
+        for part, following in zip(parts, [*parts[1:], None], strict=True):
+            batch = fetched.result()
+            if following is not None:  # it is read from disk while these are counted
+                fetched = aside.submit(_fetched, batches, following)
+            _add(moments, module, batches, part, batch)
     module.fit(moments)
 
 
-def _add(moments: Moments, module: TranslatorModule, batches: Batches, problems: Sequence[Problem]) -> None:
+def _fetched(batches: Batches, problems: Sequence[Problem]) -> Batch:
+    batch = batches.tokens(problems)
+    batches.source.lm.ahead(batches.source.before, batch.source_questions, batches.trial.translator.layers)
+    return batch
+
+
+def _add(moments: Moments, module: TranslatorModule, batches: Batches, problems: Sequence[Problem], batch: Batch) -> None:
     """Count the source tokens of these problems."""
-    source, target, batch = batches.source, batches.target, batches.tokens(problems)
+    source, target = batches.source, batches.target
     states_BTLS, _ = batches.states(batch)
     states_BTLS = module.core_states(states_BTLS)
     aligned = [align(source.question_ends(problem.question), target.question_ends(problem.question)) for problem in problems]
