@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache
+from threading import Event
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from raybridge.evaluation.setting import Setting, frozen_arms, problems_of, sett
 from raybridge.models import lm, names
 from raybridge.models.free import GIB, hold_to
 from raybridge.models.frozen import FrozenLM
+from raybridge.models.reading import told_to
 from raybridge.results import Results, TrialRun
 from raybridge.results.states import States
 from raybridge.training import allotment, conclusion, own_answers
@@ -155,13 +157,17 @@ def run(trial: Trial, worker: Worker) -> Ended:
 
     with ExitStack() as stack:
         source = KeptSource(trial.source, device=device, kept=kept, load=cache(lambda: _loaded(trial, target, beside, stack)))
-        # What is tokenized is tokenized beside the weights' reading. No number but integers is made there: while transformers
-        # builds a model it decides the precision of every thread.
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokens") as aside:
+        reading = Event()
+        # What is tokenized is tokenized beside the weights' reading. Before that no number but integers is made there: while
+        # transformers builds a model it decides the precision of every thread.
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokens") as aside, told_to(lambda *_: reading.set()):
             rows = aside.submit(rows_read, trial, source) if world.rank == 0 else None
-            if device.type == "cuda":  # of these `_held` predicts the memory, and finds them kept
-                aside.submit(lengths_of, trial.evaluator, trial.target, str(data_folder()), trial.mixture)
-            target = lm.load(trial.target, device=device, beside=beside)
+            if device.type == "cuda":  # of this `_held` finds all that takes time done
+                aside.submit(_foreseen, trial, world, reading)
+            try:
+                target = lm.load(trial.target, device=device, beside=beside)
+            finally:
+                reading.set()
         told(f"{trial.target} is loaded")
         stack.enter_context(target.recording())
         evaluations, problems = Evaluations(trial, answerer), None
@@ -199,13 +205,25 @@ def _held(trial: Trial, world: World, on_disk: bool) -> Allotment | None:
     """Hold this worker to its share of its cards, which a replica counts on; None where there is none or it is not known."""
     if world.device.type != "cuda":
         return None
-    card = min(torch.cuda.get_device_properties(device).total_memory for device in world.devices) / GIB
-    share = allotted(trial, workers=world.size, card=card, cards=len(world.devices), states_on_disk=on_disk)
+    card, share = _allotted(trial, world, on_disk)
     if share:
         for device in world.devices:
             hold_to(device, share.worker)
         log.info("of %.1f GiB this worker takes at most %.1f, its replica the rest", card, share.worker)
     return share
+
+
+def _allotted(trial: Trial, world: World, on_disk: bool) -> tuple[float, Allotment | None]:
+    """GiB of a card, and what of it a worker and a replica may take."""
+    card = min(torch.cuda.get_device_properties(device).total_memory for device in world.devices) / GIB
+    return card, allotted(trial, workers=world.size, card=card, cards=len(world.devices), states_on_disk=on_disk)
+
+
+def _foreseen(trial: Trial, world: World, reading: Event) -> None:
+    """Lengths are read at once, and what a translator takes is seen when the target's weights are being read."""
+    lengths_of(trial.evaluator, trial.target, str(data_folder()), trial.mixture)
+    reading.wait()
+    _allotted(trial, world, on_disk=True)
 
 
 def _loaded(trial: Trial, target: FrozenLM, beside: Sequence[torch.device], stack: ExitStack) -> FrozenLM:

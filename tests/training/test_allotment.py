@@ -1,14 +1,18 @@
 """What a worker and its replica may take of their card: the whole of it, and no more, whatever else is asked of it."""
 
 from dataclasses import replace
+from threading import Event, Thread
 
 import pytest
 
+from raybridge.models import lm
 from raybridge.models.memory import UnpredictableError
-from raybridge.training import allotment
+from raybridge.models.reading import told_to
+from raybridge.training import allotment, workload
 from raybridge.training.allotment import allotted, replica_share
 from raybridge.training.memory import fit, footprint_of
 from raybridge.training.micro_batches import MicroBatches
+from raybridge.world import World
 
 CARD = 8.0  # GiB
 
@@ -40,3 +44,17 @@ def test_where_one_is_not_known_each_takes_what_it_finds(trial, monkeypatch):
 
     monkeypatch.setattr(allotment, "fit", unknown)
     assert replica_share([trial], **told | {"card": CARD}) is None
+
+
+def test_it_is_foreseen_when_no_model_is_being_built(trial, monkeypatch):
+    """Transformers decides the precision of every thread while it builds one."""
+    seen, reading = [], Event()
+    monkeypatch.setattr(workload, "_allotted", lambda *_, on_disk: seen.append(on_disk))
+    beside = Thread(target=workload._foreseen, args=(trial, World(), reading))
+    beside.start()
+    beside.join(timeout=0.5)
+    assert (beside.is_alive(), seen) == (True, [])
+    with told_to(lambda *_: reading.set()):
+        lm.load("pocket:target", device="cpu")
+    beside.join(timeout=60)
+    assert seen == [True]
