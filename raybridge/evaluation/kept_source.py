@@ -45,23 +45,23 @@ class Reading:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fetched:
-    """States (N, L, S) of questions that were on disk, which of the questions these are, and how many positions each has.
+    """States (L, N, S) of questions that were on disk, which of the questions these are, and how many positions each has.
 
     copied: what a device has passed by when they are on it; None where they are.
     """
 
     there: list[int]
     lengths: list[int]
-    states_NLS: Tensor
+    states_LNS: Tensor
     copied: torch.cuda.Event | None
 
     def on_device(self) -> Tensor:
         """The states, where the device's own work may read them."""
         if self.copied is not None:
-            stream = torch.cuda.current_stream(self.states_NLS.device)
+            stream = torch.cuda.current_stream(self.states_LNS.device)
             stream.wait_event(self.copied)
-            self.states_NLS.record_stream(stream)
-        return self.states_NLS
+            self.states_LNS.record_stream(stream)
+        return self.states_LNS
 
     def places(self, longest: int) -> Tensor:
         """Where the positions are (N) among those of all questions, each of which has room for the longest."""
@@ -130,7 +130,7 @@ class KeptSource:
         states_BTLS = torch.zeros(*mask_BT.shape, len(layers), self.width, dtype=self.dtype, device=self.device)
         if fetched.there:
             place_N = sent(fetched.places(mask_BT.shape[1]), self.device)
-            states_BTLS.flatten(0, 1).index_copy_(0, place_N, fetched.on_device())
+            states_BTLS.flatten(0, 1).index_copy_(0, place_N, fetched.on_device().transpose(0, 1))
         if others := sorted(set(range(len(rows))) - set(fetched.there)):
             read, _ = self.load().states(before, [rows[row] for row in others], layers)
             states_BTLS[:, : read.shape[1]].index_copy_(0, sent(torch.tensor(others), self.device), read)
@@ -150,17 +150,15 @@ class KeptSource:
         found = [shelf.read(questions[row], layers) for row in there]
         lengths = [len(one[0]) for one in found]
         on_gpu = self.device.type == "cuda"
-        states_NLS = torch.empty(sum(lengths), len(layers), self.width, dtype=self.dtype, pin_memory=on_gpu)
-        room, end = _to_numpy(states_NLS), 0
-        for one, length in zip(found, lengths, strict=True):
-            for number, states_TS in enumerate(one):
-                room[end : end + length, number] = states_TS
-            end += length
+        states_LNS = torch.empty(len(layers), sum(lengths), self.width, dtype=self.dtype, pin_memory=on_gpu)
+        # A call a layer: between two of them the thread that asks for steps may keep this one waiting.
+        for room_NS, one in zip(_bits(states_LNS), zip(*found, strict=True), strict=False):
+            torch.cat([torch.from_numpy(states_TS) for states_TS in one], out=room_NS)
         if not on_gpu:
-            return Fetched(there=there, lengths=lengths, states_NLS=states_NLS, copied=None)
+            return Fetched(there=there, lengths=lengths, states_LNS=states_LNS, copied=None)
         with torch.cuda.stream(self._beside):
-            copy_NLS = states_NLS.to(self.device, non_blocking=True)
-            return Fetched(there=there, lengths=lengths, states_NLS=copy_NLS, copied=self._beside.record_event())
+            copy_LNS = states_LNS.to(self.device, non_blocking=True)
+            return Fetched(there=there, lengths=lengths, states_LNS=copy_LNS, copied=self._beside.record_event())
 
     @cached_property
     def _beside(self) -> torch.cuda.Stream:
@@ -186,10 +184,14 @@ def _key(before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[
     return tuple(before), tuple(map(digest, rows)), tuple(layers)
 
 
-def _to_numpy(states: Tensor) -> np.ndarray:
-    """The states themselves where they are on the CPU, a copy otherwise."""
+def _bits(states: Tensor) -> Tensor:
+    """The same numbers as NumPy may have them."""
     bits = BITS.get(states.dtype)
-    return cast(np.ndarray, (states if bits is None else states.view(bits)).cpu().numpy())
+    return states if bits is None else states.view(bits)
+
+
+def _to_numpy(states: Tensor) -> np.ndarray:
+    return cast(np.ndarray, _bits(states).cpu().numpy())
 
 
 Source = FrozenLM | KeptSource  # what is asked for states: the model itself, or what is kept of it

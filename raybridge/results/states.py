@@ -102,7 +102,8 @@ class Part:
         path = _states(self.path, layer)
         checks = read_json(_checks(self.path, layer), needs=("crc32",))["crc32"]
         try:
-            rows = np.lib.format.open_memmap(path, mode="r")  # refuses objects, which would be pickles
+            # Refuses objects, which would be pickles. Whoever writes into what was read has a copy: the file stays.
+            rows = np.lib.format.open_memmap(path, mode="c")
         except Exception as error:  # a header that is no header comes out as any
             raise _damaged(path, reason_of(error)) from None
         positions = max(end for _, end in self.places.values())
