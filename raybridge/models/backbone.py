@@ -135,6 +135,8 @@ class Backbone:
         recorder = Recorder(self._run_packed, recorded=self._run_in_few, window=window, fits=self._fits)
         with self._recorded_by(recorder if able else None):
             yield
+        if able:
+            log.info("of %d packed passes of %s %d were replayed", recorder.passes, self.name, recorder.replays)
 
     def forget(self) -> bool:
         """Give back the memory of what is recorded; whether there was any."""

@@ -209,12 +209,14 @@ class Recorder:
         self.recordings: dict[Shape, Any] = {}
         self.refused = ""
         self.scarce = False
+        self.passes = self.replays = 0
         self._runs: Counter[Shape] = Counter()
         self._pools: dict[tuple[object, ...], Any] = {}
         self._leases: dict[tuple[object, ...], ReferenceType[Lease]] = {}
 
     def passed(self, given: Given, wanted: Sequence[int], *, lent: Lent | None) -> list[Tensor]:
         """What a pass finds at the wanted places. lent: what is lent to the layers, None without."""
+        self.passes += 1
         (read,) = (given[name] for name in READ if name in given)
         gradient = torch.is_grad_enabled() and read.requires_grad
         shape = Shape.of(given, wanted, lent=lent, gradient=gradient, window=self.window)
@@ -224,6 +226,7 @@ class Recorder:
         recording = self.recordings.get(shape) or self._recorded(shape, given)
         if recording is None:
             return self.run(given, wanted)
+        self.replays += 1
         if not gradient:
             found: list[Tensor] = recording.there(given)
             return found

@@ -24,7 +24,7 @@ class Allotment:
 
 
 def allotted(trial: Trial, *, workers: int, card: float, cards: int, states_on_disk: bool) -> Allotment | None:
-    """What each may take of a card of so many GiB: what it is predicted to, and half of what is left over.
+    """What each may take of a card of so many GiB: what it is predicted to, and half of what recorded passes leave of the rest.
 
     None where it is not known, or does not fit: each then takes what it finds.
     """
@@ -35,8 +35,9 @@ def allotted(trial: Trial, *, workers: int, card: float, cards: int, states_on_d
     if found is None:
         return None
     worker, replica = sum(found.worker.values()), sum(found.replica.values())
-    spare = (card - worker - replica) / 2
-    return Allotment(worker=worker + spare, replica=replica + spare, cut=found.cut)
+    recordings = min(card - worker - replica, found.recordings)
+    spare = (card - worker - replica - recordings) / 2
+    return Allotment(worker=worker + recordings + spare, replica=replica + spare, cut=found.cut)
 
 
 def replica_share(trials: Sequence[Trial], *, workers: int, card: float, cards: int, states_on_disk: bool) -> float | None:

@@ -44,6 +44,7 @@ SLACK = 0.05  # share of what comes and goes that the allocator holds in pieces 
 COPIES = 5  # of the translator's size: weights, two moments, the gradient of the step before, and what losses add to it
 SPREAD = 3.0  # standard deviations by which a micro-batch is longer than the mean one: there are thousands of them
 LEAST_ROWS, MOST_ROWS = 16, 1024  # that a replica decodes together: fewer take as long a token, and more are not asked for
+ENOUGH_ROWS = 128  # beyond which a training's recordings are worth more: they take a quarter of a step
 CHARACTERS = 3  # of a token, at least as they are in English and numbers
 CARDS, BITS = (2, 4, 8), (8, 4)  # over which a model may be spread, and to which its weights may be packed
 
@@ -116,6 +117,11 @@ class Footprint:
             {"models": models, "translator": COPIES * SINGLE * weights, **lent},
             {"soft tokens": self.share * written, **passes, "logits": logits},
         )
+
+    def recordings(self, cut: Cut) -> float:
+        """GiB that recorded passes keep beside those that are run: as much again; nothing where none are recorded."""
+        recorded = self.packs and self.cards == 1 and not cut.recomputed
+        return self.worker(cut)["activations"] if recorded else 0.0
 
     def _lent(self, card: int) -> dict[str, float]:
         """Keys and values of exemplars that are lent to the layers on a card; nothing where none stand before answers."""
@@ -203,12 +209,13 @@ def _with_slack(stays: Mapping[str, float], passes: Mapping[str, float]) -> dict
 
 @dataclass(frozen=True, kw_only=True)
 class CardUse:
-    """How a trial fits on a card. rows: that a replica decodes at once beside a worker."""
+    """How a trial fits on a card. rows: that a replica decodes at once beside a worker. recordings: GiB that these may keep."""
 
     cut: Cut
     rows: int
     worker: Mapping[str, float]
     replica: Mapping[str, float]
+    recordings: float
 
 
 def fit(footprint: Footprint, card: float) -> CardUse | None:
@@ -219,10 +226,13 @@ def fit(footprint: Footprint, card: float) -> CardUse | None:
         worker = footprint.worker(cut)
         free = card - sum(worker.values())
         if sum(replica.values()) <= free:
-            rows = LEAST_ROWS
-            while rows < MOST_ROWS and sum((more := footprint.replica(2 * rows, source=True)).values()) <= free:
+            rows, recordings = LEAST_ROWS, footprint.recordings(cut)
+            while rows < MOST_ROWS:
+                more = footprint.replica(2 * rows, source=True)
+                if sum(more.values()) > free - (recordings if rows >= ENOUGH_ROWS else 0.0):
+                    break
                 rows, replica = 2 * rows, more
-            return CardUse(cut=cut, rows=rows, worker=worker, replica=replica)
+            return CardUse(cut=cut, rows=rows, worker=worker, replica=replica, recordings=recordings)
         cut = cut.smaller(footprint.share)
     return None
 

@@ -26,6 +26,14 @@ def test_both_together_take_the_card_and_each_what_it_is_predicted_to(trial):
     assert MicroBatches(share=8, predicted=share.cut).cut == share.cut
 
 
+def test_what_is_left_goes_to_recorded_passes_first(trial):
+    told = dict(workers=1, cards=1, states_on_disk=True)
+    found = fit(footprint_of(trial, workers=1, cards=1, states_on_disk=True), CARD)
+    least = sum(found.worker.values()) + sum(found.replica.values())
+    share = allotted(trial, card=CARD, **told)
+    assert share.worker >= sum(found.worker.values()) + min(found.recordings, CARD - least)
+
+
 def test_a_replica_leaves_room_for_the_largest_worker_of_a_sweep(trial):
     larger = replace(trial, name="larger", batch=1024)
     told = dict(workers=1, card=CARD, cards=1, states_on_disk=True)

@@ -18,7 +18,7 @@ from raybridge.models.memory import Member, UnpredictableError, activation_bytes
 from raybridge.models.shape import attends_only
 from raybridge.scales import FULL
 from raybridge.training.lengths import Lengths, lengths_of
-from raybridge.training.memory import GIB, Footprint, fit, fits, footprint_of, refusal, told, translator_memory
+from raybridge.training.memory import ENOUGH_ROWS, GIB, Footprint, fit, fits, footprint_of, refusal, told, translator_memory
 from raybridge.training.micro_batches import Cut
 
 CARD = 79.0  # GiB of an 80 GB H100
@@ -127,6 +127,16 @@ def test_a_layer_keeps_what_autograd_keeps_of_it(config):
 def test_recomputed_layers_keep_their_inputs_and_one_layer_is_there_again():
     plain, again = (activation_bytes(LLAMA_8B, 100, recomputed=recomputed) for recomputed in (False, True))
     assert plain - again == 100 * (31 * layer_bytes(LLAMA_8B) - 32 * 2 * 4096)
+
+
+def test_where_a_card_is_large_recordings_have_room_before_a_replica_decodes_more_than_it_must():
+    one = footprint(64, 8)
+    large, small = fit(one, 139.0), fit(one, CARD)
+    assert large.rows >= ENOUGH_ROWS
+    assert sum(large.worker.values()) + large.recordings + sum(large.replica.values()) <= 139.0
+    assert large.recordings == large.worker["activations"] > 5
+    assert small.rows == ENOUGH_ROWS
+    assert one.recordings(Cut(problems=8, recomputed=True)) == footprint(64, 8, packs=False).recordings(Cut(problems=8)) == 0
 
 
 def test_full_scale_fits_on_four_cards_and_on_one_at_every_number_of_soft_tokens():
