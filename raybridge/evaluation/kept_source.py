@@ -151,9 +151,8 @@ class KeptSource:
         lengths = [len(one[0]) for one in found]
         on_gpu = self.device.type == "cuda"
         states_LNS = torch.empty(len(layers), sum(lengths), self.width, dtype=self.dtype, pin_memory=on_gpu)
-        # A call a layer: between two of them the thread that asks for steps may keep this one waiting.
-        for room_NS, one in zip(_bits(states_LNS), zip(*found, strict=True), strict=False):
-            torch.cat([torch.from_numpy(states_TS) for states_TS in one], out=room_NS)
+        for room_NS, one in zip(_to_numpy(states_LNS), zip(*found, strict=True), strict=False):  # none of no questions
+            np.concatenate(one, out=room_NS)
         if not on_gpu:
             return Fetched(there=there, lengths=lengths, states_LNS=states_LNS, copied=None)
         with torch.cuda.stream(self._beside):
@@ -184,14 +183,10 @@ def _key(before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[
     return tuple(before), tuple(map(digest, rows)), tuple(layers)
 
 
-def _bits(states: Tensor) -> Tensor:
-    """The same numbers as NumPy may have them."""
-    bits = BITS.get(states.dtype)
-    return states if bits is None else states.view(bits)
-
-
 def _to_numpy(states: Tensor) -> np.ndarray:
-    return cast(np.ndarray, _bits(states).cpu().numpy())
+    """The states themselves where they are on the CPU, a copy otherwise."""
+    bits = BITS.get(states.dtype)
+    return cast(np.ndarray, (states if bits is None else states.view(bits)).cpu().numpy())
 
 
 Source = FrozenLM | KeptSource  # what is asked for states: the model itself, or what is kept of it

@@ -102,8 +102,7 @@ class Part:
         path = _states(self.path, layer)
         checks = read_json(_checks(self.path, layer), needs=("crc32",))["crc32"]
         try:
-            # Refuses objects, which would be pickles. Whoever writes into what was read has a copy: the file stays.
-            rows = np.lib.format.open_memmap(path, mode="c")
+            rows = np.lib.format.open_memmap(path, mode="r")  # refuses objects, which would be pickles
         except Exception as error:  # a header that is no header comes out as any
             raise _damaged(path, reason_of(error)) from None
         positions = max(end for _, end in self.places.values())
@@ -124,9 +123,9 @@ class Shelf:
     def lacks(self, questions: Sequence[str], layers: Sequence[int]) -> list[str]:
         """Those of the questions that some of the layers are not there of."""
         wanted = tuple(layers)
-        if not all(self._find(question, wanted) for question in questions):
+        if any(self._find(question, wanted) is None for question in questions):
             self._look()
-        return [question for question in questions if not self._find(question, wanted)]
+        return [question for question in questions if self._find(question, wanted) is None]
 
     def read(self, question: str, layers: Sequence[int]) -> list[np.ndarray]:
         """A question's states (positions, width) in each of the layers, which must be there."""

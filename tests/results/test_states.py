@@ -25,8 +25,9 @@ def test_what_was_put_there_comes_back_for_each_question_and_layer(states):
     assert shelf.lacks(["a", "b", "c"], [4]) == ["a", "b", "c"]
     shelf.write(lengths, {4: rows, 16: -rows})
     assert shelf.lacks(["c", "a"], [4, 16]) == []
+    assert shelf.lacks(["c", "d"], []) == [], "who reads no layer lacks none"
     assert np.array_equal(shelf.read("b", [4])[0], rows[2:7])
-    assert np.array_equal(shelf.read("c", [16])[0], -rows[7:])
+    assert [states.tolist() for states in shelf.read("c", [16, 4])] == [(-rows[7:]).tolist(), rows[7:].tolist()]
 
 
 def test_another_process_finds_what_came_meanwhile(states):
