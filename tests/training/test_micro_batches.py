@@ -221,9 +221,8 @@ class Greedy(AnswerNLL):
         return super().total(bridge)
 
 
-def values_or_error(world: World, trial):
+def values_or_error(world: World, trial, source, target):
     """The terms of two steps and how many problems a pass took, or what ended them."""
-    source, target = (lm.load(name, device="cpu") for name in (trial.source, trial.target))
     trainer = build_trainer(trial, source=source, target=target, world=world)
     try:
         steps = [trainer.step(number, measure=number == 0, interrupt=False) for number in range(2)]
@@ -245,15 +244,16 @@ class Refusing(AnswerNLL):
 
 
 def ends(world: World, trials):
-    """What becomes of each of these trials."""
-    return [values_or_error(world, trial) for trial in trials]
+    """What becomes of each of these trials, all of one pair."""
+    source, target = (lm.load(name, device="cpu") for name in (trials[0].source, trials[0].target))
+    return [values_or_error(world, trial, source, target) for trial in trials]
 
 
-def test_where_memory_ends_on_one_worker_alone_none_hangs(trial):
+def test_where_memory_ends_on_one_worker_alone_none_hangs(trial, source, target):
     """It reads fewer problems at once, and the step is the same; where nothing helps, both end with its sentence."""
     asked = [Greedy(takes=99), Greedy(takes=4), Greedy(takes=0), Refusing()]
     trials = [replace(trial, losses=(AnswerNLL(), InfoNCE(), loss), warmup=0, batch=16) for loss in asked]
-    whole, values = values_or_error(World(), trials[0])
+    whole, values = values_or_error(World(), trials[0], source, target)
     assert whole == Cut(problems=16)
     first, second = on_two_workers(ends, trials)
     assert [cut for cut, _ in (*first[:2], *second[:2])] == [Cut(problems=8), Cut(problems=8), Cut(problems=8), Cut(problems=4)]
