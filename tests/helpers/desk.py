@@ -21,6 +21,7 @@ from raybridge.training.worker import engine_of
 from raybridge.trial import Workload
 
 WITHOUT_RUNS = {"RAY_TRAIN_ENABLE_STATE_TRACKING": "0"}  # on the dashboard: a process less, and seconds of its start
+AS_OTHERS = {"RAY_worker_niceness": "0"}  # else Ray's processes give way to the tests beside them, and time runs out
 
 
 @dataclass
@@ -74,14 +75,15 @@ class Desk:
     def run(self) -> TrialRun | None:
         return self.results.find(self.trial.fingerprint)
 
-    def launch(self) -> Launch:
+    def launch(self, environment: Mapping[str, str] = WITHOUT_RUNS) -> Launch:
+        """environment: what its processes are given besides."""
         log = self.folder / f"{time.monotonic_ns()}.log"
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY")} | {"NUM_GPUS": "0"}
+        own = {name: value for name, value in os.environ.items() if not name.startswith("RAY")} | {"NUM_GPUS": "0"} | AS_OTHERS
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", "raybridge.sweep", str(self.file), "--results", str(self.results.root)],
                 cwd=self.at,
-                env=environment | self.environment,
+                env=own | self.environment | environment,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
