@@ -17,12 +17,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, field, fields, is_dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from weakref import WeakKeyDictionary
 
 from raybridge.errors import nearest
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 CONFIG_PACKAGES = ("raybridge", "evaluators")  # only their classes may be named by a config that is read back from disk
 DEEPEST = 20  # levels of a config that is read back: no trial has half of them
+ANNOTATIONS: WeakKeyDictionary[type, dict[str, Any]] = WeakKeyDictionary()  # by class: texts that are slow to compile
 SEEDS = 2**32  # seeds lie below it: every generator that is seeded takes these
 
 
@@ -32,7 +34,7 @@ def typed(config: Any) -> None:
     A whole number that is written as a float becomes an int, an int where a float is asked for a float, and a list a tuple,
     so that equal values are one identity. A default is as its author wrote it. ValueError names field, value and what is valid.
     """
-    annotations = get_type_hints(type(config))
+    annotations = ANNOTATIONS.get(cls := type(config)) or ANNOTATIONS.setdefault(cls, get_type_hints(cls))
     for one in fields(config):
         value = getattr(config, one.name)
         if one.default is not MISSING and value is one.default:
@@ -127,9 +129,7 @@ def _called(kind: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, type):
-        return f"the class {value.__name__} itself (write {value.__name__}(...))"
-    return repr(value)
+    return f"the class {value.__name__} itself (write {value.__name__}(...))" if isinstance(value, type) else repr(value)
 
 
 def lacking(candidate: Any, protocol: type) -> list[str]:
