@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,18 @@ from raybridge.trial import Trial
 settings.register_profile("untimed", deadline=None)  # a slow machine is no defect
 settings.load_profile("untimed")
 torch.set_num_threads(1)  # fixtures of a session or module come before what sets it for a test
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is imported and collected stays until the end: nobody looks for garbage in it, now or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)
