@@ -208,7 +208,7 @@ class Recorder:
         self.run, self.recorded, self.window, self.fits, self.record = run, recorded or run, window, fits, record
         self.recordings: dict[Shape, Any] = {}
         self.refused = ""
-        self.scarce = False
+        self.room = 2  # times what a pass takes, that must be free before one is recorded
         self.passes = self.replays = 0
         self._runs: Counter[Shape] = Counter()
         self._pools: dict[tuple[object, ...], Any] = {}
@@ -239,8 +239,8 @@ class Recorder:
         self._runs[shape] += 1
         if self.refused or self._runs[shape] <= RUNS or len(self.recordings) >= MOST:
             return None
-        # What is not recorded takes as much beside it. Where memory has ended once, both must find room.
-        if not self.fits(shape, 2 if self.scarce else 1):
+        # Recordings of a place take its memory once, and passes that are run take as much beside them: both must find room.
+        if not self.fits(shape, self.room - any(one.place == shape.place for one in self.recordings)):
             self._runs[shape] -= WAIT
             return None
         on_card = given[shape.read].is_cuda
@@ -263,9 +263,9 @@ class Recorder:
         return None
 
     def forget(self) -> bool:
-        """Give back the memory of what is recorded; whether there was any. What finds room twice is recorded anew."""
+        """Give back the memory of what is recorded; whether there was any. With more room it is recorded anew."""
         there = bool(self.recordings)
-        self.scarce = True
+        self.room += there
         self.recordings.clear()
         self._pools.clear()
         self._leases.clear()

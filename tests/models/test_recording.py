@@ -300,10 +300,12 @@ def test_without_memory_for_it_nothing_is_recorded_and_it_is_looked_for_again(lm
     for _ in range(4):
         alone(lm, soft_of(lm), None)
         seen.append(len(lm._recorder.recordings))
-    assert (seen, asked) == ([0, 0, 1, 1], [1, 1])
+    assert (seen, asked) == ([0, 0, 1, 1], [2, 2]), "a first recording must find room beside a pass that is run"
+    lm.answer_nll([lm.soft_piece(soft_of(lm))], [row * 30 for row in ROWS])
+    assert asked == [2, 2, 1], "a further one has the memory of the first"
     lm.forget()
     alone(lm, soft_of(lm), None)
-    assert asked == [1, 1, 2], "where memory has ended a recording must find room beside a pass"
+    assert asked == [2, 2, 1, 3], "where memory has ended it takes more than there was"
 
 
 def test_nothing_is_recorded_on_a_cpu(lm):
