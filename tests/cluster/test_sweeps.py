@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
+from shutil import copytree
 
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ from local_runs import worker_on
 from raybridge.evaluation.answerer import Local
 from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import frozen_arms, setting_of
+from raybridge.models.names import POCKET
 from raybridge.results import Results, TrialRun
 from raybridge.training import workload
 from raybridge.trial import Trial
@@ -30,15 +33,21 @@ axes = {"pocket": dict(soft_tokens=[4])}
 def trial(base: Trial, *, soft_tokens: int) -> Trial:
     translator = replace(base.translator, soft_tokens=soft_tokens, width=32, depth=1, heads=2)
     cut = dict(steps=120, warmup=4, batch=4, eval_every=20, dev_problems=4, test_problems=4)
-    return replace(base, name=f"tiny_{soft_tokens}tok", translator=translator, **cut)
+    models = dict(source="./models/source, mine", target="models/target, mine")
+    return replace(base, name=f"tiny_{soft_tokens}tok", translator=translator, **models, **cut)
 '''
 
 
 @pytest.fixture
-def desk(tmp_path):
-    file = tmp_path / "tiny.py"
+def desk(tmp_path, monkeypatch):
+    """A sweep in a folder in which its models are, and from which it is called."""
+    at = tmp_path / "meine Läufe 尺寸"
+    for model in ("source", "target"):
+        copytree(POCKET / model, at / "models" / f"{model}, mine")
+    monkeypatch.chdir(at)
+    file = at / "wie groß?.py"
     file.write_text(TINY, encoding="utf8")
-    return Desk(tmp_path, file)
+    return Desk(at, file, at=at)
 
 
 def numbers(run: TrialRun) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
@@ -74,7 +83,7 @@ def test_killed_then_interrupted_then_resumed_ends_with_the_numbers_of_an_undist
     os.killpg(second.process.pid, signal.SIGINT)
     assert second.process.wait(timeout=60) == 130, second.said
     assert not desk.run.complete
-    assert f" -m raybridge.sweep {desk.file}" in second.said
+    assert f" -m raybridge.sweep {shlex.quote(str(desk.file))}" in second.said
     assert "Traceback" not in second.said
     stopped_at = desk.run.checkpoints()[-1]
     assert stopped_at > killed_at
@@ -98,8 +107,8 @@ def test_killed_then_interrupted_then_resumed_ends_with_the_numbers_of_an_undist
     assert not list((desk.run.path).glob("failure.json"))
 
     # Everything is where the design says.
-    folder = desk.results.sweep("tiny").path
-    assert (folder / "summary.log").read_text(encoding="utf8").startswith("sweep tiny: Does everything run?")
+    folder = desk.results.sweep("wie groß?").path
+    assert (folder / "summary.log").read_text(encoding="utf8").startswith("sweep wie groß?: Does everything run?")
     assert "tiny_4tok: first step" in third.said
     told = json.loads((folder / "ablation_results.json").read_text(encoding="utf8"))
     assert (told["missing"], [one["missing"] for one in told["trials"]]) == ([], [[]])
@@ -109,6 +118,7 @@ def test_killed_then_interrupted_then_resumed_ends_with_the_numbers_of_an_undist
         for arm in frozen_arms(split):
             assert desk.results.baseline(setting.key(arm)) is not None
     assert desk.run.provenance["versions"]["ray"]
+    assert desk.run.config["source"] == "./models/source, mine"
 
     # And once more: nothing is left to run, no cluster is started, the same words come out.
     before = {path: path.stat().st_mtime_ns for path in desk.run.path.rglob("*")}

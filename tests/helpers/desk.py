@@ -35,7 +35,7 @@ class Launch:
     def said(self) -> str:
         return self.log.read_text(encoding="utf8")
 
-    def until(self, happened: Callable[[], bool], *, seconds: float = 120) -> None:
+    def until(self, happened: Callable[[], bool], *, seconds: float = 240) -> None:
         ends = time.monotonic() + seconds
         while not happened():
             assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.said}"
