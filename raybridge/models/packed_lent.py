@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from raybridge.models.operation import operation
-from raybridge.models.partial import backward, flash, joined
+from raybridge.models.partial import backward, flash, join
 
 
 def _ends(bounds: Tensor, lent: int) -> tuple[Tensor, Tensor]:
@@ -36,7 +36,8 @@ def _attend(
     lent_NHE, lent_HN = flash(q_NHE, keys_PGE, values_PGE, _ends(bounds, size[1]), size, causal=False, scale=scale)
     for total_HN in (own_HN, lent_HN):
         assert total_HN.shape == (q_NHE.shape[1], q_NHE.shape[0]), f"log-sum-exps of shape {tuple(total_HN.shape)}"
-    return joined(own_NHE, own_HN.T, lent_NHE, lent_HN.T), torch.logaddexp(own_HN, lent_HN)
+    join(own_NHE, own_HN, lent_NHE, lent_HN)
+    return own_NHE, own_HN
 
 
 def _back(

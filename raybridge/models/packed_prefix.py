@@ -10,12 +10,10 @@ Shapes: B beginnings, N positions of the row, H query heads, G KV heads, E head 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from raybridge.models.kernels import in_few
 from raybridge.models.operation import operation
-from raybridge.models.partial import backward, flash, joined
+from raybridge.models.partial import backward, flash, join
 
 Sizes = tuple[int, int, int]
 
@@ -43,18 +41,8 @@ def _attend(
     own_MHE, own_HM = out_NHE[first:], total_HN[:, first:]
     more = q_NHE[first:], k_NGE[:first], v_NGE[:first]
     prefix_MHE, prefix_HM = flash(*more, (forks, starts), longest_of, causal=False, scale=scale)
-    _join(own_MHE, own_HM, prefix_MHE, prefix_HM)
+    join(own_MHE, own_HM, prefix_MHE, prefix_HM)
     return out_NHE, total_HN
-
-
-def _join(own_MHE: Tensor, own_HM: Tensor, prefix_MHE: Tensor, prefix_HM: Tensor) -> None:
-    """Make, in their place, of attention to a text's own positions and its log-sum-exps those of all that it attends to."""
-    in_few(_all_of, own_MHE.device, along=0)(own_MHE, own_HM.T, prefix_MHE, prefix_HM.T)
-
-
-def _all_of(own_MHE: Tensor, own_MH: Tensor, prefix_MHE: Tensor, prefix_MH: Tensor) -> None:
-    own_MHE.copy_(joined(own_MHE, own_MH, prefix_MHE, prefix_MH))
-    own_MH.copy_(torch.logaddexp(own_MH, prefix_MH))
 
 
 def _back(

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from raybridge.models.kernels import in_few
+
 HALF = (torch.bfloat16, torch.float16)
 ALIGNED = 8  # columns of a bias that memory-efficient attention reads at a time
 
@@ -43,6 +45,16 @@ def attended(
 def joined(one: Tensor, one_sum: Tensor, other: Tensor, other_sum: Tensor) -> Tensor:
     """Attention (..., E) to all positions, from that to some and to the others, and the log-sum-exps (...) of their scores."""
     return torch.lerp(other.float(), one.float(), torch.sigmoid(one_sum - other_sum).unsqueeze(-1)).to(one.dtype)
+
+
+def join(own_MHE: Tensor, own_HM: Tensor, other_MHE: Tensor, other_HM: Tensor) -> None:
+    """Make, in their place, of packed attention to some positions and its log-sum-exps (H, M) those of these and the others."""
+    in_few(_all_of, own_MHE.device, along=0)(own_MHE, own_HM.T, other_MHE, other_HM.T)
+
+
+def _all_of(own_MHE: Tensor, own_MH: Tensor, other_MHE: Tensor, other_MH: Tensor) -> None:
+    own_MHE.copy_(joined(own_MHE, own_MH, other_MHE, other_MH))
+    own_MH.copy_(torch.logaddexp(own_MH, other_MH))
 
 
 def _own(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import contextmanager
-from functools import partial
 
 import pytest
 import tiny_lms
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck
 
-from raybridge.models import gated, kernels, packed_prefix, rotary
+from raybridge.models import gated, kernels, partial, rotary
 from raybridge.models.partial import joined
 
 ROWS = [[5, 6, 7, 8, 9, 10, 11, 12], [13, 14, 15]]
@@ -100,8 +100,8 @@ def test_the_way_back_of_a_gate_is_its_gradient():
 def compiled(monkeypatch):
     """Functions in few kernels are compiled on a CPU as well, as far as to what each operation is."""
     torch._dynamo.reset()
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    for room in (rotary, gated, packed_prefix):
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    for room in (rotary, gated, partial):
         monkeypatch.setattr(room, "in_few", lambda function, device, along: kernels._compiled.__wrapped__(function, along))
 
 
@@ -130,6 +130,6 @@ def test_lengths_compile_no_joint_anew(compiled):
             (own, prefix), (one, other) = torch.randn(2, M + 2, 4, 8), torch.randn(2, 4, M + 2)
             wanted = joined(own[2:], one.T[2:], prefix[2:], other.T[2:]), torch.logaddexp(one, other)[:, 2:]
             first = own[:2].clone()
-            packed_prefix._join(own[2:], one[:, 2:], prefix[2:], other[:, 2:])
+            partial.join(own[2:], one[:, 2:], prefix[2:], other[:, 2:])
             torch.testing.assert_close((own[2:], one[:, 2:]), wanted)
             assert torch.equal(own[:2], first)
