@@ -118,7 +118,7 @@ def _loop(trials: Sequence[Trial]) -> Ready:
                 evaluator=trial.evaluator,
             )
             for step in range(trial.steps):
-                trainer.step(batches.at(step, World()))
+                trainer.step(batches.of_step(step, World()))
                 if step + 1 in trial.points:
                     asked.answers(problems_of(trial, "dev"))
             asked.answers(problems_of(trial, "test"))

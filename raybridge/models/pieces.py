@@ -8,7 +8,7 @@ a pad between them would be a step for a sliding window, for ALiBi and for a rec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Literal
@@ -123,6 +123,21 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
+def fetched(values: Tensor) -> Callable[[], Tensor]:
+    """What a device is to compute, on its way to the host: the call waits for it, and not for what the device is told later."""
+    if values.device.type != "cuda":
+        return lambda: values
+    here = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    here.copy_(values, non_blocking=True)
+    there = torch.cuda.current_stream(values.device).record_event()
+
+    def waited_for() -> Tensor:
+        there.synchronize()
+        return here
+
+    return waited_for
+
+
 def places(lengths: Sequence[int], width: int, device: torch.device) -> Tensor:
     """Where the real positions (N) of rows so long stand in their padded batch (B x width), one row's behind another's."""
     real_N = np.flatnonzero(np.arange(width) < np.array(lengths, dtype=np.int64)[:, None])
@@ -143,10 +158,10 @@ def pad(
     rows: Sequence[Sequence[int]], *, pad_id: int, side: Literal["left", "right"], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Token rows as ids (B, T) and mask (B, T). The mask comes from the lengths: the pad id may be a real token."""
-    lengths = torch.tensor([len(row) for row in rows], dtype=torch.long).unsqueeze(1)
-    longest = int(lengths.max()) if len(rows) else 0
-    column = torch.arange(longest)
-    mask = column < lengths if side == "right" else column >= longest - lengths
-    ids = torch.full((len(rows), longest), pad_id)
-    ids[mask] = torch.from_numpy(np.fromiter(chain.from_iterable(rows), dtype=np.int64))
-    return sent(ids, device), sent(mask, device)
+    length_B1 = np.array([len(row) for row in rows], dtype=np.int64)[:, None]
+    column_T = np.arange(length_B1.max(initial=0))
+    # In NumPy, which keeps Python's lock: each of torch's operations gives it up, and waits for who takes it meanwhile.
+    mask_BT = column_T < length_B1 if side == "right" else column_T >= len(column_T) - length_B1
+    ids_BT = np.full(mask_BT.shape, pad_id)
+    ids_BT[mask_BT] = np.fromiter(chain.from_iterable(rows), dtype=np.int64)
+    return sent(torch.from_numpy(ids_BT), device), sent(torch.from_numpy(mask_BT), device)

@@ -74,15 +74,17 @@ class Batches:
         return lend(self.target.lm, self.asked.before, longest=longest)
 
     def at(self, step: int, world: World) -> Batch:
-        """This worker's share of the batch of a step (from 0).
+        """This worker's share of the batch of a step (from 0), made now or before (`prepare`)."""
+        ahead, self._ahead = self._ahead, None
+        return ahead[1].result() if ahead and ahead[0] == (step, world.rank, world.size) else self.of_step(step, world)
 
-        That of the next is made meanwhile, beside a busy device, and what is kept of its states is fetched.
+    def prepare(self, step: int, world: World) -> None:
+        """Have the batch of a step made, and what is kept of its states fetched, on a thread of its own.
+
+        Asked for when the device has been told of all that a step is: before that the two threads would wait for each other.
         """
-        which, following = ((at, world.rank, world.size) for at in (step, step + 1))
-        batch = self._ahead[1].result() if self._ahead and self._ahead[0] == which else self.of_step(step, world)
-        more = step + 1 < self.trial.steps
-        self._ahead = (following, self._aside.submit(self._ahead_of, step + 1, world)) if more else None
-        return batch
+        if step < self.trial.steps:
+            self._ahead = ((step, world.rank, world.size), self._aside.submit(self._ahead_of, step, world))
 
     def of_step(self, step: int, world: World) -> Batch:
         """This worker's share of the batch of a step, made now."""

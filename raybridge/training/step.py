@@ -22,6 +22,7 @@ from raybridge.losses.bridge import Batch, Bridge
 from raybridge.losses.other_target import check_other_targets
 from raybridge.models import lm
 from raybridge.models.frozen import FrozenLM
+from raybridge.models.pieces import fetched
 from raybridge.training.batches import Batches, tokens_of
 from raybridge.training.gradient_cache import Share, Sums, shared
 from raybridge.training.micro_batches import MicroBatches
@@ -141,24 +142,29 @@ class Trainer:
         failed = sums.values.new_full((1,), float(met is not None))  # a tensor of a list would wait for the device
         values = self.world.add_up(torch.cat([sums.values, failed]))
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.trial.clip)
+        numbers = fetched(torch.cat([values, torch.stack([norm, *norms]).double()]))
         rate = learning_rate_share(step, warmup=self.trial.warmup, steps=self.trial.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         self.optimizer.step()
         soft_BKD, tokens, interrupted = share.written.soft_BKD.detach(), int(counts[-2]), counts[-1] > 0
+        self.batches.prepare(step + 1, self.world)
 
         def told() -> Step:
-            *totals, failed = values.tolist()
+            found = numbers().tolist()
+            totals, (failed, gradient_norm), own = found[: len(losses)], found[len(losses) :][:2], found[len(losses) + 2 :]
             if failed:
                 self.world.raise_any(met)
             check_finite(losses, totals, step)
-            check_gradient(norm.item(), step)
-            own = [None if one is None else one.item() for one in norms]
-            terms = [Term(loss=loss, value=v, gradient=g) for loss, v, g in zip(losses, totals, own, strict=True)]
+            check_gradient(gradient_norm, step)
+            terms = [
+                Term(loss=loss, value=value, gradient=gradient)
+                for loss, value, gradient in zip(losses, totals, own or [None] * len(losses), strict=True)
+            ]
             check_moves(terms, step, warmup=self.trial.warmup)
             return Step(
                 terms=terms,
-                gradient_norm=norm.item(),
+                gradient_norm=gradient_norm,
                 learning_rate=self.trial.learning_rate * rate,
                 soft_BKD=soft_BKD,
                 tokens=tokens,
@@ -177,8 +183,8 @@ class Trainer:
             traceback.clear_frames(error.__traceback__)  # told a step later, it would hold the tensors of its pass until then
             return Sums.nothing(share, losses, self.parameters, apart=apart), error
 
-    def _back(self, share: Share, losses: Sequence[Loss], sums: Sums, *, apart: bool) -> Sequence[Tensor | None]:
-        """The step's gradient into `.grad`, summed over workers; the norm of each term's own where they are apart."""
+    def _back(self, share: Share, losses: Sequence[Loss], sums: Sums, *, apart: bool) -> list[Tensor]:
+        """The step's gradient into `.grad`, summed over workers; the norms of the terms' own, none where they are not apart."""
         self.optimizer.zero_grad()
         objectives = [(loss,) for loss in losses] if apart else [tuple(losses)]
         norms: list[Tensor] = []
@@ -193,7 +199,7 @@ class Trainer:
             whole = gradient if whole is None else whole.add_(gradient)
         assert whole is not None, "a step has an objective"
         self._set_gradients(whole)
-        return norms if apart else [None] * len(losses)
+        return norms
 
     def _set_gradients(self, flat: Tensor) -> None:
         for p, part in zip(self.parameters, flat.split([p.numel() for p in self.parameters]), strict=True):
@@ -250,6 +256,12 @@ def check_moves(terms: Sequence[Term], step: int, *, warmup: int) -> None:
             )
 
 
+def first_module(trial: Trial, source: Source, target: FrozenLM, world: World) -> TranslatorModule:
+    """The translator as it is drawn from the trial's seed, on the CPU: it is the same for every device."""
+    torch.manual_seed(trial.seed)
+    return trial.translator.build(source.width, target.width, target_rms=target.embedding_rms).to(world.device).train()
+
+
 def build_trainer(
     trial: Trial,
     *,
@@ -258,18 +270,18 @@ def build_trainer(
     world: World,
     micro_batches: MicroBatches | None = None,
     problems: Sequence[Problem] | None = None,
+    module: TranslatorModule | None = None,
 ) -> Trainer:
     """The trainer at step 0: the same weights on every worker. micro_batches: None reads a share at once, if it fits.
 
-    problems: see `Batches`.
+    problems: see `Batches`. module: what `first_module` gave, where somebody has asked.
     """
     if trial.batch % world.size:
         raise ValueError(f"trial {trial.name}: batch {trial.batch} cannot be shared evenly by {world.size} workers")
     check_other_targets(trial.translator, trial.losses, where=f"trial {trial.name}")
     others = {name: lm.load(name, device=world.device, beside=world.beside) for name in trial.translator.other_targets}
     batches = Batches(trial, source, target, others, problems)
-    torch.manual_seed(trial.seed)
-    module = trial.translator.build(source.width, target.width, target_rms=target.embedding_rms).to(world.device).train()
+    module = module or first_module(trial, source, target, world)
     groups = module.parameter_groups(learning_rate=trial.learning_rate, weight_decay=trial.weight_decay)
     micro_batches = micro_batches or MicroBatches(share=trial.batch // world.size, device=world.device, release=target.forget)
     moved_by = optimizer(trial.muon, groups, module.maps)

@@ -61,7 +61,7 @@ def test_what_is_no_number_is_named_at_its_step_and_nothing_behind_it_is_saved(s
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a GPU")
-def test_on_a_gpu_a_step_is_launched_without_waiting_for_the_one_before(short):
+def test_on_a_gpu_no_step_waits_for_the_one_before_or_behind_it(short):
     source, target = (lm.load(name, device="cuda") for name in (short.source, short.target))
     trainer = build_trainer(short, source=source, target=target, world=World(device=torch.device("cuda")))
     walk(trainer, range(3), measure=False)
@@ -70,7 +70,9 @@ def test_on_a_gpu_a_step_is_launched_without_waiting_for_the_one_before(short):
         pending = trainer.launch(3, measure=False, interrupt=False)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    torch.cuda._sleep(10**10)  # seconds of work, as of the step behind it
     assert pending.told().loss > 0
+    assert not torch.cuda.current_stream().query()
 
 
 @pytest.mark.parametrize("measure", [False, True])

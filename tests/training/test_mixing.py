@@ -180,7 +180,8 @@ def test_a_text_is_a_question_without_an_answer(mixed, source, target):
 def test_a_batch_made_ahead_is_the_batch_of_its_step_and_worker(mixed, source, target):
     ahead, world, other = Batches(mixed, source, target), World(), World(rank=1, size=2)
     for step, who in ((0, world), (1, world), (1, other), (2, other), (5, world)):
-        assert ahead.at(step, who) == Batches(mixed, source, target).at(step, who)
+        assert ahead.at(step, who) == Batches(mixed, source, target).of_step(step, who)
+        ahead.prepare(step + 1, who)
 
 
 LOSSES = (AnswerNLL(), Reconstruction(), InfoNCE(), FirstTokens(), Format(), TextKL(), PromptContrast())
