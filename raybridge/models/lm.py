@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -25,12 +25,13 @@ def load(
     device: torch.device | str,
     beside: Sequence[torch.device | str] = (),
     dtype: torch.dtype | None = None,
+    met: Callable[[FrozenLM], object] | None = None,
 ) -> FrozenLM:
     """Load a model by hub id, directory, GGUF file or `pocket:` name; fp32 on CPU and bf16 on GPUs unless told.
 
     beside: further devices, over which its layers lie as well. `name:8bit` and `name:4bit` are the model with packed weights
-    (see `bits`), `bytes` is a source that reads UTF-8 (see `byte_lm`). ValueError where its files or what it does are not
-    understood.
+    (see `bits`), `bytes` is a source that reads UTF-8 (see `byte_lm`). met: is told of it when its files are read and
+    what it does has not been seen. ValueError where either is not understood.
     """
     device = torch.device(device)
     if name == byte_lm.NAME:
@@ -54,4 +55,7 @@ def load(
         placement.unhook(model)
     else:
         model.to(device)
-    return probe.seen(FrozenLM(name, model, tokenizer))
+    lm = FrozenLM(name, model, tokenizer)
+    if met is not None:
+        met(lm)
+    return probe.seen(lm)

@@ -32,6 +32,7 @@ from raybridge.training.micro_batches import Cut, on_machine
 from raybridge.training.start import Begun, begin_alike
 from raybridge.training.step import Pending, Step, Trainer, build_trainer
 from raybridge.training.worker import Ended
+from raybridge.translators import TranslatorModule
 from raybridge.translators.weights import copy_of
 from raybridge.trial import Trial
 from raybridge.world import World
@@ -53,18 +54,27 @@ def train(
     interrupted: Callable[[], bool],
     predicted: Cut | None = None,
     problems: Sequence[Problem] | None = None,
+    module: TranslatorModule | None = None,
 ) -> Ended:
-    """Train a trial from its last checkpoint, if it has one, to where only its test split is left. problems: see `Batches`.
+    """Train a trial from its last checkpoint, if it has one, to where only its test split is left.
 
     Rank 0 writes everything; `report` is called on every rank at the same steps, `interrupted` on rank 0 only. predicted: in
-    what cut a share should fit the memory.
+    what cut a share should fit the memory. problems, module: see `build_trainer`.
     """
     torch.use_deterministic_algorithms(True, warn_only=world.device.type == "cuda")
     # To fill every new tensor takes 100 of 550 ms a step on a GPU, and nothing here reads one before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     micro_batches = on_machine(trial, world, run.root, predicted=predicted, release=target.forget)
     started = time.perf_counter()
-    trainer = build_trainer(trial, source=source, target=target, world=world, micro_batches=micro_batches, problems=problems)
+    trainer = build_trainer(
+        trial,
+        source=source,
+        target=target,
+        world=world,
+        micro_batches=micro_batches,
+        problems=problems,
+        module=module,
+    )
     log.info("translator and batches are made, %.1f s", time.perf_counter() - started)
     begun = begin_alike(trainer, run)
     log.info("all workers begin alike, %.1f s", time.perf_counter() - started)

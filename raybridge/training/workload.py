@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache
 from threading import Event
@@ -35,7 +35,9 @@ from raybridge.training.lengths import lengths_of
 from raybridge.training.loop import train
 from raybridge.training.memory import fits
 from raybridge.training.reading import JUDGED, not_loaded, read_ahead, rows_read, states_told
+from raybridge.training.step import first_module
 from raybridge.training.worker import Ended, Worker
+from raybridge.translators import TranslatorModule
 from raybridge.trial import Trial
 from raybridge.world import World
 
@@ -160,12 +162,19 @@ def run(trial: Trial, worker: Worker) -> Ended:
         reading = Event()
         # What is tokenized is tokenized beside the weights' reading. Before that no number but integers is made there: while
         # transformers builds a model it decides the precision of every thread.
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokens") as aside, told_to(lambda *_: reading.set()):
+        aside = stack.enter_context(ThreadPoolExecutor(max_workers=1, thread_name_prefix="aside"))
+        drawn = list[Future[TranslatorModule]]()
+        with told_to(lambda *_: reading.set()):
             rows = aside.submit(rows_read, trial, source) if world.rank == 0 else None
             if device.type == "cuda":  # of this `_held` finds all that takes time done
                 aside.submit(_foreseen, trial, world, reading)
             try:
-                target = lm.load(trial.target, device=device, beside=beside)
+                target = lm.load(
+                    trial.target,
+                    device=device,
+                    beside=beside,
+                    met=lambda met: drawn.append(aside.submit(first_module, trial, source, met, world)),
+                )
             finally:
                 reading.set()
         told(f"{trial.target} is loaded")
@@ -189,6 +198,7 @@ def run(trial: Trial, worker: Worker) -> Ended:
             interrupted=worker.interrupted,
             predicted=share.cut if share else None,
             problems=problems,
+            module=drawn[0].result() if drawn else None,
         )
 
 

@@ -13,7 +13,7 @@ import pytest
 import ray
 
 from raybridge.cluster import imports, session, spare_workers
-from raybridge.cluster.imports import ENGINE
+from raybridge.cluster.imports import ENGINE, MODELS
 from raybridge.cluster.nodes import Node
 from raybridge.cluster.prestarted import HOOK, merged, prestart
 from raybridge.cluster.spare_workers import spares, started_ahead
@@ -48,14 +48,15 @@ def test_nothing_is_started_where_nothing_is_waited_for_or_ray_may_choose_anothe
 
 def test_a_process_that_calls_something_first_keeps_it(monkeypatch):
     """An existing cluster's tells the token; it imports as well."""
+    told = {ENGINE: "an.engine", MODELS: '["a", "b"]'}
     monkeypatch.setattr(spare_workers, "alive", lambda: [node("a", 1)])
     monkeypatch.delenv(HOOK, raising=False)
-    environment, (callback,) = started_ahead("an.engine", on(SMALL, 1))
-    assert environment["env_vars"] == {ENGINE: "an.engine", HOOK: "raybridge.cluster.imports.import_all"}
+    environment, (callback,) = started_ahead("an.engine", ("a", "b"), on(SMALL, 1))
+    assert environment["env_vars"] == {**told, HOOK: "raybridge.cluster.imports.import_all"}
     assert callback.spares == {"a": 1}
     monkeypatch.setenv(HOOK, "told")
-    environment, _ = started_ahead("an.engine", on(SMALL, 1))
-    assert environment["env_vars"] == {ENGINE: "an.engine"}
+    environment, _ = started_ahead("an.engine", ("a", "b"), on(SMALL, 1))
+    assert environment["env_vars"] == told
     imported = []
     monkeypatch.setattr(session, "import_all", lambda: imported.append(os.environ[session.SECRET]))
     monkeypatch.delenv(session.SECRET, raising=False)
@@ -66,7 +67,7 @@ def test_a_process_that_calls_something_first_keeps_it(monkeypatch):
 def test_a_ray_with_another_inside_starts_none_and_that_is_logged(monkeypatch, caplog):
     monkeypatch.setattr(spare_workers, "alive", lambda: [node("a", 1)])
     monkeypatch.setitem(sys.modules, "raybridge.cluster.prestarted", None)
-    assert started_ahead("an.engine", on(SMALL, 1)) == ({}, [])
+    assert started_ahead("an.engine", ("a", "b"), on(SMALL, 1)) == ({}, [])
     assert "no processes are started ahead" in caplog.text
 
 
@@ -84,19 +85,21 @@ torch.cuda.is_available = torch.cuda.device_count = asked
 from raybridge.cluster.imports import import_all
 import_all()
 print({"raybridge.training.workload", "ray.train.torch", "transformers.modeling_utils"} <= set(sys.modules))
+from raybridge.models import identity
+print(identity._of.cache_info().currsize)
 """
 
 
-def test_imports_ask_for_no_device_which_the_process_is_given_later():
-    told = os.environ | {ENGINE: "raybridge.training.workload"}
+def test_imports_and_what_models_are_ask_for_no_device_which_the_process_is_given_later():
+    told = os.environ | {ENGINE: "raybridge.training.workload", MODELS: '["pocket:source", "pocket:target"]'}
     done = subprocess.run([sys.executable, "-c", ASKED], env=told, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "True", done.stderr
+    assert done.stdout.split() == ["True", "2"], done.stderr
 
 
 def test_what_cannot_be_imported_ahead_is_left_to_who_needs_it(monkeypatch, caplog):
     monkeypatch.setenv(ENGINE, "an.engine")
     imports.import_all()
-    assert "an.engine is not imported ahead: No module named 'an'" in caplog.text
+    assert "an.engine is not imported ahead, and what its models are not read: No module named 'an'" in caplog.text
 
 
 class Where:
