@@ -7,14 +7,19 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 
 BEGAN = time.time()  # of this process, as near as its imports can tell
 ENGINE = "RAYBRIDGE_WORKER_OF"  # tells a process that it is to be a worker, and of which engine
 MODELS = "RAYBRIDGE_WORKER_READS"  # tells it of which models, by names in JSON
-# The last two are imported by the first who needs them, on every way to a first step; the compiler where something is compiled.
+# The last two are imported by the first who needs them, on every way to a first step.
 WORKERS = ("raybridge.cluster.trainer", "transformers.modeling_utils", "torch._subclasses.fake_tensor")
-COMPILER = ("torch._dynamo", "torch._inductor.compile_fx")
-
+# The compiler, with what it imports when it is first asked, and the hashes of its files, by which it finds what it has made.
+COMPILER = (
+    *("torch._dynamo", "torch._inductor.compile_fx", "torch._inductor.codegen.cuda_combined_scheduling"),
+    *("torch.export._trace", "sympy.tensor.tensor"),
+)
+HASHES = (("torch._inductor.codecache", "torch_key"), ("torch._inductor.runtime.triton_compat", "triton_key"))
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +33,29 @@ def import_all() -> None:
     engine = os.environ.get(ENGINE)
     if engine is None:
         return
-    try:
-        import torch
+    for name in (*WORKERS, engine):
+        _ahead(name, importlib.import_module, name)
+    for model in json.loads(os.environ.get(MODELS, "[]")):
+        _ahead(f"what {model} is", _read, model)
+    _ahead("the compiler", _compiler)
 
-        for name in (*WORKERS, engine, *(COMPILER if torch.backends.cuda.is_built() else ())):
-            importlib.import_module(name)
-        identity = importlib.import_module("raybridge.models.identity")
-        for model in json.loads(os.environ.get(MODELS, "[]")):
-            identity.model_identity(model)
+
+def _ahead(what: str, call: Callable[..., object], *told: object) -> None:
+    try:
+        call(*told)
     except Exception as error:  # an import may raise anything
-        log.warning("%s is not imported ahead, and what its models are not read: %s", engine, error)
+        log.warning("%s is not imported ahead: %s", what, error)
+
+
+def _read(model: str) -> None:
+    importlib.import_module("raybridge.models.ahead").read(model)
+
+
+def _compiler() -> None:
+    import torch
+
+    if torch.backends.cuda.is_built():
+        for name in COMPILER:
+            importlib.import_module(name)
+        for name, hashed in HASHES:
+            getattr(importlib.import_module(name), hashed)()

@@ -18,7 +18,7 @@ import torch
 from raybridge import HOUSE
 from raybridge.data import Evaluator
 from raybridge.data.origin import REVISIONS
-from raybridge.evaluation.benchmarks import exemplars_of
+from raybridge.evaluation.benchmarks import every_problem, exemplars_of
 from raybridge.evaluation.identity import contents_of_model
 from raybridge.models.identity import model_identity, revision_of
 from raybridge.results.contents import ModelContents
@@ -35,7 +35,7 @@ def provenance_of(trial: Trial) -> dict[str, Any]:
     """What provenance.json holds."""
     contents = trial.contents
     known = {trial.source: contents.source, trial.target: contents.target} if contents else {}
-    trial.evaluator.problems("dev")  # to have read it tells which revision of the hub it is of
+    every_problem(trial.evaluator, "dev")  # to have read it tells which revision of the hub it is of
     return conditions(trial.source, trial.target, known=known) | {"prompt": prompt_identity(trial.evaluator)}
 
 
@@ -90,7 +90,7 @@ def prompt_identity(evaluator: Evaluator) -> dict[str, Any]:
     template = "\0".join([evaluator.instruction, evaluator.before, evaluator.after, *evaluator.stop])
     return {
         "template_sha256": hashlib.sha256(template.encode()).hexdigest(),
-        "exemplars": [problem.id for problem in evaluator.exemplars()],
+        "exemplars": [problem.id for problem in exemplars_of(evaluator)],
     }
 
 

@@ -16,10 +16,13 @@ from raybridge.models import gguf
 from raybridge.models.bits import WHOLE, loading
 from raybridge.models.reading import read_of
 
+Stamped = tuple[str, tuple[tuple[str, int, int, int], ...]]
 FILES = {
     "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.*", "spiece.model", "tokenizer_config.json"),
     "weight file": ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json"),
 }
+
+_ahead: dict[Stamped, Any] = {}  # tokenizers that nobody has asked for yet
 
 
 def read(
@@ -32,11 +35,7 @@ def read(
     place, options = gguf.place_and_options(where)
     if options:
         gguf.check_is_one(name, where)
-    tokenizer = uncleaned(
-        _read(name, "tokenizer", where, lambda: AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options))
-    )
-    if not len(tokenizer):
-        raise ValueError(f"model {name!r}: there is no tokenizer in {where}")
+    tokenizer = _ahead.pop(_stamped(where), None) or tokenizer_of(name, where)
     if options and not gguf.begins_with_bos(tokenizer):
         gguf.check_asks_for_no_bos(name, tokenizer, where)
     with _quiet(), read_of(name):
@@ -63,6 +62,30 @@ def read(
             f"model {name!r}: {missing[0]}{others} is not in the weights of {where} in its shape, and would be random"
         )
     return tokenizer, model
+
+
+def read_ahead(name: str, where: str) -> None:
+    """Read a tokenizer for whoever asks next for the model, if its files are still the same."""
+    _ahead[_stamped(where)] = tokenizer_of(name, where)
+
+
+def tokenizer_of(name: str, where: str) -> Any:
+    """The tokenizer alone."""
+    place, options = gguf.place_and_options(where)
+    tokenizer = uncleaned(
+        _read(name, "tokenizer", where, lambda: AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options))
+    )
+    if not len(tokenizer):
+        raise ValueError(f"model {name!r}: there is no tokenizer in {where}")
+    return tokenizer
+
+
+def _stamped(where: str) -> Stamped:
+    """Where a model is, and what the file system says of its tokenizer's files."""
+    folder = Path(where)
+    files = sorted({path for pattern in FILES["tokenizer"] for path in folder.glob(pattern)}) if folder.is_dir() else [folder]
+    told = [(file.name, file.stat()) for file in files if file.exists()]
+    return where, tuple((name, one.st_ino, one.st_size, one.st_mtime_ns) for name, one in told)
 
 
 def uncleaned(tokenizer: Any) -> Any:

@@ -88,13 +88,15 @@ class Frame:
         """Tokens of a question in its place, with nothing behind it."""
         return self.questions([text])[0]
 
-    def question_ends(self, text: str) -> list[int]:
-        """For each token of a question, the offset in the text at which it ends."""
+    def question_ends(self, texts: Sequence[str]) -> list[list[int]]:
+        """For each token of each of several questions, the offset in its text at which it ends."""
+        if not texts:
+            return []
         left = len(self.before_text) + 1
-        ends = self.lm.tokenizer(
-            self.before_text + _spaced(text), add_special_tokens=not self.chat, return_offsets_mapping=True
-        ).offset_mapping
-        return [end - left for _, end in ends[-len(self.question(text)) :]]
+        whole = [self.before_text + _spaced(text) for text in texts]
+        told = self.lm.tokenizer(whole, add_special_tokens=not self.chat, return_offsets_mapping=True).offset_mapping
+        rows = self.questions(texts)
+        return [[end - left for _, end in ends[len(ends) - len(row) :]] for ends, row in zip(told, rows, strict=True)]
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of several answers after the prompt, with the end token that teaches the model to stop."""

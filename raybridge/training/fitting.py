@@ -15,6 +15,7 @@ from torch import Tensor
 
 from raybridge.data import Problem
 from raybridge.losses.bridge import Batch
+from raybridge.models.pieces import sent
 from raybridge.training.batches import Batches
 from raybridge.translators import TranslatorModule
 from raybridge.translators.ridge import Moments
@@ -32,32 +33,33 @@ def fit(module: TranslatorModule, batches: Batches, *, problems: int = PROBLEMS)
     parts = [first[start : start + AT_ONCE] for start in range(0, len(first), AT_ONCE)]
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetching") as aside:
         fetched = aside.submit(_fetched, batches, parts[0])
-        for part, following in zip(parts, [*parts[1:], None], strict=True):
-            batch = fetched.result()
+        for following in (*parts[1:], None):
+            batch, aligned = fetched.result()
             if following is not None:  # it is read from disk while these are counted
                 fetched = aside.submit(_fetched, batches, following)
-            _add(moments, module, batches, part, batch)
+            _add(moments, module, batches, batch, aligned)
     module.fit(moments)
 
 
-def _fetched(batches: Batches, problems: Sequence[Problem]) -> Batch:
-    batch = batches.tokens(problems)
+def _fetched(batches: Batches, problems: Sequence[Problem]) -> tuple[Batch, list[list[int]]]:
+    """Their tokens, and for each source token the target token that it is aligned to; the states are on their way."""
+    batch, questions = batches.tokens(problems), [problem.question for problem in problems]
     batches.source.lm.ahead(batches.source.before, batch.source_questions, batches.trial.translator.layers)
-    return batch
+    ends = (side.question_ends(questions) for side in (batches.source, batches.target))
+    return batch, [align(*both) for both in zip(*ends, strict=True)]
 
 
-def _add(moments: Moments, module: TranslatorModule, batches: Batches, problems: Sequence[Problem], batch: Batch) -> None:
-    """Count the source tokens of these problems."""
-    source, target = batches.source, batches.target
+def _add(moments: Moments, module: TranslatorModule, batches: Batches, batch: Batch, aligned: Sequence[Sequence[int]]) -> None:
+    """Count the source tokens of a batch's problems."""
+    target = batches.target
     states_BTLS, _ = batches.states(batch)
     states_BTLS = module.core_states(states_BTLS)
-    aligned = [align(source.question_ends(problem.question), target.question_ends(problem.question)) for problem in problems]
     wanted: dict[str, Tensor] = {}
     if "embeddings" in module.fitted_from:
-        ids = [torch.tensor(row)[tokens] for row, tokens in zip(batch.target_questions, aligned, strict=True)]
-        wanted["embeddings"] = target.lm.embed(torch.cat(ids).to(target.lm.device))
+        ids = [row[token] for row, tokens in zip(batch.target_questions, aligned, strict=True) for token in tokens]
+        wanted["embeddings"] = target.lm.embed(sent(torch.tensor(ids), target.lm.device))
     if "nll" in module.fitted_from:
-        before = target.lm.text_piece([target.before] * len(problems))
+        before = target.lm.text_piece([target.before] * len(aligned))
         nll_BT = target.lm.answer_nll([before], batch.target_questions)
         wanted["nll"] = torch.cat([nll_BT[row, tokens] for row, tokens in enumerate(aligned)]).unsqueeze(1)
     moments.add(torch.cat([states_BTLS[row, : len(tokens)].flatten(1) for row, tokens in enumerate(aligned)]), wanted)

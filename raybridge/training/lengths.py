@@ -9,7 +9,7 @@ from typing import cast
 
 from raybridge.data import Evaluator
 from raybridge.data.texts import Mixture
-from raybridge.evaluation.benchmarks import every_problem, some_problems
+from raybridge.evaluation.benchmarks import every_problem, exemplars_of, some_problems
 from raybridge.losses.bridge import SHARED_TOKENS, cut
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.identity import model_identity
@@ -57,7 +57,7 @@ def lengths_of(evaluator: Evaluator, target: str, folder: str, mixture: Mixture 
         repetition=mean(repetitions),
         spread=pstdev([sum(pair) for pair in zip(answers, repetitions, strict=True)]),
         question=max(map(len, around.questions(questions))),
-        exemplars=len(frame(lm, evaluator, exemplars=evaluator.exemplars()).before) - len(around.before),
+        exemplars=len(frame(lm, evaluator, exemplars=exemplars_of(evaluator)).before) - len(around.before),
         new=evaluator.max_new_tokens,
         behind=len(around.after),
         begun=len(around.before) + len(cues_apart([(around.after, ()), (repeat.after, ())])[0]),

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
-from raybridge.models import lm, names, probe
+from raybridge.models import ahead, files, lm, names, probe
 from raybridge.models.decode import greedy
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.reading import told_to
@@ -227,3 +227,17 @@ def test_who_asks_is_told_how_far_a_model_is_read(folder):
     assert told == [(str(folder), done, of) for done in range(of + 1)]
     lm.load(str(folder), device="cpu")
     assert len(told) == of + 1  # nobody asks any more
+
+
+def test_a_tokenizer_that_was_read_ahead_is_taken_once_and_not_where_its_files_have_changed(folder):
+    name = str(folder)
+    ahead.read(name)
+    first, second = (lm.load(name, device="cpu").tokenizer for _ in range(2))
+    ahead.read(name)
+    (found,) = (one for stamped, one in files._ahead.items() if stamped[0] == name)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 77}))
+    changed = lm.load(name, device="cpu").tokenizer
+    assert len({id(one) for one in (first, second, found, changed)}) == 4
+    assert changed.model_max_length == 77
+    assert found.model_max_length != 77

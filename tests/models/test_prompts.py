@@ -117,7 +117,7 @@ def test_soft_tokens_stand_between_two_fixed_sequences(name, chat):
         assert tuple(whole[len(whole) - len(around.after) :]) == around.after
         question = asked_of("gsm8k")[0].question
         assert one.text(around.question(question)).strip() == question.strip()
-        assert around.question_ends(question)[-1] == len(question.strip())
+        assert around.question_ends([question])[0][-1] == len(question.strip())
     assert not chat or frame(one, evaluator).after[0] in one.tokenizer.added_tokens_decoder  # no text merges with it
 
 

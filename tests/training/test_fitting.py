@@ -41,7 +41,7 @@ def test_each_source_token_comes_with_the_target_token_that_covers_its_end(batch
     states, embeddings, nll = [], [], []
     for problem in batches.problems[:6]:
         row, text = batches.source.question(problem.question), batches.target.question(problem.question)
-        ours, theirs = (side.question_ends(problem.question) for side in (batches.source, batches.target))
+        ours, theirs = (side.question_ends([problem.question])[0] for side in (batches.source, batches.target))
         covering = [next(i for i, end in enumerate(theirs) if end >= one) for one in ours]
         read, _ = source.hidden_states(batches.source.before, [row], batches.trial.translator.layers)
         states.append(read[0].flatten(1))
@@ -81,6 +81,6 @@ def test_a_wrapped_translator_is_fitted_from_the_states_that_it_reads(batches, s
     fit(module, batches, problems=1)
     states_BTLS, _ = batches.states(batches.tokens(batches.problems[:1]))
     embeddings = batches.target.lm.embed(torch.tensor(batches.target.question(batches.problems[0].question)))
-    ends = [side.question_ends(batches.problems[0].question) for side in (batches.source, batches.target)]
+    ends = [side.question_ends([batches.problems[0].question])[0] for side in (batches.source, batches.target)]
     wanted = Moments.of(module.changed(states_BTLS)[0].flatten(1).detach(), embeddings=embeddings[align(*ends)])
     torch.testing.assert_close(module.inner.given.ridge("embeddings"), wanted.ridge("embeddings"))

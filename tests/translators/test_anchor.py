@@ -90,7 +90,7 @@ def test_salience_is_fitted_to_the_nll_of_each_token(trainer, source, target):
         with torch.no_grad():
             logits = target.model(torch.tensor([[*around.before, *text]])).logits[0, len(around.before) - 1 : -1]
         nll = torch.nn.functional.cross_entropy(logits, torch.tensor(text), reduction="none")
-        ours, theirs = (side.question_ends(problem.question) for side in (trainer.batches.source, trainer.batches.target))
+        ours, theirs = (side.question_ends([problem.question])[0] for side in (trainer.batches.source, trainer.batches.target))
         both = sorted(set(ours) & set(theirs))  # tokens that end at the same character
         told.append(nll[[theirs.index(end) for end in both]])
         guessed.append((states.flatten(2)[0] @ trainer.module.salience.weight_S)[[ours.index(end) for end in both]])

@@ -107,7 +107,7 @@ def test_bytes_are_read_one_state_a_byte_and_keep_their_value(trial):
     assert states.shape == (2, len(ids), 1, reader.width)
     assert torch.equal(states[0, :, 0].argmax(-1), torch.tensor(ids))
     assert mask.sum(1).tolist() == [len(ids), 4]
-    first, second = (row[-1] for row in (around.question_ends("ab"), around.question_ends("é")))
+    first, second = (row[-1] for row in around.question_ends(["ab", "é"]))
     assert (first, second) == (2, 1)  # characters
     names.check("bytes")
 
