@@ -13,11 +13,11 @@ import torch
 from raybridge.models.capacity import slots_that_fit
 from raybridge.models.choice import Choice
 from raybridge.models.completion import BLOCK, Limit
-from raybridge.models.free import free_bytes
+from raybridge.models.free import free_bytes, give_back_graphs
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.pieces import Piece
 from raybridge.models.prefill import Prefix, read_in_parts
-from raybridge.models.replay import Replay
+from raybridge.models.replay import ROOM, Replay
 from raybridge.models.slots import Slots
 
 MOST = 512  # slots: more tokens a second of an 8B model on 80 GB are not to be had
@@ -35,6 +35,7 @@ def complete(
     """The tokens that these rows of a prompt write, which may run on behind their end. choice: of rows that begin together."""
     lengths = prompt.lengths
     room = max(lengths[row] for row in rows) + limit.most + BLOCK
+    give_back_graphs(lm.device, beyond=ROOM)
     fit = slots_that_fit(lm.model.config, room, free=free_bytes(lm.device), value_bytes=lm.model.dtype.itemsize)
     table = Table(lm, prompt, prefix, choice, limit, count=min(len(rows), fit, MOST), room=room)
     return table.completed(rows)
@@ -102,6 +103,7 @@ class Table:
             last_BD[part] = last_CD
         token_B = self.choose.tokens(self.lm.head(last_BD))
         self.slots.token[torch.tensor(places, device=self.lm.device)] = token_B
+        self.replay.prepare()
         for place, row, token in zip(places, coming, token_B.tolist(), strict=True):
             self.seated[place], self.written[row] = row, [token]
         self._let_go(new=1)

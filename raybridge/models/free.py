@@ -30,10 +30,14 @@ def free_bytes(device: torch.device) -> int:
     """What a process can still take on a device, with what it holds there and does not use."""
     if device.type != "cuda":
         return ON_CPU
+    idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device) - graph_bytes(device)
+    return further_bytes(device) + idle
+
+
+def further_bytes(device: torch.device) -> int:
+    """What a process can take on a GPU beside what it holds there, in use or not."""
     free, _ = torch.cuda.mem_get_info(device)
-    reserved = torch.cuda.memory_reserved(device)
-    idle = reserved - torch.cuda.memory_allocated(device) - graph_bytes(device)
-    return min(free, allotted_bytes(device) - reserved) + idle
+    return min(free, allotted_bytes(device) - torch.cuda.memory_reserved(device))
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -46,3 +50,9 @@ def graph_bytes(device: torch.device) -> int:
     card = _card(device)
     segments = [one for one in torch.cuda.memory_snapshot() if one["device"] == card and any(one["segment_pool_id"])]
     return sum(one["total_size"] - one["allocated_size"] for one in segments)
+
+
+def give_back_graphs(device: torch.device, *, beyond: int) -> None:
+    """Give back what graphs that are gone have kept, where all graphs keep more than so many bytes."""
+    if device.type == "cuda" and graph_bytes(device) > beyond:
+        torch.cuda.empty_cache()

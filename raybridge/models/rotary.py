@@ -60,8 +60,13 @@ class _Rotation(torch.autograd.Function):
 
 def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> Pair:
     """Queries and keys at their positions, as transformers' models call for it."""
-    found: Pair = _Rotation.apply(q, k, cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim))
-    return found
+    given = q, k, cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
+    if q.shape[POSITIONS] > 1:
+        found: Pair = _Rotation.apply(*given)
+        return found
+    # A position of each of many rows is as well many positions of one row, of which a kernel takes any number.
+    one, other = _Rotation.apply(*(each.transpose(0, POSITIONS) for each in given))
+    return one.transpose(0, POSITIONS), other.transpose(0, POSITIONS)
 
 
 def _of_whole_heads(written: Callable[..., Pair]) -> Callable[..., Pair]:

@@ -10,6 +10,7 @@ H query heads, G KV heads, R = H / G, M = N R queries, E head size, V vocabulary
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +22,11 @@ from transformers.cache_utils import DynamicLayer
 from raybridge.models.attention import attending, check_plain, tell_of
 from raybridge.models.attention import attention as masked
 from raybridge.models.frozen import FrozenLM
+from raybridge.models.kernels import in_few
 from raybridge.models.kv_cache import growing_cache
 from raybridge.models.partial import HALF, bias_of, flash, joined
 from raybridge.models.prefill import Prefix
+from raybridge.models.rotary import rotating
 
 NAME = "raybridge_slots"  # of the attention, among those that transformers knows; it makes no mask
 
@@ -142,29 +145,36 @@ class Slots:
         self.token[there] = self.token[at]
         self.seats.set(to, [self.seats.kept[place] for place in places])
 
-    def states(self) -> Tensor:
-        """Last states (N, D) behind the token of each slot that runs, whose position is then written."""
+    def states(self, *, few: bool = False) -> Tensor:
+        """Last states (N, D) behind the token of each slot that runs, whose position is then written.
+
+        few: in fewer kernels, each of which costs the host more, for who records them.
+        """
         lm, seats = self.lm, self.seats
         before = self.prefix.length if self.prefix else 0
         last = None if lm.positions is None else lm.positions - 1  # a row that has ended may run on for a few tokens
-        with attending(lm.model, NAME):
+        with attending(lm.model, NAME), rotating(lm.body) if few else nullcontext():
             states_N1D: Tensor = lm.body(
                 inputs_embeds=lm.embed(self.token[: seats.running, None]),
                 position_ids=(seats.lengths[:, None] + before).clamp(max=last) if last else seats.lengths[:, None] + before,
                 past_key_values=self.cache,
                 use_cache=True,
-                step=Step(seats=seats, lengths=(seats.lengths + 1).int(), prefix=self.prefix),
+                step=Step(seats=seats, lengths=(seats.lengths + 1).int(), prefix=self.prefix, few=few),
             ).last_hidden_state
         return states_N1D[:, 0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What the attention of every layer is told of one token of every slot. lengths: positions that each sees."""
+    """What the attention of every layer is told of one token of every slot.
+
+    lengths: positions that each sees. few: see `Slots.states`.
+    """
 
     seats: Seats
     lengths: Tensor
     prefix: Prefix | None
+    few: bool = False
     _made: dict[Any, Tensor] = field(default_factory=dict)
 
     def bias(self, dtype: torch.dtype) -> Tensor:
@@ -225,5 +235,6 @@ def by_lengths(
         keys, values = (one.squeeze(0).transpose(0, 1) for one in shared)
         bounds = step.bounds(1, N * R), step.bounds(1, P)
         shared_MGE, shared_GM = flash(q_MGE, keys, values, bounds, (N * R, P), causal=False, scale=scale)
-        out_MGE = joined(out_MGE, sum_GM.T, shared_MGE, shared_GM.T)
+        joining = in_few(joined, out_MGE.device, along=0) if step.few else joined
+        out_MGE = joining(out_MGE, sum_GM.T, shared_MGE, shared_GM.T)
     return out_MGE.unflatten(0, (N, R)).transpose(1, 2).flatten(1, 2)

@@ -114,6 +114,16 @@ def test_lengths_compile_no_rotation_anew(compiled):
             torch.testing.assert_close(rotary.rotate(q, k, cos, sin), wanted)
 
 
+def test_rows_of_one_position_compile_no_rotation_anew(compiled):
+    """As slots have them."""
+    for number, N in enumerate((5, 9, 23)):
+        with torch._dynamo.config.patch(error_on_recompile=number > 0):
+            q, k, cos, sin = (torch.randn(N, 1, *size) for size in ((4, 8), (2, 8), (8,), (8,)))
+            q, k = q.transpose(1, 2), k.transpose(1, 2)
+            wanted = rotary.rotated(q, k, cos[:, None], sin[:, None])
+            torch.testing.assert_close(rotary.rotate(q, k, cos, sin), wanted)
+
+
 def test_lengths_compile_no_gate_anew(compiled):
     gate, up = (nn.Linear(4, 8, bias=False).requires_grad_(False) for _ in range(2))
     for number, T in enumerate((5, 9, 23)):
