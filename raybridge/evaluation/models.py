@@ -22,6 +22,7 @@ from raybridge.models.prompts import frame
 from raybridge.results.states import States
 from raybridge.translators import TranslatorModule
 from raybridge.translators.soft_tokens import SoftTokens
+from raybridge.translators.weights import Unfilled
 
 CACHED_STATES = 2 * 2**30  # bytes of frozen source states that a replica keeps in memory
 REMEMBERED = 2**12  # things that a process keeps in memory of what it computed of questions
@@ -124,7 +125,8 @@ class Models:
         if self._built is None or self._built[0] != key:
             self._built = self._filled = None  # never two at a time
             target, width = self.load(setting.target), names.width_of(setting.source)
-            module: TranslatorModule = setting.translator.build(width, target.width, target_rms=target.embedding_rms)
+            with Unfilled():
+                module: TranslatorModule = setting.translator.build(width, target.width, target_rms=target.embedding_rms)
             self._built = key, module.to(self.device).eval()
         if self._filled is not weights:
             self._filled = None  # a module that was filled in part is filled again

@@ -17,7 +17,7 @@ from raybridge.translators.linear import Linear, LinearModule
 from raybridge.translators.optimizer import Muon, optimizer
 from raybridge.translators.prompt_tuning import PromptTuning
 from raybridge.translators.ridge import Moments
-from raybridge.translators.weights import copy_of
+from raybridge.translators.weights import Unfilled, copy_of
 
 
 @all_translators
@@ -110,6 +110,29 @@ def test_checkpoint_round_trip(config, muon, tmp_path):
         m(*states(config)).pow(3).sum().backward()
         o.step()
     assert torch.equal(module(*states(config)), other(*states(config)))
+
+
+@all_translators
+def test_a_module_that_draws_nothing_is_any_other_once_it_has_its_weights(config):
+    drawn = build(config)
+    with Unfilled():
+        filled = build(config)
+    filled.load_state_dict(drawn.state_dict())
+    for kind in ("named_parameters", "named_buffers"):
+        theirs = dict(getattr(drawn, kind)())
+        for name, value in getattr(filled, kind)():
+            assert torch.equal(value, theirs.pop(name)), name
+        assert not theirs
+
+
+def test_a_module_that_draws_nothing_takes_no_random_number():
+    before = torch.get_rng_state()
+    with Unfilled():
+        config = CONFIGS[0]
+        module = config.build(S, D, target_rms=RMS)
+    drawn = sum(one.numel() for name, one in module.named_parameters() if name.endswith("weight"))
+    assert drawn > 1000
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @all_translators
