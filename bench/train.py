@@ -33,7 +33,7 @@ from raybridge.world import World
 class Sizes:
     """Soft tokens and problems a step (None: the trial's), and how often it is timed.
 
-    before: other steps that raybridge takes first, by which it has recorded most lengths of a pass, as a training soon has.
+    steps: that make one call; beside GPUs as many as a training takes between two that it measures and waits for. before: other steps that raybridge takes first, by which it has recorded most lengths of a pass, as a training soon has.
     """
 
     soft_tokens: tuple[int | None, ...] = (None,)
@@ -46,8 +46,8 @@ class Sizes:
 
 SIZES = {
     "pocket": Sizes(steps=1, rounds=4, repeats=1),
-    "small": Sizes(steps=4, rounds=1, repeats=5, before=80),
-    "full": Sizes(soft_tokens=(64, 512), batch=8, steps=4, rounds=1, repeats=5, before=80),
+    "small": Sizes(steps=9, rounds=1, repeats=5, before=80),
+    "full": Sizes(soft_tokens=(64, 512), batch=8, steps=9, rounds=1, repeats=5, before=80),
 }
 
 
