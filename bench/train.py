@@ -33,7 +33,8 @@ from raybridge.world import World
 class Sizes:
     """Soft tokens and problems a step (None: the trial's), and how often it is timed.
 
-    steps: that make one call; beside GPUs as many as a training takes between two that it measures and waits for. before: other steps that raybridge takes first, by which it has recorded most lengths of a pass, as a training soon has.
+    steps: that make one call, on a GPU as many as a training takes between two that it measures and waits for. before: other
+    steps that raybridge takes first, by which it has recorded most lengths of a pass, as a training soon has.
     """
 
     soft_tokens: tuple[int | None, ...] = (None,)

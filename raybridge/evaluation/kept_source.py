@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from raybridge.results.states import Shelf, States, digest
 
 AHEAD = 2  # batches whose states are fetched and not yet asked for
 AT_ONCE = 32  # questions whose states leave the device together
+READERS = 4  # threads that read states
 Key = tuple[tuple[int, ...], tuple[str, ...], tuple[int, ...]]  # what stands before questions, their digests, layers
 BITS = {torch.bfloat16: torch.int16}  # NumPy has no bf16: its bits are kept
 
@@ -147,17 +149,27 @@ class KeptSource:
         shelf = self.shelf(before)
         absent = set(shelf.lacks(questions, layers))
         there = [row for row, question in enumerate(questions) if question not in absent]
-        found = [shelf.read(questions[row], layers) for row in there]
+        found = self._by_several(lambda some: [shelf.read(questions[row], layers) for row in some], there)
         lengths = [len(one[0]) for one in found]
         on_gpu = self.device.type == "cuda"
         states_LNS = torch.empty(len(layers), sum(lengths), self.width, dtype=self.dtype, pin_memory=on_gpu)
-        for room_NS, one in zip(_to_numpy(states_LNS), zip(*found, strict=True), strict=False):  # none of no questions
-            np.concatenate(one, out=room_NS)
+        by_layer = list(zip(_to_numpy(states_LNS), zip(*found, strict=True), strict=False))  # none of no questions
+        self._by_several(lambda some: [np.concatenate(one, out=room_NS) for room_NS, one in some], by_layer)
         if not on_gpu:
             return Fetched(there=there, lengths=lengths, states_LNS=states_LNS, copied=None)
         with torch.cuda.stream(self._beside):
             copy_LNS = states_LNS.to(self.device, non_blocking=True)
             return Fetched(there=there, lengths=lengths, states_LNS=copy_LNS, copied=self._beside.record_event())
+
+    def _by_several(self, work: Callable[[Sequence[Any]], list[Any]], items: Sequence[Any]) -> list[Any]:
+        """What is made of all items, in their order, by threads that each make a part: checksums and copies hold no lock."""
+        size = -(-len(items) // READERS) or 1
+        parts = [items[start : start + size] for start in range(0, len(items), size)]
+        return [one for part in self._readers.map(work, parts) for one in part]
+
+    @cached_property
+    def _readers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="states")
 
     @cached_property
     def _beside(self) -> torch.cuda.Stream:

@@ -40,7 +40,7 @@ def states_kl(target: FrozenLM, teacher_ND: Tensor, student_ND: Tensor, *, tempe
     def of_states(student_CD: Tensor, teacher_CD: Tensor) -> Tensor:
         return kl_C(target.head(teacher_CD), target.head(student_CD), temperature=temperature)
 
-    return per_row(of_states, student_ND, teacher_ND)
+    return per_row(of_states, student_ND, teacher_ND, vocabulary=target.vocabulary)
 
 
 def _tokens(batch: Batch, most: int) -> int:

@@ -107,10 +107,11 @@ class Backbone:
     def packing_error(self, rows: Sequence[Sequence[int]], *, lent: Lent | None = None) -> float:
         """How far, relative to their norm, the last states of rows that are packed are from those of padded ones."""
         ids, mask = pad(rows, pad_id=0, side="right", device=self.device)
-        padded, packed = (
-            self.passed({"input_ids": ids}, list(map(len, rows)), [self.depth], packed=how, lent=lent)[0][mask].float()
-            for how in (False, True)
-        )
+        with self._recorded_by(None):  # what is seen once is not recorded
+            padded, packed = (
+                self.passed({"input_ids": ids}, list(map(len, rows)), [self.depth], packed=how, lent=lent)[0][mask].float()
+                for how in (False, True)
+            )
         return ((packed - padded).norm() / padded.norm()).item()
 
     def fuse(self) -> None:

@@ -73,6 +73,11 @@ class FrozenLM(Backbone):
         return self.embedding.width
 
     @property
+    def vocabulary(self) -> int:
+        """Over how many tokens it makes logits."""
+        return int(self.model.config.get_text_config().vocab_size)
+
+    @property
     def revision(self) -> str | None:
         """The commit on the hub, where the model came from one."""
         return getattr(self.model.config, "_commit_hash", None)
@@ -247,7 +252,8 @@ class FrozenLM(Backbone):
         spread = [(7919 * i) % rows for i in range(160)]
         before = self.text_piece([spread[:40], spread[40:57]])
         texts = [(spread[57:60], [spread[60:90], spread[90:99]]), ([], [spread[99:117], spread[117:160]])]
-        shared, apart = (way([before], texts) or [] for way in (self._behind_one, self._behind_each))
+        with self._recorded_by(None):  # what is seen once is not recorded
+            shared, apart = (way([before], texts) or [] for way in (self._behind_one, self._behind_each))
         one, other = (torch.cat([hidden[mask].float() for hidden, _, mask in found]) for found in (shared, apart))
         return ((one - other).norm() / other.norm()).item()
 
@@ -256,7 +262,7 @@ class FrozenLM(Backbone):
         nll_C = in_few(token_nll, self.device)
         real_N = places(lengths, ids_BA.shape[1], self.device)
         told = (tensor.flatten(0, 1).index_select(0, real_N) for tensor in (hidden_BAD, ids_BA))
-        nll_N = per_row(lambda hidden_CD, ids_C: nll_C(self.head(hidden_CD), ids_C), *told)
+        nll_N = per_row(lambda hidden_CD, ids_C: nll_C(self.head(hidden_CD), ids_C), *told, vocabulary=self.vocabulary)
         return nll_N.new_zeros(ids_BA.numel()).index_copy(0, real_N, nll_N).view(ids_BA.shape)
 
     def logits(self, hidden: Tensor) -> Tensor:

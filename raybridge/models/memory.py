@@ -16,7 +16,7 @@ from raybridge.models.kv_cache import kv_bytes
 from raybridge.models.layers import layers_of
 from raybridge.models.placement import spread
 from raybridge.models.shape import attends_only, head_sizes, without_weights
-from raybridge.models.vocabulary import CHUNK
+from raybridge.models.vocabulary import rows_at_once
 
 HALF, SINGLE = 2, 4  # bytes of a number
 
@@ -118,8 +118,9 @@ def logit_bytes(config: Any, texts: Sequence[float]) -> float:
 
     Of a chunk: its logits, the teacher's, log-probabilities of both in fp32, and a gradient. Compiled, less than half of it.
     """
-    rows = min(max(texts, default=0), CHUNK)
-    return float(config.get_text_config().vocab_size * rows * (2 * SINGLE + 3 * HALF))
+    vocabulary = int(config.get_text_config().vocab_size)
+    rows = min(max(texts, default=0), rows_at_once(vocabulary))
+    return float(vocabulary * rows * (2 * SINGLE + 3 * HALF))
 
 
 def cache_bytes(config: Any, tokens: int) -> int:
@@ -132,4 +133,5 @@ def cache_bytes(config: Any, tokens: int) -> int:
 
 def scoring_bytes(config: Any) -> int:
     """What likelihoods take at most without a backward pass: a chunk of logits and of log-probabilities."""
-    return int(config.get_text_config().vocab_size) * CHUNK * 2 * SINGLE
+    vocabulary = int(config.get_text_config().vocab_size)
+    return vocabulary * rows_at_once(vocabulary) * 2 * SINGLE

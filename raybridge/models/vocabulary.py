@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK = 2048  # rows whose logits exist at one time
+CHUNK = 2048  # rows whose logits exist at one time, at least
+LOGITS = 2**28  # of a chunk that has more rows than that: over a small vocabulary so few rows are too little work for a GPU
+STEP = 128  # rows of a chunk are a multiple of
 
 Function = Callable[..., Tensor]
 
@@ -27,18 +29,26 @@ def token_nll(logits_CV: Tensor, ids_C: Tensor) -> Tensor:
     return F.cross_entropy(logits_CV.float(), ids_C, reduction="none")
 
 
-def per_row(function: Function, states_ND: Tensor, *others_N: Tensor) -> Tensor:
-    """A function (C) of the rows of all these tensors, each from its own row alone; a gradient goes back to the states."""
+def rows_at_once(vocabulary: int) -> int:
+    """Rows of a chunk."""
+    return max(CHUNK, LOGITS // vocabulary // STEP * STEP)
+
+
+def per_row(function: Function, states_ND: Tensor, *others_N: Tensor, vocabulary: int) -> Tensor:
+    """A function (C) of the rows of all these tensors, each from its own row alone; a gradient goes back to the states.
+
+    vocabulary: over how many tokens it makes logits.
+    """
     wanted = torch.is_grad_enabled() and states_ND.requires_grad
-    values: Tensor = _PerRow.apply(function, wanted, states_ND, *others_N)
+    values: Tensor = _PerRow.apply(function, rows_at_once(vocabulary), wanted, states_ND, *others_N)
     return values
 
 
 class _PerRow(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, function: Function, wanted: bool, *rows: Tensor) -> Tensor:
+    def forward(ctx: Any, function: Function, chunk: int, wanted: bool, *rows: Tensor) -> Tensor:
         found, gradients = [], []
-        for states_CD, *others_C in zip(*(tensor.detach().split(CHUNK) for tensor in rows), strict=True):
+        for states_CD, *others_C in zip(*(tensor.detach().split(chunk) for tensor in rows), strict=True):
             with torch.set_grad_enabled(wanted):
                 of_C = function(states_CD.requires_grad_(wanted), *others_C)
             if wanted:
@@ -53,4 +63,4 @@ class _PerRow(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
         (gradient_ND,) = ctx.saved_tensors
-        return None, None, (given[0].unsqueeze(1) * gradient_ND).to(gradient_ND.dtype), *[None] * ctx.others
+        return None, None, None, (given[0].unsqueeze(1) * gradient_ND).to(gradient_ND.dtype), *[None] * ctx.others

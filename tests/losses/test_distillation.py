@@ -60,7 +60,7 @@ def test_kl_in_chunks_is_the_same_with_its_gradient(batches, target):
     values = []
     for chunk in (1024, 5):
         soft = soft_of(target, 3)
-        with mock.patch("raybridge.models.vocabulary.CHUNK", chunk):
+        with mock.patch.multiple("raybridge.models.vocabulary", CHUNK=chunk, LOGITS=0):
             value = TextKL().total(bridge_of(batches, target, batches.problems[:3], soft))
             value.backward()
         values.append((value.item(), soft.grad))

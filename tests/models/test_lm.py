@@ -244,6 +244,7 @@ def test_logits_made_in_chunks_and_made_again_change_neither_value_nor_gradient(
     seen = []
     for chunk in (4096, 5):
         monkeypatch.setattr(vocabulary, "CHUNK", chunk)
+        monkeypatch.setattr(vocabulary, "LOGITS", 0)
         soft = torch.randn(3, 4, target.width, generator=torch.Generator().manual_seed(1)).requires_grad_()
         nll = target.answer_nll([target.soft_piece(soft), target.text_piece([around.after] * 3)], answers)
         nll.sum().backward()
