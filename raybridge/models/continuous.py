@@ -9,13 +9,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from raybridge.models.capacity import slots_that_fit
 from raybridge.models.choice import Choice
 from raybridge.models.completion import BLOCK, Limit
 from raybridge.models.free import free_bytes, give_back_graphs
 from raybridge.models.frozen import FrozenLM
-from raybridge.models.pieces import Piece
+from raybridge.models.pieces import Piece, fetched
 from raybridge.models.prefill import Prefix, read_in_parts
 from raybridge.models.replay import ROOM, Replay
 from raybridge.models.slots import Slots
@@ -41,8 +42,16 @@ def complete(
     return table.completed(rows)
 
 
+def looks_late(device: torch.device) -> bool:
+    """Whether the host looks at a block while the device is at the first token of the next: a GPU need not wait for it."""
+    return device.type == "cuda"
+
+
 class Table:
-    """Rows in slots, and those that wait. seated: which row is in each slot that runs; None where it has ended."""
+    """Rows in slots, and those that wait. seated: which row is in each slot that runs; None where it has ended.
+
+    begun: the first tokens of the next block, where they are on their way.
+    """
 
     def __init__(
         self,
@@ -59,6 +68,7 @@ class Table:
         self.slots = Slots(lm, prefix, count=count, room=room)
         self.replay = Replay(self.slots, captures=limit.most > BLOCK)
         self.seated: list[int | None] = []
+        self.begun: Tensor | None = None
         self.written: dict[int, list[int]] = {}
 
     def completed(self, rows: Sequence[int]) -> list[list[int]]:
@@ -70,7 +80,7 @@ class Table:
                 self._seat(waiting)
             elif not waiting:
                 self._close_ranks()
-            self._write()
+            self._write(late=not waiting and looks_late(self.lm.device))
         return [self.written[row] for row in rows]
 
     @property
@@ -108,20 +118,27 @@ class Table:
             self.seated[place], self.written[row] = row, [token]
         self._let_go(new=1)
 
-    def _write(self) -> None:
-        """A block of tokens of every slot that runs, and a look at them."""
-        going = [self.written[row] for row in self.seated if row is not None]
-        steps = min(BLOCK, self.limit.most - min(map(len, going), default=self.limit.most))
-        block = []
-        for _ in range(steps):
-            token_N = self.choose.tokens(self.replay.logits())
-            self.slots.token[: len(self.seated)] = token_N
-            block.append(token_N)
-        if block:
-            for row, tokens in zip(self.seated, torch.stack(block, dim=1).tolist(), strict=True):
-                if row is not None:
-                    self.written[row] += tokens
-            self._let_go(new=steps)
+    def _write(self, *, late: bool) -> None:
+        """A block of tokens of every slot that runs, and a look at them. late: while the next block begins: no row comes in."""
+        left = self.limit.most - min(
+            (len(self.written[row]) for row in self.seated if row is not None), default=self.limit.most
+        )
+        steps = min(BLOCK, left)
+        if not steps:
+            return
+        block = [self._token() if self.begun is None else self.begun, *(self._token() for _ in range(steps - 1))]
+        look = fetched(torch.stack(block, dim=1))
+        self.begun = self._token() if late and left > steps else None
+        for row, tokens in zip(self.seated, look().tolist(), strict=True):
+            if row is not None:
+                self.written[row] += tokens
+        self._let_go(new=steps)
+
+    def _token(self) -> Tensor:
+        """A token (N) of every slot that runs."""
+        token_N = self.choose.tokens(self.replay.logits())
+        self.slots.token[: len(self.seated)] = token_N
+        return token_N
 
     def _let_go(self, *, new: int) -> None:
         """Free the slots of rows that have ended."""
@@ -153,4 +170,7 @@ class Table:
             self.seated[there], order[there] = self.seated[place], place
         self.seated = self.seated[:size]
         self.slots.seats.running = size
-        self.choose.keep(torch.tensor(order, device=self.lm.device))
+        kept = torch.tensor(order, device=self.lm.device)
+        if self.begun is not None:
+            self.begun = self.begun[kept]
+        self.choose.keep(kept)

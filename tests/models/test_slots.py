@@ -52,8 +52,11 @@ def grown(lm, hardening: Hardening):
 
 
 @pytest.mark.parametrize("hardening", HARDENED, ids=lambda one: one.label or "plain")
+@pytest.mark.parametrize("late", [False, True], ids=["", "late"])
 @pytest.mark.parametrize("slots", [1, 2, 3, 100])
-def test_completions_are_those_of_a_batch_that_grows(lm, slots, hardening, monkeypatch):
+def test_completions_are_those_of_a_batch_that_grows(lm, slots, late, hardening, monkeypatch):
+    """late: as on a GPU."""
+    monkeypatch.setattr(continuous, "looks_late", lambda device: late)
     monkeypatch.setattr(continuous, "MOST", slots)
     assert lm.decodes_in_slots
     assert [completions(lm, hardening=hardening, **told) for told in tried(lm)] == grown(lm, hardening)
@@ -77,11 +80,29 @@ def test_a_row_that_has_ended_leaves_its_slot_before_the_others_end(lm, monkeypa
 @pytest.mark.parametrize("name", ["gpt2", "opt"])
 def test_rows_that_run_on_behind_their_end_ask_for_no_position_that_is_not_there(name, monkeypatch):
     """Learnt positions are a table: a row that ends in the middle of a block is passed on to its end all the same."""
+    monkeypatch.setattr(continuous, "looks_late", lambda device: True)
     lm = probe.seen(tiny_lms.tiny(name))
     room = lm.positions - len(SHARED) - 6
     monkeypatch.setattr(continuous, "MOST", 3)
     done = greedy(lm, [lm.text_piece(ROWS)], max_new_tokens=room, shared=SHARED)
     assert max(one.tokens for one in done) == room
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["", "late"])
+def test_rows_that_come_in_at_any_block_write_what_they_write_alone(lm, late, monkeypatch):
+    """Rows of many lengths, of which some end at each look; slots are freed and taken, and fewer at the end."""
+    monkeypatch.setattr(continuous, "looks_late", lambda device: late)
+    monkeypatch.setattr(continuous, "FREE", 8)
+    monkeypatch.setattr(continuous, "BLOCK", 3)
+    rows = [[5 + (7 * number + i) % 40 for i in range(1 + number % 6)] for number in range(24)]
+    told = {"max_new_tokens": 17, "shared": SHARED}
+    whole = greedy(lm, [lm.text_piece(rows)], **told)
+    told["stop"] = [whole[number].text[number] for number in (2, 6, 10)]
+    alone = [greedy(lm, [lm.text_piece([row])], **told)[0] for row in rows]
+    assert len({len(one.text) for one in alone}) > 4
+    for slots in (3, 5, 24):
+        monkeypatch.setattr(continuous, "MOST", slots)
+        assert greedy(lm, [lm.text_piece(rows)], **told) == alone
 
 
 def test_slots_are_as_many_as_find_room(lm, monkeypatch):
