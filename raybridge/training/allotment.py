@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raybridge.models.memory import UnpredictableError
-from raybridge.training.memory import fit, footprint_of
+from raybridge.training.footprint import footprint_of
+from raybridge.training.memory import fit
 from raybridge.training.micro_batches import Cut
 from raybridge.trial import Trial
 

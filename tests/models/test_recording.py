@@ -1,6 +1,5 @@
 """Passes that are filled up to few shapes and replayed: the same states and gradients, and never one beside another."""
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import by_formula
@@ -9,11 +8,10 @@ import tiny_lms
 import torch
 from transformers import LlamaConfig
 
-from raybridge.models import lm as lms
 from raybridge.models import packed_lent, packed_prefix, packing, prefill, recording
 from raybridge.models.frozen import FrozenLM
 from raybridge.models.prefill import lend
-from raybridge.models.recording import Recorder, Shape, room_for, up
+from raybridge.models.recording import Recorder, Shape
 
 ROWS = [[5, 6, 7, 8, 9], [10, 11], [], [12, 13, 14]]
 CUE, REPEATS = [3, 4], [[20, 21], [22], [23, 24, 25], [26]]
@@ -231,32 +229,6 @@ def test_two_shapes_in_one_place_are_never_in_flight_together(lm, monkeypatch):
     assert len(lm._recorder.recordings) == 2
 
 
-@pytest.mark.parametrize("window", [9, 200])
-def test_no_sequence_is_longer_than_a_window(window):
-    """The longest is rounded up to 512, and what a row is filled up with may be longer than a window."""
-    given = {"input_ids": torch.zeros(1, 40), "position_ids": torch.arange(40)[None], "max_length_q": 8}
-    given["cu_seq_lens_q"] = torch.tensor([0, 8, 16, 24, 32, 40], dtype=torch.int32)
-    shape = Shape.of(given, [3], lent=None, gradient=False, window=window)
-    filled = shape.told(given)
-    shape.fill(filled, given)
-    bounds = filled["cu_seq_lens_q"]
-    assert shape.longest == filled["max_length_q"] == min(window, 512)
-    assert bounds[:6].tolist() == given["cu_seq_lens_q"].tolist()
-    assert bounds[-1] == shape.positions == 64
-    assert 0 <= bounds.diff().min() <= bounds.diff().max() <= shape.longest
-
-
-def test_behind_a_row_stands_no_position_of_a_longer_one():
-    shape, filled = None, None
-    for length in (60, 40):
-        given = {"input_ids": torch.ones(1, length), "position_ids": torch.arange(length)[None] + 500, "max_length_q": length}
-        given["cu_seq_lens_q"] = torch.tensor([0, length], dtype=torch.int32)
-        shape = Shape.of(given, [3], lent=None, gradient=False)
-        filled = filled or shape.told(given)
-        shape.fill(filled, given)
-    assert filled["position_ids"][0].tolist() == [*range(500, 540), *[0] * 24]
-
-
 @pytest.mark.parametrize("error", [RuntimeError("operation not permitted when stream is capturing"), torch.OutOfMemoryError()])
 def test_a_model_that_cannot_be_recorded_is_run_as_it_is_and_it_is_said_once(lm, caplog, error):
     def failing(*_):
@@ -311,87 +283,3 @@ def test_without_memory_for_it_nothing_is_recorded_and_it_is_looked_for_again(lm
 def test_nothing_is_recorded_on_a_cpu(lm):
     with lm.recording():
         assert lm._recorder is None
-
-
-@pytest.mark.parametrize("positions", [1, 63, 64, 65, 1500, 4095, 4096, 6001, 33000])
-def test_a_row_is_filled_up_by_an_eighth_at_most(positions):
-    filled = up(positions, room_for(positions))
-    assert positions <= filled < positions + room_for(positions)
-    assert positions < 512 or filled <= positions * 1.125
-    assert positions < 30000 or filled <= positions * 1.02
-
-
-def test_batches_of_the_same_problems_have_few_shapes():
-    """Eight of GSM8K spread by 175 positions about 2,060; what a kernel is told beside them has none of its own."""
-    drawn = torch.Generator().manual_seed(0)
-    shapes = Counter()
-    for own in (torch.randn(300, 8, generator=drawn) * 62 + 257).int().clamp(min=60).tolist():
-        positions, lengths = sum(own), sorted(own)
-        given = {"inputs_embeds": torch.zeros(1, positions, 2), "max_length_q": lengths[-1] - 100}
-        given["cu_seq_lens_q"] = torch.zeros(25)
-        given["beginnings"] = torch.zeros(9), torch.zeros(9), (784, lengths[-1] - 98, 98)
-        shapes[Shape.of(given, [32], lent=None, gradient=True)] += 1
-    assert sum(times for _, times in shapes.most_common(8)) >= 0.95 * 300
-
-
-GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="a GPU")
-
-
-def of_rows(lm, lent, asked):
-    """The NLL of each soft prompt's rows, and the gradients of two of them."""
-    return [of_one(lm, lent, soft, rows) for soft, rows in asked]
-
-
-def of_one(lm, lent, soft, rows):
-    """Of one soft prompt; a pass whose gradient may still be asked for would hold the place of the next."""
-    nll = lm.answer_nll([lm.soft_piece(soft), lm.text_piece([CUE] * 4)], rows, lent=lent)
-    return [nll.detach(), *(torch.autograd.grad(nll[row].sum(), soft, retain_graph=True)[0] for row in (0, 3))]
-
-
-def asked_of(lm, exemplars):
-    """What is lent to a model on a GPU, and soft prompts with rows of two lengths."""
-    torch.manual_seed(0)
-    lent = lend(lm, list(range(5, 60)), longest=64) if exemplars else None
-    softs = [(torch.randn(4, 3, lm.width, device="cuda") * lm.embedding_rms).requires_grad_() for _ in range(4)]
-    return lent, list(zip(softs, (ROWS, [row * 30 for row in ROWS]) * 2, strict=True))
-
-
-def replayed(lm, lent, asked):
-    """The same from recordings."""
-    with lm.recording():
-        for _ in range(2):
-            found = of_rows(lm, lent, asked)
-        assert len(lm._recorder.recordings) == 2
-        assert not lm._recorder.refused
-    return found
-
-
-@GPU
-@pytest.mark.parametrize("exemplars", [False, True])
-def test_on_a_gpu_graphs_give_what_passes_give(exemplars, monkeypatch):
-    monkeypatch.setattr(recording, "RUNS", 0)
-    lm = lms.load("pocket:target", device="cuda")
-    assert lm.packs
-    monkeypatch.setattr(lm, "_run_in_few", lm._run_packed)
-    lent, asked = asked_of(lm, exemplars)
-    wanted = of_rows(lm, lent, asked)
-    for one, other in zip(replayed(lm, lent, asked), wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=0.05, atol=0.02)
-
-
-@GPU
-@pytest.mark.parametrize("exemplars", [False, True])
-def test_on_a_gpu_few_kernels_are_as_near_to_fp32_as_many(exemplars, monkeypatch):
-    monkeypatch.setattr(recording, "RUNS", 0)
-    lm, exact = (lms.load("pocket:target", device="cuda", dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
-    lent, asked = asked_of(lm, exemplars)
-    wanted = of_rows(exact, asked_of(exact, exemplars)[0], asked)
-    many, few = [distances(found, wanted) for found in (of_rows(lm, lent, asked), replayed(lm, lent, asked))]
-    for one, other in zip(few, many, strict=True):
-        assert one <= 1.5 * other
-
-
-def distances(found, wanted):
-    """How far, relative to their norm, values and gradients are, each over all that was asked."""
-    each = [[torch.cat([one.flatten() for one in of_all]) for of_all in zip(*said, strict=True)] for said in (found, wanted)]
-    return [((one - other).norm() / other.norm()).item() for one, other in zip(*each, strict=True)]

@@ -10,7 +10,8 @@ from raybridge.models.memory import UnpredictableError
 from raybridge.models.reading import told_to
 from raybridge.training import allotment, workload
 from raybridge.training.allotment import allotted, replica_share
-from raybridge.training.memory import fit, footprint_of
+from raybridge.training.footprint import footprint_of
+from raybridge.training.memory import fit
 from raybridge.training.micro_batches import MicroBatches
 from raybridge.world import World
 

@@ -17,8 +17,9 @@ from raybridge.models.kv_cache import kv_bytes
 from raybridge.models.memory import Member, UnpredictableError, activation_bytes, layer_bytes, weight_bytes
 from raybridge.models.shape import attends_only
 from raybridge.scales import FULL
+from raybridge.training.footprint import GIB, Footprint, footprint_of, translator_memory
 from raybridge.training.lengths import Lengths, lengths_of
-from raybridge.training.memory import ENOUGH_ROWS, GIB, Footprint, fit, fits, footprint_of, refusal, told, translator_memory
+from raybridge.training.memory import ENOUGH_ROWS, fit, fits, refusal, told
 from raybridge.training.micro_batches import Cut
 
 CARD = 79.0  # GiB of an 80 GB H100
@@ -136,7 +137,8 @@ def test_where_a_card_is_large_recordings_have_room_before_a_replica_decodes_mor
     assert sum(large.worker.values()) + large.recordings + sum(large.replica.values()) <= 139.0
     assert large.recordings == large.worker["activations"] > 5
     assert small.rows == ENOUGH_ROWS
-    assert one.recordings(Cut(problems=8, recomputed=True)) == footprint(64, 8, packs=False).recordings(Cut(problems=8)) == 0
+    assert not one.records(Cut(problems=8, recomputed=True))
+    assert not footprint(64, 8, packs=False).records(Cut(problems=8))
 
 
 def test_full_scale_fits_on_four_cards_and_on_one_at_every_number_of_soft_tokens():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from raybridge.training.memory import footprint_of
+from raybridge.training.footprint import footprint_of
 from raybridge.training.micro_batches import Cut
 from raybridge.training.step import build_trainer
 from raybridge.training.workload import check
