@@ -177,6 +177,7 @@ def run(trial: Trial, worker: Worker) -> Ended:
                 )
             finally:
                 reading.set()
+            module = drawn[0].result() if drawn else None  # before another model is built, or a number is drawn
         told(f"{trial.target} is loaded")
         stack.enter_context(target.recording())
         evaluations, problems = Evaluations(trial, answerer), None
@@ -198,7 +199,7 @@ def run(trial: Trial, worker: Worker) -> Ended:
             interrupted=worker.interrupted,
             predicted=share.cut if share else None,
             problems=problems,
-            module=drawn[0].result() if drawn else None,
+            module=module,
         )
 
 
