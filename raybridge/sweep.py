@@ -188,7 +188,8 @@ def launch(trials: Sequence[Workload], *, folder: SweepFolder, chosen: Scale, re
         return {}
     with watched(trials, results) as tell:
         tell("starting Ray")
-        with cluster(chosen.resources, name=folder.name) as dashboard:
+        models = {name for trial in waiting for name in trial.models}
+        with cluster(chosen.resources, name=folder.name, models=tuple(models)) as dashboard:
             say(f"dashboard {dashboard}")
             for trial in waiting:
                 if (run_ := found[trial.fingerprint]) and run_.launch.busy():

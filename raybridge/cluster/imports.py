@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 BEGAN = time.time()  # of this process, as near as its imports can tell
 ENGINE = "RAYBRIDGE_WORKER_OF"  # tells a process that it is to be a worker, and of which engine
-MODELS = "RAYBRIDGE_WORKER_READS"  # tells it of which models, by names in JSON
+MODELS = "RAYBRIDGE_WORKERS_READ"  # tells it the models of its launch, by names in JSON
 # The last two are imported by the first who needs them, on every way to a first step.
 WORKERS = ("raybridge.cluster.trainer", "transformers.modeling_utils", "torch._subclasses.fake_tensor")
 # The compiler, with what it imports when it is first asked, and the hashes of its files, by which it finds what it has made.
@@ -36,7 +36,7 @@ def import_all() -> None:
     for name in (*WORKERS, engine):
         _ahead(name, importlib.import_module, name)
     for model in json.loads(os.environ.get(MODELS, "[]")):
-        _ahead(f"what {model} is", _read, model)
+        _ahead(f"the tokenizer of {model}", _read, model)
     _ahead("the compiler", _compiler)
 
 

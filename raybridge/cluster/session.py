@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,7 +22,7 @@ from ray.exceptions import RayError
 import raybridge
 from raybridge import HOUSE
 from raybridge.cluster.failures import AGAIN, last_line, why_lost
-from raybridge.cluster.imports import import_all
+from raybridge.cluster.imports import MODELS, import_all
 from raybridge.cluster.machine import gpus_told, here
 from raybridge.cluster.naming import job, way_in
 from raybridge.console import FAILURE
@@ -34,7 +35,7 @@ NAMESPACE = "raybridge"
 NOT_SENT = [".*", "ray_results"]  # of the house, to the machines of an existing cluster: nothing hidden is code
 # What travels to workers: what raybridge is told, as it was written, for `from_here` reads it; how the hub is reached; its
 # folders, made absolute, for huggingface_hub knows of no such place; and the commit, for code that is sent has no history.
-TOLD = ("RAYBRIDGE_DATA", "RAYBRIDGE_MODELS", "HF_ENDPOINT", "HF_HUB_OFFLINE")
+TOLD = ("RAYBRIDGE_DATA", "RAYBRIDGE_MODELS", "HF_ENDPOINT", "HF_HUB_OFFLINE", MODELS)
 FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
 SECRET = "HF_TOKEN"
 # Two processes share a card to the last GiB: pieces of memory that are too small to be used must be few.
@@ -87,12 +88,23 @@ def knock(address: str) -> None:
         raise ConnectionError(address) from error
 
 
-def travelling() -> dict[str, str]:
-    """The part of this process's environment that its workers need, who stand elsewhere. Nothing secret: Ray logs it."""
+def travelling(models: Sequence[str] = ()) -> dict[str, str]:
+    """The part of this process's environment that its workers need, who stand elsewhere. Nothing secret: Ray logs it.
+
+    models: that workers will ask for, of which they read what they can while they wait for devices.
+    """
+    wanted = {MODELS: json.dumps(sorted(models))} if models else {}
     there = {name: os.environ[name] for name in TOLD if name in os.environ}
     folders = {name: str(Path(os.environ[name]).expanduser().absolute()) for name in FOLDERS if os.environ.get(name)}
     allocator = {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
-    return {HERE: str(Path(os.environ.get(HERE, ".")).absolute()), **there, **folders, **allocator, **commit_to_tell()}
+    return {
+        HERE: str(Path(os.environ.get(HERE, ".")).absolute()),
+        **there,
+        **wanted,
+        **folders,
+        **allocator,
+        **commit_to_tell(),
+    }
 
 
 def telling(secret: str) -> Callable[[], None]:
@@ -105,21 +117,21 @@ def telling(secret: str) -> Callable[[], None]:
     return tell
 
 
-def shipped() -> dict[str, Any]:
+def shipped(models: Sequence[str] = ()) -> dict[str, Any]:
     """This code and environment for the workers of an existing cluster, in Ray's words."""
     package = Path(raybridge.__file__).parent
     code: dict[str, Any] = {"working_dir": str(HOUSE), "excludes": NOT_SENT}
     if HOUSE.is_relative_to(package):  # installed: the package carries the house, and no clone carries the package
         code = {"py_modules": [str(package)]}
     secret = os.environ.get(SECRET)
-    return {**code, "env_vars": travelling(), **({"worker_process_setup_hook": telling(secret)} if secret else {})}
+    return {**code, "env_vars": travelling(models), **({"worker_process_setup_hook": telling(secret)} if secret else {})}
 
 
 @contextmanager
-def inherited() -> Iterator[None]:
+def inherited(models: Sequence[str] = ()) -> Iterator[None]:
     """The workers of a cluster that is started here have this process's environment, and stand elsewhere."""
     before = dict(os.environ)
-    os.environ.update(travelling())
+    os.environ.update(travelling(models))
     try:
         yield
     finally:
@@ -128,13 +140,13 @@ def inherited() -> Iterator[None]:
 
 
 @contextmanager
-def connected(**options: Any) -> Iterator[Any]:
+def connected(*, models: Sequence[str] = (), **options: Any) -> Iterator[Any]:
     """Connect to the cluster that RAY_ADDRESS names, or start one here; disconnect, or end it, on the way out."""
     address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
             knock(address)
-        with inherited():  # local: our own, also where somebody's `ray start` runs on this machine
+        with inherited(models):  # local: our own, also where somebody's `ray start` runs on this machine
             context = ray.init(
                 address or "local", log_to_driver=False, logging_level=logging.ERROR, namespace=NAMESPACE, **options
             )
@@ -209,21 +221,22 @@ def short_now(head: str, node: str, resources: Resources) -> str | None:
 
 
 @contextmanager
-def cluster(resources: Resources, *, name: str) -> Iterator[str]:
+def cluster(resources: Resources, *, name: str, models: Sequence[str] = ()) -> Iterator[str]:
     """A connected cluster that can run `resources`, ended on the way out if it was started here.
 
-    Yields the dashboard's URL and how to get in. name: what its page of jobs calls this command.
+    Yields the dashboard's URL and how to get in. name: what its page of jobs calls this command. models:
+    see `travelling`.
     """
     options: dict[str, Any]
     if os.environ.get("RAY_ADDRESS"):
-        options = {"runtime_env": shipped()}
+        options = {"runtime_env": shipped(models)}
     else:
         machine = here()
         refuse(shortfall(resources, machine))  # at once, before anything is started
         # A dashboard stays on: Train asks it before it gives a stopped trial's resources back.
         options = {"num_gpus": machine.gpus, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial failed is said once, by the command
-    with connected(**options, job_config=job(name)) as context:
+    with connected(models=models, **options, job_config=job(name)) as context:
         refuse(shortfall(resources, of_cluster()))
         with watched(resources):
             yield way_in(f"http://{context.dashboard_url}") if context.dashboard_url else "off"

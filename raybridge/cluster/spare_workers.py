@@ -6,13 +6,12 @@ where, must be known before: none is started where Ray has a choice of nodes, an
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Sequence
 from typing import Any
 
-from raybridge.cluster.imports import ENGINE, MODELS, import_all
+from raybridge.cluster.imports import ENGINE, import_all
 from raybridge.cluster.nodes import Node, alive, hosts
 from raybridge.scales import Resources
 
@@ -36,8 +35,8 @@ def spares(nodes: Sequence[Node], resources: Resources) -> dict[str, int]:
     return spare if all(node.cpus >= CORES * spare[node.id] for node in nodes) else {}
 
 
-def started_ahead(engine: str, models: Sequence[str], resources: Resources) -> tuple[dict[str, Any], list[Any]]:
-    """What has Train start them: the environment of all workers of an engine with these models, in Ray's words, and callbacks.
+def started_ahead(engine: str, resources: Resources) -> tuple[dict[str, Any], list[Any]]:
+    """What has Train start them: the environment of all workers of an engine, in Ray's words, and callbacks.
 
     Neither where none are spared, nor, and that is logged, under a Ray whose inside is another. A trial that finds its devices
     free may have some left over, which the next one takes.
@@ -52,5 +51,5 @@ def started_ahead(engine: str, models: Sequence[str], resources: Resources) -> t
         return {}, []
     # A launch that has every process call something first has that import as well (`session.telling`).
     first = {} if HOOK in os.environ else {HOOK: f"{import_all.__module__}.{import_all.__name__}"}
-    environment = {"env_vars": {ENGINE: engine, MODELS: json.dumps(models), **first}}
+    environment = {"env_vars": {ENGINE: engine, **first}}
     return environment, [Prestarted(spare, environment)]

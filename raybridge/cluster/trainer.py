@@ -152,7 +152,7 @@ def fit(experiment: Workload, resources: Resources, job: Job) -> None:
 
 
 def _trainer(experiment: Workload, resources: Resources, job: Job, *, again: bool) -> TorchTrainer:
-    environment, ahead = ({}, []) if again else started_ahead(experiment.ENGINE, experiment.models, resources)
+    environment, ahead = ({}, []) if again else started_ahead(experiment.ENGINE, resources)
     return TorchTrainer(
         train_worker,
         train_loop_config=dict(job),

@@ -105,6 +105,8 @@ class Table:
         places = [place for place, row in enumerate(self.seated) if row is None][: len(waiting)]
         coming = [waiting.popleft() for _ in places]
         self.slots.seats.running = len(self.seated)
+        empty = [place for place, row in enumerate(self.seated) if row is None]
+        self.slots.seats.set(empty, [0] * len(empty))  # who gets no row runs on from the start: it may have run for long
         self.choose = self.choice(coming)
         some = self.prompt.rows(coming)
         last_BD = some.embeds_BTD.new_zeros(len(coming), self.lm.width)

@@ -81,9 +81,9 @@ def tokenizer_of(name: str, where: str) -> Any:
 
 
 def _stamped(where: str) -> Stamped:
-    """Where a model is, and what the file system says of its tokenizer's files."""
-    folder = Path(where)
-    files = sorted({path for pattern in FILES["tokenizer"] for path in folder.glob(pattern)}) if folder.is_dir() else [folder]
+    """Where a model is, and what the file system says of its files."""
+    place = Path(where)
+    files = sorted(path for path in place.iterdir() if path.is_file()) if place.is_dir() else [place]
     told = [(file.name, file.stat()) for file in files if file.exists()]
     return where, tuple((name, one.st_ino, one.st_size, one.st_mtime_ns) for name, one in told)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -44,6 +45,9 @@ def window_of(config: Any) -> int | None:
 
 
 def without_weights(config: PreTrainedConfig) -> Any:
-    """A model of this shape on torch's meta device: its parts are all there, and take no memory."""
+    """A model of this shape on torch's meta device: its parts are all there, and take no memory.
+
+    In the precision that numbers have anyway: for another transformers sets that of every thread meanwhile.
+    """
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(deepcopy(config), trust_remote_code=False, dtype=torch.get_default_dtype())

@@ -64,7 +64,7 @@ class Step:
 class Pending:
     """A step that the device may still be at. tokens, interrupted: as of `Step`.
 
-    told: waits for it. Its numbers are checked there, so a refused step has moved the weights: whoever keeps them asks before.
+    told: waits for its numbers and checks them, so a refused step has moved the weights: whoever keeps them asks before.
     """
 
     told: Callable[[], Step]
@@ -256,10 +256,13 @@ def check_moves(terms: Sequence[Term], step: int, *, warmup: int) -> None:
             )
 
 
-def first_module(trial: Trial, source: Source, target: FrozenLM, world: World) -> TranslatorModule:
-    """The translator as it is drawn from the trial's seed, on the CPU: it is the same for every device."""
+def first_module(trial: Trial, world: World, *, widths: tuple[int, int], target_rms: float) -> TranslatorModule:
+    """The translator as it is drawn from the trial's seed, on the CPU: it is the same for every device.
+
+    widths: of source and target.
+    """
     torch.manual_seed(trial.seed)
-    return trial.translator.build(source.width, target.width, target_rms=target.embedding_rms).to(world.device).train()
+    return trial.translator.build(*widths, target_rms=target_rms).to(world.device).train()
 
 
 def build_trainer(
@@ -281,7 +284,8 @@ def build_trainer(
     check_other_targets(trial.translator, trial.losses, where=f"trial {trial.name}")
     others = {name: lm.load(name, device=world.device, beside=world.beside) for name in trial.translator.other_targets}
     batches = Batches(trial, source, target, others, problems)
-    module = module or first_module(trial, source, target, world)
+    widths = source.width, target.width
+    module = module or first_module(trial, world, widths=widths, target_rms=target.embedding_rms)
     groups = module.parameter_groups(learning_rate=trial.learning_rate, weight_decay=trial.weight_decay)
     micro_batches = micro_batches or MicroBatches(share=trial.batch // world.size, device=world.device, release=target.forget)
     moved_by = optimizer(trial.muon, groups, module.maps)

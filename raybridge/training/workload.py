@@ -164,17 +164,17 @@ def run(trial: Trial, worker: Worker) -> Ended:
         # transformers builds a model it decides the precision of every thread.
         aside = stack.enter_context(ThreadPoolExecutor(max_workers=1, thread_name_prefix="aside"))
         drawn = list[Future[TranslatorModule]]()
+
+        def draw(met: FrozenLM) -> None:
+            widths, rms = (source.width, met.width), met.embedding_rms  # of some models a pass, beside which none may stand
+            drawn.append(aside.submit(first_module, trial, world, widths=widths, target_rms=rms))
+
         with told_to(lambda *_: reading.set()):
             rows = aside.submit(rows_read, trial, source) if world.rank == 0 else None
             if device.type == "cuda":  # of this `_held` finds all that takes time done
                 aside.submit(_foreseen, trial, world, reading)
             try:
-                target = lm.load(
-                    trial.target,
-                    device=device,
-                    beside=beside,
-                    met=lambda met: drawn.append(aside.submit(first_module, trial, source, met, world)),
-                )
+                target = lm.load(trial.target, device=device, beside=beside, met=draw)
             finally:
                 reading.set()
             module = drawn[0].result() if drawn else None  # before another model is built, or a number is drawn

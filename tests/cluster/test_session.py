@@ -14,6 +14,7 @@ from ray import cloudpickle
 import raybridge
 from raybridge import HOUSE
 from raybridge.cluster import session
+from raybridge.cluster.imports import MODELS
 from raybridge.data import data_folder
 from raybridge.evaluation import provenance
 from raybridge.models import names
@@ -55,6 +56,10 @@ def test_what_travels_leads_to_the_same_places_from_anywhere(elsewhere, monkeypa
     assert names.place("./models/y, z") == str(elsewhere / "models/y, z")
     assert os.environ["HF_HOME"] == str(elsewhere / "hub")
     assert session.travelling() == told  # a worker that starts others tells them the same
+    assert session.travelling(("b", "a")) == told | {MODELS: '["a", "b"]'}
+    monkeypatch.setenv(MODELS, '["a", "b"]')
+    assert session.travelling() == told | {MODELS: '["a", "b"]'}
+    monkeypatch.delenv(MODELS)
 
 
 @pytest.mark.parametrize("dirty", [False, True])

@@ -48,14 +48,14 @@ def test_nothing_is_started_where_nothing_is_waited_for_or_ray_may_choose_anothe
 
 def test_a_process_that_calls_something_first_keeps_it(monkeypatch):
     """An existing cluster's tells the token; it imports as well."""
-    told = {ENGINE: "an.engine", MODELS: '["a", "b"]'}
+    told = {ENGINE: "an.engine"}
     monkeypatch.setattr(spare_workers, "alive", lambda: [node("a", 1)])
     monkeypatch.delenv(HOOK, raising=False)
-    environment, (callback,) = started_ahead("an.engine", ("a", "b"), on(SMALL, 1))
+    environment, (callback,) = started_ahead("an.engine", on(SMALL, 1))
     assert environment["env_vars"] == {**told, HOOK: "raybridge.cluster.imports.import_all"}
     assert callback.spares == {"a": 1}
     monkeypatch.setenv(HOOK, "told")
-    environment, _ = started_ahead("an.engine", ("a", "b"), on(SMALL, 1))
+    environment, _ = started_ahead("an.engine", on(SMALL, 1))
     assert environment["env_vars"] == told
     imported = []
     monkeypatch.setattr(session, "import_all", lambda: imported.append(os.environ[session.SECRET]))
@@ -67,7 +67,7 @@ def test_a_process_that_calls_something_first_keeps_it(monkeypatch):
 def test_a_ray_with_another_inside_starts_none_and_that_is_logged(monkeypatch, caplog):
     monkeypatch.setattr(spare_workers, "alive", lambda: [node("a", 1)])
     monkeypatch.setitem(sys.modules, "raybridge.cluster.prestarted", None)
-    assert started_ahead("an.engine", ("a", "b"), on(SMALL, 1)) == ({}, [])
+    assert started_ahead("an.engine", on(SMALL, 1)) == ({}, [])
     assert "no processes are started ahead" in caplog.text
 
 
@@ -85,8 +85,8 @@ torch.cuda.is_available = torch.cuda.device_count = asked
 from raybridge.cluster.imports import import_all
 import_all()
 print({"raybridge.training.workload", "ray.train.torch", "transformers.modeling_utils"} <= set(sys.modules))
-from raybridge.models import files, identity, memory
-print(identity._of.cache_info().currsize, len(files._ahead), len(memory._counted) > 0)
+from raybridge.models import files, identity
+print(identity._of.cache_info().currsize, len(files._ahead), "transformers.models.llama.modeling_llama" in sys.modules)
 """
 
 

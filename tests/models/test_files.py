@@ -235,9 +235,8 @@ def test_a_tokenizer_that_was_read_ahead_is_taken_once_and_not_where_its_files_h
     first, second = (lm.load(name, device="cpu").tokenizer for _ in range(2))
     ahead.read(name)
     (found,) = (one for stamped, one in files._ahead.items() if stamped[0] == name)
-    path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 77}))
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
     changed = lm.load(name, device="cpu").tokenizer
     assert len({id(one) for one in (first, second, found, changed)}) == 4
-    assert changed.model_max_length == 77
-    assert found.model_max_length != 77
+    assert changed.chat_template
+    assert not found.chat_template

@@ -105,6 +105,36 @@ def test_rows_that_come_in_at_any_block_write_what_they_write_alone(lm, late, mo
         assert greedy(lm, [lm.text_piece(rows)], **told) == alone
 
 
+def test_a_slot_that_gets_no_row_runs_on_within_its_room(lm, monkeypatch):
+    """As on a GPU, where slots run by halves of all: two have ended after 2 tokens, and are left over when others come in."""
+
+    class Halved(Replay):
+        def __init__(self, slots, *, captures):
+            super().__init__(slots, captures=False)
+            self.captures = True
+
+        def prepare(self):
+            pass
+
+        def logits(self):
+            made = self._passed(few=False)
+            self.slots.seats.advance()
+            return made
+
+    ends = [2] * 5 + [80] + [100] * 22
+
+    def let_go(self, *, new):
+        over = [place for place, row in enumerate(self.seated) if row is not None and len(self.written[row]) >= ends[row]]
+        for place in over:
+            self.seated[place] = None
+        self.slots.seats.set(over, [0] * len(over))
+
+    monkeypatch.setattr(continuous, "Replay", Halved)
+    monkeypatch.setattr(continuous.Table, "_let_go", let_go)
+    monkeypatch.setattr(continuous, "MOST", 24)
+    assert len(greedy(lm, [lm.text_piece([[5, 6, 7]] * 28)], max_new_tokens=100, shared=SHARED)) == 28
+
+
 def test_slots_are_as_many_as_find_room(lm, monkeypatch):
     made = []
     own = continuous.Slots
