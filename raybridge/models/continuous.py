@@ -102,11 +102,12 @@ class Table:
         if self._nobody:
             self.seated = []
         self.seated += [None] * min(self.slots.seats.count - len(self.seated), len(waiting))
-        places = [place for place, row in enumerate(self.seated) if row is None][: len(waiting)]
-        coming = [waiting.popleft() for _ in places]
-        self.slots.seats.running = len(self.seated)
         empty = [place for place, row in enumerate(self.seated) if row is None]
-        self.slots.seats.set(empty, [0] * len(empty))  # who gets no row runs on from the start: it may have run for long
+        coming = [waiting.popleft() for _ in empty[: len(waiting)]]
+        places, left_over = empty[: len(coming)], empty[len(coming) :]
+        self.slots.seats.running = len(self.seated)
+        if left_over:  # such a slot runs on, and may have run for long: it begins anew, or it would leave its room
+            self.slots.seats.set(left_over, [0] * len(left_over))
         self.choose = self.choice(coming)
         some = self.prompt.rows(coming)
         last_BD = some.embeds_BTD.new_zeros(len(coming), self.lm.width)

@@ -16,13 +16,12 @@ from raybridge.models import gguf
 from raybridge.models.bits import WHOLE, loading
 from raybridge.models.reading import read_of
 
-Stamped = tuple[str, tuple[tuple[str, int, int, int], ...]]
 FILES = {
     "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.*", "spiece.model", "tokenizer_config.json"),
     "weight file": ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json"),
 }
 
-_ahead: dict[Stamped, Any] = {}  # tokenizers that nobody has asked for yet
+_ahead: dict[tuple[str, tuple[str, ...]], Any] = {}  # tokenizers that nobody has asked for yet, by where and `stamps`
 
 
 def read(
@@ -35,7 +34,9 @@ def read(
     place, options = gguf.place_and_options(where)
     if options:
         gguf.check_is_one(name, where)
-    tokenizer = _ahead.pop(_stamped(where), None) or tokenizer_of(name, where)
+    tokenizer = _ahead.pop((where, stamps(Path(where))), None) or tokenizer_of(name, where)
+    if not len(tokenizer):
+        raise ValueError(f"model {name!r}: there is no tokenizer in {where}")
     if options and not gguf.begins_with_bos(tokenizer):
         gguf.check_asks_for_no_bos(name, tokenizer, where)
     with _quiet(), read_of(name):
@@ -66,26 +67,29 @@ def read(
 
 def read_ahead(name: str, where: str) -> None:
     """Read a tokenizer for whoever asks next for the model, if its files are still the same."""
-    _ahead[_stamped(where)] = tokenizer_of(name, where)
+    _ahead[where, stamps(Path(where))] = tokenizer_of(name, where)
 
 
-def tokenizer_of(name: str, where: str) -> Any:
-    """The tokenizer alone."""
+def tokenizer_of(name: str, where: str, *, revision: str | None = None) -> Any:
+    """The tokenizer alone. revision: of the hub; None for what is there."""
     place, options = gguf.place_and_options(where)
-    tokenizer = uncleaned(
+    if revision:
+        options = {**options, "revision": revision}
+    return uncleaned(
         _read(name, "tokenizer", where, lambda: AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options))
     )
-    if not len(tokenizer):
-        raise ValueError(f"model {name!r}: there is no tokenizer in {where}")
-    return tokenizer
 
 
-def _stamped(where: str) -> Stamped:
-    """Where a model is, and what the file system says of its files."""
-    place = Path(where)
-    files = sorted(path for path in place.iterdir() if path.is_file()) if place.is_dir() else [place]
-    told = [(file.name, file.stat()) for file in files if file.exists()]
-    return where, tuple((name, one.st_ino, one.st_size, one.st_mtime_ns) for name, one in told)
+def stamps(place: Path) -> tuple[str, ...]:
+    """What the file system says of the file at a place, or of each in a folder."""
+    paths = sorted(path for path in place.iterdir() if path.is_file()) if place.is_dir() else [place]
+    return tuple(f"{path.name} {stamp(path)}" for path in paths if path.exists())
+
+
+def stamp(path: Path) -> str:
+    """What the file system says of a file: it is another where its content is."""
+    told = path.stat()
+    return f"{told.st_dev} {told.st_ino} {told.st_size} {told.st_mtime_ns} {told.st_ctime_ns}"
 
 
 def uncleaned(tokenizer: Any) -> Any:

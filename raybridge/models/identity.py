@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
-from transformers import AutoTokenizer
 from transformers.utils import cached_file
 
 from raybridge.data import UnreachableError
 from raybridge.errors import reason_of
-from raybridge.models import bits, byte_lm, gguf, names
-from raybridge.models.files import uncleaned
+from raybridge.models import bits, byte_lm, names
+from raybridge.models.files import stamp, stamps, tokenizer_of
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 LARGE = 2**24  # bytes, from which on a digest is kept
@@ -110,7 +109,7 @@ def model_identity(name: str) -> ModelIdentity:
     place = Path(names.place(name))
     if place.exists():
         names.check(name)
-        return _here(name, place, _stamps(place))
+        return _here(name, place, stamps(place))
     return _of(name, _hub_files(name, str(place)))
 
 
@@ -120,7 +119,7 @@ def _here(name: str, place: Path, stamps: tuple[str, ...]) -> ModelIdentity:
     if place.is_dir():
         return _of(name, Files(place))
     whole = file_digest(place)
-    return ModelIdentity(name=name, weights=whole, vocabulary=whole, tokenizer=_tokenizer(name, str(place)))
+    return ModelIdentity(name=name, weights=whole, vocabulary=whole, tokenizer=tokenizer_of(name, str(place)))
 
 
 def _hub_files(name: str, repository: str) -> Files:
@@ -163,7 +162,7 @@ def _of(name: str, files: Files) -> ModelIdentity:
         name=name,
         weights=digest([[one, files.digest(one)] for one in weights]),
         vocabulary=digest([[one, files.digest(one)] for one in vocabularies]),
-        tokenizer=_tokenizer(name, where, revision=None if here else files.revision),
+        tokenizer=tokenizer_of(name, where, revision=None if here else files.revision),
         revision=files.revision,
     )
 
@@ -179,21 +178,6 @@ def _weight_files(files: Files) -> list[str]:
     return sorted(one for one in there if one.endswith((".safetensors", ".bin")))
 
 
-def _tokenizer(name: str, where: str, *, revision: str | None = None) -> Any:
-    place, options = gguf.place_and_options(where)
-    try:
-        return uncleaned(
-            AutoTokenizer.from_pretrained(
-                place, trust_remote_code=False, **options, **({"revision": revision} if revision else {})
-            )
-        )
-    except ImportError:
-        raise
-    except Exception as error:  # each reader of files has errors of its own
-        reason = reason_of(error)
-        raise ValueError(f"model {name!r}: its tokenizer cannot be read from {where}: {reason}") from error
-
-
 def digest(plain: Any) -> str:
     """Of JSON."""
     return hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
@@ -206,7 +190,7 @@ def file_digest(path: Path) -> str:
         return path.name
     if path.stat().st_size < LARGE:
         return _read(path)
-    note = cache() / hashlib.sha256(_stamp(path).encode()).hexdigest()
+    note = cache() / hashlib.sha256(stamp(path).encode()).hexdigest()
     if note.exists() and DIGEST.fullmatch(kept := note.read_text(encoding="ascii")):
         return kept
     found = _read(path)
@@ -221,17 +205,6 @@ def file_digest(path: Path) -> str:
 def _read(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _stamps(place: Path) -> tuple[str, ...]:
-    paths = [place] if place.is_file() else sorted(path for path in place.iterdir() if path.is_file())
-    return tuple(f"{path.name} {_stamp(path)}" for path in paths)
-
-
-def _stamp(path: Path) -> str:
-    """What the file system says of a file: it is another where its content is."""
-    told = path.stat()
-    return f"{told.st_dev} {told.st_ino} {told.st_size} {told.st_mtime_ns} {told.st_ctime_ns}"
 
 
 def cache() -> Path:

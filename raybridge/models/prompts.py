@@ -94,9 +94,9 @@ class Frame:
             return []
         left = len(self.before_text) + 1
         whole = [self.before_text + _spaced(text) for text in texts]
-        told = self.lm.tokenizer(whole, add_special_tokens=not self.chat, return_offsets_mapping=True).offset_mapping
-        rows = self.questions(texts)
-        return [[end - left for _, end in ends[len(ends) - len(row) :]] for ends, row in zip(told, rows, strict=True)]
+        told = self.lm.tokenizer(whole, add_special_tokens=not self.chat, return_offsets_mapping=True)
+        rows = zip(told.offset_mapping, map(self._behind_before, told.input_ids), strict=True)
+        return [[end - left for _, end in ends[len(ends) - len(row) :]] for ends, row in rows]
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of several answers after the prompt, with the end token that teaches the model to stop."""

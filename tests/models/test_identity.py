@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from raybridge.models import identity
+from raybridge.models import files, identity
 from raybridge.models.identity import file_digest, model_identity, revision_of
 from raybridge.models.names import POCKET
 
@@ -143,8 +143,8 @@ def hub(monkeypatch, copy):
     monkeypatch.setattr(identity.HfApi, "model_info", told)
     monkeypatch.setattr(identity, "snapshot_download", not_here)
     monkeypatch.setattr(identity, "cached_file", fetch)
-    really = identity.AutoTokenizer.from_pretrained
-    monkeypatch.setattr(identity.AutoTokenizer, "from_pretrained", lambda place, **options: really(str(copy)))
+    really = files.AutoTokenizer.from_pretrained
+    monkeypatch.setattr(files.AutoTokenizer, "from_pretrained", lambda place, **options: really(str(copy)))
     yield fetched
     identity._of_hub.cache_clear()
 
