@@ -51,7 +51,7 @@ class Sizes:
 SIZES = {
     "pocket": Sizes(batch=4, problems=4, steps=1, repeats=2),
     "small": Sizes(batch=64, problems=256, steps=4, repeats=3, before=40),
-    "full": Sizes(batch=8, problems=128, steps=6, repeats=4, before=40),
+    "full": Sizes(batch=8, problems=128, steps=6, repeats=8, before=80),
 }
 
 
