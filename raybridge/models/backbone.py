@@ -133,7 +133,7 @@ class Backbone:
         """
         able = self.device.type == "cuda" and len(self.shares) == 1
         window = window_of(self.model.config)
-        recorder = Recorder(self._run_packed, recorded=self._run_in_few, window=window, fits=self._fits)
+        recorder = Recorder(self._run_packed, recorded=self._run_in_few, window=window, finds_room=self._finds_room)
         with self._recorded_by(recorder if able else None):
             yield
         if able:
@@ -143,13 +143,14 @@ class Backbone:
         """Give back the memory of what is recorded; whether there was any."""
         return self._recorder is not None and self._recorder.forget()
 
-    def _fits(self, shape: Shape, times: int) -> bool:
-        """Whether what a pass keeps for its way back finds room so many times."""
+    def _finds_room(self, shape: Shape, times: int) -> int | None:
+        """Bytes that a pass keeps for its way back, where so many times as many are free; all, where they cannot be told."""
+        free = free_bytes(self.device)
         try:
             needed = activation_bytes(self.model.config, shape.positions, recomputed=False) if shape.gradient else 0
         except UnpredictableError:
-            return True
-        return times * needed < free_bytes(self.device)
+            return free
+        return int(needed) if times * needed < free else None
 
     @contextmanager
     def _recorded_by(self, recorder: Recorder | None) -> Iterator[None]:

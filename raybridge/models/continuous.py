@@ -16,9 +16,10 @@ from raybridge.models.choice import Choice
 from raybridge.models.completion import BLOCK, Limit
 from raybridge.models.free import free_bytes, give_back_graphs
 from raybridge.models.frozen import FrozenLM
+from raybridge.models.graph import ROOM
 from raybridge.models.pieces import Piece, fetched
 from raybridge.models.prefill import Prefix, read_in_parts
-from raybridge.models.replay import ROOM, Replay
+from raybridge.models.replay import Replay
 from raybridge.models.slots import Slots
 
 MOST = 512  # slots: more tokens a second of an 8B model on 80 GB are not to be had

@@ -15,12 +15,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
 
+from raybridge.models.graph import captured
 from raybridge.models.lent import Lent
 from raybridge.models.pieces import sent
 
@@ -135,27 +137,20 @@ def room_for(positions: int) -> int:
 class Recording:
     """A pass of one shape as a graph, and its way back as another."""
 
-    def __init__(self, run: Run, shape: Shape, like: Given, pool: Any) -> None:
+    def __init__(self, run: Run, shape: Shape, like: Given, pool: Any, room: int) -> None:
         self.shape, self.told = shape, shape.told(like)
         shape.fill(self.told, like)
         read = self.told[shape.read]
-        with torch.cuda.device(read.device):
-            aside = torch.cuda.Stream()
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):  # libraries allocate at their first call
-                found = run(self.told, shape.wanted)
-                if shape.gradient:
-                    torch.autograd.grad(found[0], read, torch.zeros_like(found[0]))
-                del found
-            torch.cuda.current_stream().wait_stream(aside)
-            self._there, self._back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._there, pool=pool, capture_error_mode="thread_local"):
-                found = run(self.told, shape.wanted)
-            if shape.gradient:
-                self._given = torch.zeros_like(found[0])
-                with torch.cuda.graph(self._back, pool=pool, capture_error_mode="thread_local"):
-                    # What the pass keeps must outlive the way back: a step that measures its terms goes back once for each.
-                    (self._gradient,) = torch.autograd.grad(found[0], read, self._given, retain_graph=True)
+        found = run(self.told, shape.wanted)
+        if shape.gradient:
+            torch.autograd.grad(found[0], read, torch.zeros_like(found[0]))
+        del found  # with what it keeps for its way back
+        self._there, found = captured(partial(run, self.told, shape.wanted), read.device, pool=pool, room=room)
+        if shape.gradient:
+            self._given = torch.zeros_like(found[0])
+            # What the pass keeps must outlive the way back: a step that measures its terms goes back once for each.
+            back = partial(torch.autograd.grad, found[0], read, self._given, retain_graph=True)
+            self._back, (self._gradient,) = captured(back, read.device, pool=pool)
         self._found = [one.detach() for one in found]
 
     def there(self, given: Given) -> list[Tensor]:
@@ -192,8 +187,8 @@ class _Replayed(torch.autograd.Function):
 class Recorder:
     """Runs the packed passes of a model, those of a shape that has come before from its recording.
 
-    recorded: the same pass as it is recorded; None for as it is run. window: how far back its layers see. fits: whether there
-    is memory for a recording, and for so many passes of its shape.
+    recorded: the same pass as it is recorded; None for as it is run. window: how far back its layers see. finds_room: the bytes
+    that a pass of a shape takes, where so many times as many are free; None where they are not.
     """
 
     def __init__(
@@ -202,10 +197,10 @@ class Recorder:
         *,
         recorded: Run | None = None,
         window: int | None = None,
-        fits: Callable[[Shape, int], bool] = lambda _, __: True,
-        record: Callable[[Run, Shape, Given, Any], Any] = Recording,
+        finds_room: Callable[[Shape, int], int | None] = lambda _, __: 0,
+        record: Callable[[Run, Shape, Given, Any, int], Any] = Recording,
     ) -> None:
-        self.run, self.recorded, self.window, self.fits, self.record = run, recorded or run, window, fits, record
+        self.run, self.recorded, self.window, self.finds_room, self.record = run, recorded or run, window, finds_room, record
         self.recordings: dict[Shape, Any] = {}
         self.refused = ""
         self.room = 2  # times what a pass takes, that must be free before one is recorded
@@ -240,20 +235,17 @@ class Recorder:
         if self.refused or self._runs[shape] <= RUNS or len(self.recordings) >= MOST:
             return None
         # Recordings of a place take its memory once, and passes that are run take as much beside them: both must find room.
-        if not self.fits(shape, self.room - any(one.place == shape.place for one in self.recordings)):
+        room = self.finds_room(shape, self.room - any(one.place == shape.place for one in self.recordings))
+        if room is None:
             self._runs[shape] -= WAIT
             return None
-        on_card = given[shape.read].is_cuda
         if shape.place not in self._pools:
-            self._pools[shape.place] = torch.cuda.graph_pool_handle() if on_card else None
-        stream = torch.cuda.current_stream() if on_card else None
+            self._pools[shape.place] = torch.cuda.graph_pool_handle() if given[shape.read].is_cuda else None
         for run in dict.fromkeys((self.recorded, self.run)):
             try:
-                self.recordings[shape] = self.record(run, shape, given, self._pools[shape.place])
+                self.recordings[shape] = self.record(run, shape, given, self._pools[shape.place], room)
                 return self.recordings[shape]
             except RuntimeError as error:  # a model that asks the device on its way, or less memory than was thought
-                if stream is not None:
-                    torch.cuda.set_stream(stream)
                 why = str(error) or type(error).__name__  # the error itself would hold the tensors of its pass
             if run is not self.run:
                 log.warning("passes are recorded as they are run from here on, for they could not be in fewer kernels: %s", why)

@@ -25,6 +25,7 @@ class Played:
     shape: Shape
     like: dict
     pool: object
+    room: int
     times: int = field(default=0)
 
     def __post_init__(self):
@@ -263,11 +264,11 @@ def test_without_memory_for_it_nothing_is_recorded_and_it_is_looked_for_again(lm
     monkeypatch.setattr(recording, "WAIT", 2)
     asked = []
 
-    def fits(shape, times):
+    def finds_room(shape, times):
         asked.append(times)
-        return len(asked) > 1
+        return 0 if len(asked) > 1 else None
 
-    lm._recorder = Recorder(lm._run_packed, fits=fits, record=Played)
+    lm._recorder = Recorder(lm._run_packed, finds_room=finds_room, record=Played)
     seen = []
     for _ in range(4):
         alone(lm, soft_of(lm), None)

@@ -64,6 +64,28 @@ def test_on_a_gpu_few_kernels_are_as_near_to_fp32_as_many(exemplars, monkeypatch
         assert one <= 1.5 * other
 
 
+def test_on_a_gpu_a_pass_that_asks_the_device_is_run_as_it_is_and_what_it_met_is_said(monkeypatch, caplog):
+    monkeypatch.setattr(recording, "RUNS", 0)
+    lm = lms.load("pocket:target", device="cuda")
+    run, stream = lm._run_packed, torch.cuda.current_stream()
+
+    def asking(given, wanted):
+        found = run(given, wanted)
+        assert found[0].sum().isfinite().item()
+        return found
+
+    lent, asked = asked_of(lm, False)
+    wanted = of_rows(lm, lent, asked)
+    with lm.recording():
+        lm._recorder.run = lm._recorder.recorded = asking
+        found = of_rows(lm, lent, asked)
+        assert "capturing" in lm._recorder.refused
+    assert torch.cuda.current_stream() == stream
+    assert caplog.text.count("passes are run as they are from here on") == 1
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.05, atol=0.02)
+
+
 def distances(found, wanted):
     """How far, relative to their norm, values and gradients are, each over all that was asked."""
     each = [[torch.cat([one.flatten() for one in of_all]) for of_all in zip(*said, strict=True)] for said in (found, wanted)]
