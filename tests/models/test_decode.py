@@ -3,10 +3,11 @@ from dataclasses import replace
 import pytest
 import tiny_lms
 import torch
+from full_scale import LLAMA_8B
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_configs import GROUPED
-from transformers import LlamaConfig, MistralConfig
+from transformers import MistralConfig
 
 from raybridge.models import decode, prefill, probe
 from raybridge.models.capacity import rows_at_a_time
@@ -127,13 +128,11 @@ def test_completions_do_not_depend_on_how_many_rows_find_room(name, monkeypatch)
 
 
 def test_rows_of_an_8b_model_that_find_room_beside_others_on_80_gb():
-    shape = dict(hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8)
-    eight = LlamaConfig(vocab_size=128256, **shape)
     lengths = [3500] * 64 + [200] * 400  # HotpotQA, and GSM8K behind exemplars that exist once
-    parts = rows_at_a_time(eight, lengths, new=256, free=[(30 * 2**30, 1.0)], value_bytes=2)
+    parts = rows_at_a_time(LLAMA_8B, lengths, new=256, free=[(30 * 2**30, 1.0)], value_bytes=2)
     assert len(parts) < 6
     for part in parts:
-        kept = len(part) * (max(lengths[row] for row in part) + 256) * kv_bytes(eight, 1)
+        kept = len(part) * (max(lengths[row] for row in part) + 256) * kv_bytes(LLAMA_8B, 1)
         assert kept < 26 * 2**30, "keys and values leave room for a pass"
 
 

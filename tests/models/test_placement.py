@@ -11,11 +11,11 @@ import pytest
 import tiny_lms
 import torch
 from elsewhere import ELSEWHERE, Elsewhere, There, sent
+from full_scale import LLAMA_70B
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.weak import WeakTensorKeyDictionary
-from transformers import LlamaConfig
 
 from raybridge.models import files, names
 from raybridge.models import lm as lms
@@ -151,17 +151,9 @@ def test_the_fullest_card_holds_as_little_as_can_be(ends, layers, cards):
 
 
 def test_seventy_billion_lie_evenly_over_four_cards_with_embeddings_and_head_on_the_first():
-    config = LlamaConfig(
-        vocab_size=128256,
-        hidden_size=8192,
-        intermediate_size=28672,
-        num_hidden_layers=80,
-        num_attention_heads=64,
-        num_key_value_heads=8,
-    )
     devices = [torch.device("cuda", number) for number in range(4)]
-    parts = device_map(config, devices, partial(module_bytes, bits=16))
-    ends, layers = shape_bytes(config)
+    parts = device_map(LLAMA_70B, devices, partial(module_bytes, bits=16))
+    ends, layers = shape_bytes(LLAMA_70B)
     order = [parts[f"model.layers.{number}"].index for number in range(80)]
     assert order == sorted(order)
     assert [order.count(number) for number in range(4)] == spread(ends, layers, 4) == [17, 21, 21, 21]

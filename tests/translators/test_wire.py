@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from full_scale import LLAMA_8B, MISTRAL_7B
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
@@ -15,7 +16,6 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     LlamaForCausalLM,
-    MistralConfig,
 )
 
 from raybridge.models.kv_cache import kv_bytes
@@ -144,11 +144,7 @@ def test_broken_messages_are_refused() -> None:
 
 
 def test_kv_bytes_with_8_kv_heads_where_the_model_has_32_heads() -> None:
-    mistral_7b = MistralConfig(
-        hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8, sliding_window=None
-    )
-    llama_8b = LlamaConfig(hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8)
-    for config in (mistral_7b, llama_8b):
+    for config in (MISTRAL_7B, LLAMA_8B):
         assert kv_bytes(config, 1) == 32 * 8 * 128 * 2 * 2 == 131_072
         assert kv_bytes(config, 1000) == 131_072_000
         assert kv_bytes(config, 1, value_bytes=4) == 262_144
