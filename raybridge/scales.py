@@ -236,6 +236,8 @@ def choose(
     told = machine.told and wanted.gpus_per_model and machine.gpus
     resources = wanted.on(machine, workers=workers_on(gpus or (machine.gpus if told else 0), wanted), concurrent=concurrent)
     if states_budget is not None:
+        if not 0 <= states_budget < float("inf"):
+            raise ValueError(f"--states-budget is a number of GB from 0 on, not {states_budget}")
         resources = replace(resources, states_budget=int(states_budget * 1e9))
     where, carrier = ("on the cluster", "the cluster") if machine.cluster else ("here", "this machine")
     why = "asked for" if name else f"what {carrier if gpus is None else f'--gpus {gpus}'} can carry"

@@ -105,10 +105,14 @@ class KeptSource:
         by_digest = {digest(row): row for row in rows}
         return [by_digest[one] for one in self.shelf(before).lacks(list(by_digest), layers)]
 
+    def more(self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> int:
+        """Bytes that the states of these questions take beside what is on disk of them."""
+        return sum(self.bytes(sum(map(len, self.lacking(before, rows, [layer]))), [layer]) for layer in layers)
+
     def keep(self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> None:
         """Read what is not on disk and put it there; nothing where that would be more than the budget."""
-        rows = self.lacking(before, rows, layers)
-        if not rows or not self.kept.take(self.bytes(sum(map(len, rows)), layers)):
+        more, rows = self.more(before, rows, layers), self.lacking(before, rows, layers)
+        if not rows or not self.kept.take(more):
             return
         shelf, told = self.shelf(before), {digest(row): len(row) for row in rows}
         missing = [layer for layer in layers if shelf.lacks(list(told), [layer])]

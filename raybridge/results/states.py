@@ -54,10 +54,9 @@ class States:
     @property
     def most(self) -> int:
         """Bytes that they may take."""
-        if self.budget is not None:
-            return self.budget
         there = next(path for path in (self.root, *self.root.absolute().parents) if path.exists())
-        return int(SHARE * (shutil.disk_usage(there).free + self.used))
+        room = shutil.disk_usage(there).free + self.used
+        return int(SHARE * room) if self.budget is None else min(self.budget, room)
 
     def take(self, more: int) -> bool:
         """Whether so many more bytes are within the budget."""
@@ -106,6 +105,8 @@ class Part:
         except Exception as error:  # a header that is no header comes out as any
             raise _damaged(path, reason_of(error)) from None
         positions = max(end for _, end in self.places.values())
+        if not isinstance(checks, list):
+            raise _damaged(_checks(self.path, layer), f"{checks!r} are no checksums")
         if rows.ndim != 2 or len(rows) != positions or len(checks) != len(self.places):
             raise _damaged(path, f"it has shape {rows.shape} and {len(checks)} checksums")
         return np.asarray(rows), dict(zip(self.places, checks, strict=True))  # to cut a memmap takes three times as long

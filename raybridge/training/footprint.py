@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from raybridge.data import data_folder
 from raybridge.evaluation.models import CACHED_STATES
@@ -23,7 +23,16 @@ from raybridge.losses import Read
 from raybridge.losses.bridge import SHARED_TOKENS
 from raybridge.models.bits import WHOLE, parted
 from raybridge.models.free import CONTEXT, GIB
-from raybridge.models.memory import HALF, SINGLE, Member, activation_bytes, cache_bytes, logit_bytes, scoring_bytes
+from raybridge.models.memory import (
+    HALF,
+    SINGLE,
+    Member,
+    UnpredictableError,
+    activation_bytes,
+    cache_bytes,
+    logit_bytes,
+    scoring_bytes,
+)
 from raybridge.models.names import config_of
 from raybridge.models.packing import packable
 from raybridge.training.lengths import Lengths, lengths_of
@@ -52,7 +61,7 @@ def fullest(cards: Iterable[dict[str, float]]) -> dict[str, float]:
 class Footprint:
     """What decides how much memory a trial takes on a card.
 
-    source, target, others: configs of the models, the others being further targets. share: problems a step of one worker.
+    source, target, others: configs of the models, the others being further targets. share: problems a step of each worker.
     reads: what its losses read. states_on_disk: whether a worker trains from the source's states instead of from the source.
     answered: share of a batch that has an answer; the rest are texts. own_answers: whether answers are the target's own, whose
     length is not known before: as long as it may decode. shots: whether exemplars stand before an answer in training.
@@ -72,8 +81,20 @@ class Footprint:
     own_answers: bool = False
     shots: bool = False
     packs: bool = True
+    workers: int = 1
     cards: int = 1
     bits: tuple[int, ...] = ()
+
+    @property
+    def gpus(self) -> int:
+        """Of all workers."""
+        return self.workers * self.cards
+
+    def over(self, cards: int) -> Footprint:
+        """The same batch with each model over so many cards: on as many GPUs if that can be, so by fewer workers."""
+        batch, most = self.share * self.workers, max(self.gpus // cards, 1)
+        workers = next(count for count in range(most, 0, -1) if batch % count == 0)
+        return replace(self, cards=cards, workers=workers, share=batch // workers)
 
     def packed(self, bits: int) -> Footprint:
         """The same with all weights in so many bits."""
@@ -168,7 +189,10 @@ class Footprint:
 
 @lru_cache(maxsize=256)
 def translator_memory(translator: Translator, source_width: int, target_width: int, positions: int) -> tuple[int, float]:
-    """A translator's weights, and bytes that it keeps of a question of so many positions for its backward pass, in bf16."""
+    """A translator's weights, and bytes that it keeps of a question of so many positions for its backward pass, in bf16.
+
+    UnpredictableError where that depends on what it reads.
+    """
     kept: list[Tensor] = []
 
     def seen(tensor: Tensor) -> Tensor:
@@ -180,7 +204,11 @@ def translator_memory(translator: Translator, source_width: int, target_width: i
         module.trained_for(0.0)
         states_BTLS = torch.zeros(1, positions, len(translator.layers), source_width)
         with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
-            module(states_BTLS, torch.ones(1, positions, dtype=torch.bool))
+            try:
+                module(states_BTLS, torch.ones(1, positions, dtype=torch.bool))
+            except (DataDependentOutputException, DynamicOutputShapeException) as error:
+                asked = f"what {type(translator).__name__} keeps depends on what it reads ({error})"
+                raise UnpredictableError(asked) from None
     trained = list(module.parameters())
     sizes = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in kept}
     for tensor in trained:
@@ -206,6 +234,7 @@ def footprint_of(trial: Trial, *, workers: int, cards: int, states_on_disk: bool
         translator=trial.translator,
         lengths=lengths_of(trial.evaluator, trial.target, str(data_folder()), trial.mixture),
         share=-(-trial.batch // workers),
+        workers=workers,
         reads=frozenset(read for loss in trial.losses for read in loss.reads),
         states_on_disk=states_on_disk and trial.mixture is None,  # texts are read anew
         answered=trial.problems_a_batch / trial.batch,

@@ -7,7 +7,7 @@ from functools import cache
 from statistics import mean, pstdev
 from typing import cast
 
-from raybridge.data import Evaluator
+from raybridge.data import SPLITS, Evaluator
 from raybridge.data.texts import Mixture
 from raybridge.evaluation.benchmarks import every_problem, exemplars_of, some_problems
 from raybridge.losses.bridge import SHARED_TOKENS, cut
@@ -17,6 +17,7 @@ from raybridge.models.prompts import REPEAT_CUE, Frame, frame
 from raybridge.models.shared_prefix import cues_apart
 
 SAMPLE = 512  # problems whose texts are measured
+LONG = 64  # of the longest questions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +25,10 @@ class Lengths:
     """Tokens of a benchmark's texts before a target.
 
     frames: around the question's place, where it is to be answered and where it is to be repeated. answer, repetition: of a
-    problem, as far as losses read them; spread: the standard deviation of both together. question: the longest. exemplars:
-    that all text prompts share. new: the most that an answer is decoded to. behind: in the first frame behind the question's
-    place. begun: in both frames before the first token that differs, the question's place apart. text: of a further text of
-    the mixture as a repetition.
+    problem, as far as losses read them; spread: the standard deviation of both together. question: the longest of all
+    splits. exemplars: that all text prompts share. new: the most that an answer is decoded to. behind: in the first frame
+    behind the question's place. begun: in both frames before the first token that differs, the question's place apart. text:
+    of a further text of the mixture as a repetition.
     """
 
     frames: tuple[int, int]
@@ -56,13 +57,19 @@ def lengths_of(evaluator: Evaluator, target: str, folder: str, mixture: Mixture 
         answer=mean(answers),
         repetition=mean(repetitions),
         spread=pstdev([sum(pair) for pair in zip(answers, repetitions, strict=True)]),
-        question=max(map(len, around.questions(questions))),
+        question=max(map(len, around.questions(_longest(evaluator)))),
         exemplars=len(frame(lm, evaluator, exemplars=exemplars_of(evaluator)).before) - len(around.before),
         new=evaluator.max_new_tokens,
         behind=len(around.after),
         begun=len(around.before) + len(cues_apart([(around.after, ()), (repeat.after, ())])[0]),
         text=_text_length(evaluator, mixture, repeat) if mixture else 0.0,
     )
+
+
+def _longest(evaluator: Evaluator) -> list[str]:
+    """The questions of all splits among which the one of most tokens should be: those of most characters."""
+    asked = {problem.question for split in SPLITS for problem in every_problem(evaluator, split)}
+    return sorted(asked, key=len)[-LONG:]
 
 
 def _text_length(evaluator: Evaluator, mixture: Mixture, repeat: Frame) -> float:

@@ -53,18 +53,19 @@ def train(
     report: Callable[[dict[str, Any]], None],
     interrupted: Callable[[], bool],
     predicted: Cut | None = None,
+    held: float | None = None,
     problems: Sequence[Problem] | None = None,
     module: TranslatorModule | None = None,
 ) -> Ended:
     """Train a trial from its last checkpoint, if it has one, to where only its test split is left.
 
     Rank 0 writes everything; `report` is called on every rank at the same steps, `interrupted` on rank 0 only. predicted: in
-    what cut a share should fit the memory. problems, module: see `build_trainer`.
+    what cut a share should fit the memory; held: see `on_machine`. problems, module: see `build_trainer`.
     """
     torch.use_deterministic_algorithms(True, warn_only=world.device.type == "cuda")
     # To fill every new tensor takes 100 of 550 ms a step on a GPU, and nothing here reads one before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    micro_batches = on_machine(trial, world, run.root, predicted=predicted, release=target.forget)
+    micro_batches = on_machine(trial, world, run.root, predicted=predicted, held=held, release=target.forget)
     started = time.perf_counter()
     trainer = build_trainer(
         trial,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from raybridge.models.memory import UnpredictableError
 from raybridge.training.footprint import Footprint, footprint_of
@@ -73,22 +74,52 @@ def told(parts: Mapping[str, float]) -> str:
 def refusal(footprint: Footprint, card: float) -> str:
     """Why nothing of it fits on a card, and what would."""
     worker, replica = footprint.worker(Cut(problems=1, recomputed=True)), footprint.replica(LEAST_ROWS, source=True)
-    help_ = [what for what, other in remedies(footprint) if fit(other, card)]
     several = f"{footprint.cards} cards" if footprint.cards > 1 else "a card"
+    help_ = [*(what for what, other in remedies(footprint) if fit(other, card)), *smaller(footprint, card)]
+    most = max((size, name) for parts in (worker, replica) for name, size in parts.items())[1]
+    would = " or ".join(help_) or f"a larger card, or less of what takes most ({most})"
     return (
         f"does not fit on {several} of {card:.0f} GiB: at one problem a pass a worker takes {told(worker)}, and its replica "
-        f"{told(replica)}. What would make it fit: {' or '.join(help_) or 'smaller models'}"
+        f"{told(replica)}. What would make it fit: {would}"
     )
 
 
 def remedies(footprint: Footprint) -> Iterator[tuple[str, Footprint]]:
-    """What may be changed of a trial that does not fit, each alone, and at last cards and bits together."""
-    if not footprint.states_on_disk:
-        yield "the source's states on disk", replace(footprint, states_on_disk=True)
-    for cards in (cards for cards in CARDS if cards > footprint.cards):
-        yield f"each model over {cards} cards (--gpus-per-model {cards})", replace(footprint, cards=cards)
+    """What may be changed of how a trial that does not fit is run, each alone, and at last cards and bits together."""
+    if not footprint.states_on_disk and footprint.answered == 1:  # further texts are read anew
+        yield "the source's states on disk (--states-budget)", replace(footprint, states_on_disk=True)
+    spread = [(footprint.over(cards), cards) for cards in CARDS if cards > footprint.cards]
+    for other, cards in spread:
+        yield f"each model over {cards} cards ({_options(footprint, other)})", other
     for bits in BITS:
         yield f"weights in {bits} bits (:{bits}bit behind a model's name)", footprint.packed(bits)
     for bits in BITS:
-        for cards in (cards for cards in CARDS[:1] if cards > footprint.cards):
-            yield f"weights in {bits} bits over {cards} cards", replace(footprint.packed(bits), cards=cards)
+        for other, cards in spread[:1]:
+            yield f"weights in {bits} bits over {cards} cards ({_options(footprint, other)})", other.packed(bits)
+
+
+def _options(footprint: Footprint, other: Footprint) -> str:
+    """What is typed for the one instead of the other."""
+    gpus = f"--gpus {other.gpus} " if other.gpus != footprint.gpus else ""
+    return f"{gpus}--gpus-per-model {other.cards}"
+
+
+def smaller(footprint: Footprint, card: float) -> Iterator[str]:
+    """To how much less of the trial itself, its batch or its soft tokens, halves come that fit."""
+    for half in _halves(footprint.share):
+        if fit(replace(footprint, share=half), card):
+            yield f"a batch of {half * footprint.workers} problems"
+            break
+    translator: Any = footprint.translator
+    if not any(one.name == "soft_tokens" for one in fields(translator)):  # it writes as many as another field says
+        return
+    for half in _halves(translator.soft_tokens):
+        if fit(replace(footprint, translator=replace(translator, soft_tokens=half)), card):
+            yield f"{half} soft tokens"
+            break
+
+
+def _halves(number: int) -> Iterator[int]:
+    while number > 1:
+        number //= 2
+        yield number

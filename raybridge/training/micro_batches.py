@@ -107,14 +107,24 @@ class MicroBatches:
 
 
 def on_machine(
-    trial: Trial, world: World, results: Path, *, predicted: Cut | None = None, release: Callable[[], bool] = lambda: False
+    trial: Trial,
+    world: World,
+    results: Path,
+    *,
+    predicted: Cut | None = None,
+    held: float | None = None,
+    release: Callable[[], bool] = lambda: False,
 ) -> MicroBatches:
-    """A trial's on this machine, from what is kept of it in a folder of results, or else from what is predicted."""
+    """A trial's on this machine, from what is kept of it in a folder of results, or else from what is predicted.
+
+    held: GiB of a card that this worker may take, which are others where it holds the source too; None for what it finds.
+    """
     share, asked = trial.batch // world.size, trial.resolved()
     parts = ("source", "target", "translator", "losses", "evaluator", "mixture", "own_answers", "exemplars")
     facts = {part: asked[part] for part in parts if part in asked}
     spread = {"cards": len(world.devices)} if world.beside else {}
-    machine = Machine(root=results, facts=_device_facts(world.device) | spread | facts | {"share": share})
+    room = {} if held is None else {"held": round(held, 1)}
+    machine = Machine(root=results, facts=_device_facts(world.device) | spread | room | facts | {"share": share})
     return MicroBatches(share=share, device=world.device, machine=machine, predicted=predicted, release=release)
 
 

@@ -33,9 +33,11 @@ log = logging.getLogger(__name__)
 
 def rows_read(trial: Trial, source: KeptSource) -> list[list[int]]:
     """The token rows of all questions that training and evaluation ask. It makes no tensor but of integers."""
-    judged = [problem for split in JUDGED for problem in problems_of(trial, split)]
-    around = frame(source.as_lm, trial.evaluator)
-    return around.questions([problem.question for problem in [*asked_of_train(trial), *judged]])
+    return frame(source.as_lm, trial.evaluator).questions([problem.question for problem in _asked(trial)])
+
+
+def _asked(trial: Trial) -> list[Problem]:
+    return [*asked_of_train(trial), *(problem for split in JUDGED for problem in problems_of(trial, split))]
 
 
 def read_ahead(trial: Trial, source: KeptSource, answerer: Answerer, rows: list[list[int]] | None = None) -> bool:
@@ -49,21 +51,26 @@ def read_ahead(trial: Trial, source: KeptSource, answerer: Answerer, rows: list[
         lacking = source.lacking(around.before, rows, layers)
         if not lacking:
             return True
-        more = source.bytes(sum(map(len, lacking)), layers)
-        if not source.kept.take(more):
-            log.warning(
-                "the states of its questions would take %s of disk, and of %s for states %s is used: %s reads each batch anew, "
-                "in every worker (--states-budget)",
-                *(gb(size) for size in (more, source.kept.most, source.kept.used)),
-                trial.source,
-            )
-            return False
-        log.info("%s reads %d questions once: %s", trial.source, len(lacking), gb(more))
-        parts = [tuple(map(tuple, lacking[start : start + PART])) for start in range(0, len(lacking), PART)]
-        readings = [Reading(source=trial.source, before=around.before, rows=part, layers=layers) for part in parts]
-        for done, _ in enumerate(answerer.keep(readings), start=1):
-            log.info("read: %d of %d questions", min(done * PART, len(lacking)), len(lacking))
-        return True
+        more = source.more(around.before, lacking, layers)
+        if source.kept.take(more):
+            log.info("%s reads %d questions once: %s", trial.source, len(lacking), gb(more))
+            parts = [tuple(map(tuple, lacking[start : start + PART])) for start in range(0, len(lacking), PART)]
+            readings = [Reading(source=trial.source, before=around.before, rows=part, layers=layers) for part in parts]
+            for done, _ in enumerate(answerer.keep(readings), start=1):
+                log.info("asked: %d of %d questions", min(done * PART, len(lacking)), len(lacking))
+            # Others write to other shelves meanwhile, and what they leave may be less than it was.
+            lacking = source.lacking(around.before, lacking, layers)
+            if not lacking:
+                return True
+            more = source.more(around.before, lacking, layers)
+        log.warning(
+            "the states of %d questions would take %s of disk, and of %s for states %s is used: %s reads them anew in each "
+            "batch, in every worker (--states-budget)",
+            len(lacking),
+            *(gb(size) for size in (more, source.kept.most, source.kept.used)),
+            trial.source,
+        )
+        return False
 
 
 def asked_of_train(trial: Trial) -> list[Problem]:
@@ -83,23 +90,43 @@ def asked_of_train(trial: Trial) -> list[Problem]:
 def states_told(trials: Sequence[Trial], kept: States, *, device: str) -> tuple[list[str], bool]:
     """What the states of all questions take on disk, a line a source and its prompt; and whether they are within the budget.
 
-    Lengths are those of SAMPLE questions. device: what computes, as torch calls its kind.
+    Lengths are those of SAMPLE questions, unless some of the states are there. device: what computes, as torch calls its kind.
     """
     told, more = [], 0.0
     for asked in _by_shelf(trials, kept, device).values():
         first, source = asked[0]
         layers = sorted({layer for trial, _ in asked for layer in trial.translator.layers})
-        positions = _positions(asked)
-        a_layer = source.bytes(1, layers[:1]) * positions
-        more += a_layer * len(layers)
+        a_layer = source.bytes(1, layers[:1]) * _positions(asked)
+        more += _more(asked, layers) if _begun(asked) else a_layer * len(layers)
         told.append(
             f"states of {first.source} on {first.evaluator.name}: about {gb(a_layer * len(layers))} on disk, {gb(a_layer)} a "
             f"layer (layers {', '.join(map(str, layers))})"
         )
-    fit = more <= kept.most
-    room = f"states may take {gb(kept.most)} of disk (--states-budget), and {gb(kept.used)} are there"
+    if not told:
+        return [], True
+    fit = kept.take(int(more))
+    there = f"{gb(kept.used)} are there, and {gb(more)} are to come"
     beyond = "" if fit else "; what is beyond it is read anew for every batch, by the source in every worker"
-    return [*told, f"{room}{beyond}"] if told else [], fit
+    anew = [
+        f"{trial.name}: of train nothing is kept, since few further texts come twice: the source reads it, in every worker"
+        for trial in trials
+        if trial.mixture
+    ]
+    return [*told, f"states may take {gb(kept.most)} of disk (--states-budget): {there}{beyond}", *anew], fit
+
+
+def _begun(asked: Sequence[tuple[Trial, KeptSource]]) -> bool:
+    """Whether any states are on their shelf."""
+    trial, source = asked[0]
+    return source.shelf(frame(source.as_lm, trial.evaluator).before).path.exists()
+
+
+def _more(asked: Sequence[tuple[Trial, KeptSource]], layers: Sequence[int]) -> float:
+    """Bytes of the states that these trials ask of one source and that are not there."""
+    trial, source = asked[0]
+    around = frame(source.as_lm, trial.evaluator)
+    texts = dict.fromkeys(problem.question for one, _ in asked for problem in _asked(one))
+    return source.more(around.before, around.questions(list(texts)), layers)
 
 
 def _by_shelf(trials: Sequence[Trial], kept: States, device: str) -> dict[tuple[str, ...], list[tuple[Trial, KeptSource]]]:

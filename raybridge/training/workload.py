@@ -198,6 +198,7 @@ def run(trial: Trial, worker: Worker) -> Ended:
             report=worker.report,
             interrupted=worker.interrupted,
             predicted=share.cut if share else None,
+            held=share.worker if share else None,
             problems=problems,
             module=module,
         )

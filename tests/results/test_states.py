@@ -1,5 +1,7 @@
 """States on disk: what was put there comes back, whoever put it there, and a damaged file is named."""
 
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -93,6 +95,20 @@ def test_without_a_budget_it_is_a_share_of_the_disk_whatever_is_kept_already(tmp
     states = States(root=tmp_path / "not" / "yet")
     assert 0 < states.most < 10**15
     assert states.take(1)
+
+
+def test_a_budget_is_no_more_than_the_disk_has(tmp_path):
+    free = shutil.disk_usage(tmp_path).free
+    assert States(root=tmp_path, budget=100 * free).most <= free + 2**30  # others write and delete meanwhile
+
+
+def test_checksums_that_are_none_are_named(states):
+    lengths, rows = part(("a", 2))
+    states.shelf("s").write(lengths, {0: rows})
+    (file,) = (states.root / "s").glob("*/layer_000.json")
+    file.write_text('{"crc32": 5}')
+    with pytest.raises(ValueError, match=r"layer_000.json is damaged \(5 are no checksums\); delete"):
+        states.shelf("s").lacks(["a"], [0]) or states.shelf("s").read("a", [0])
 
 
 def test_a_question_is_known_by_its_tokens():

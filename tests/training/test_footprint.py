@@ -1,22 +1,31 @@
 """What a trial takes on a card, part by part, as it is predicted: against what was measured."""
 
-from dataclasses import replace
+import os
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from full_scale import CARD, GSM8K, LLAMA_8B, footprint, peak
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from raybridge.data import data_folder
 from raybridge.losses.next_token import AnswerNLL
 from raybridge.models.kv_cache import kv_bytes
-from raybridge.models.memory import weight_bytes
+from raybridge.models.memory import UnpredictableError, weight_bytes
 from raybridge.scales import FULL
+from raybridge.training import lengths
 from raybridge.training.footprint import GIB, footprint_of, translator_memory
 from raybridge.training.lengths import lengths_of
 from raybridge.training.memory import fits
 from raybridge.training.micro_batches import Cut
+from raybridge.translators import OneTarget, TranslatorModule
+
+FOLDER = os.environ.get("RAYBRIDGE_TOKENIZERS")
 
 
 @pytest.mark.parametrize(("batch", "measured"), [(8, 50.1), (16, 65.3)])
@@ -70,6 +79,38 @@ def test_a_translator_is_counted_as_it_is_built_and_draws_nothing():
     built = translator.build(32, 48, target_rms=1.0)
     assert weights == sum(p.numel() for p in built.parameters())
     assert kept < translator_memory(replace(translator, soft_tokens=8), 32, 48, 10)[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking(OneTarget):
+    """A translator that asks its mask how many positions are real."""
+
+    soft_tokens: int = 4
+    layers: tuple[int, ...] = (0,)
+
+    def build(self, source_dim, target_dim, *, target_rms):
+        module = TranslatorModule()
+        module.forward = lambda states_BTLS, mask_BT: states_BTLS[mask_BT]
+        return module
+
+
+def test_a_translator_that_asks_what_it_reads_is_not_predicted_and_not_refused(trial):
+    with pytest.raises(UnpredictableError, match="what Asking keeps depends on what it reads"):
+        translator_memory(Asking(), 32, 48, 10)
+    told = fits(replace(trial, translator=Asking()), workers=2, card=8.0)
+    assert told.startswith("tiny: whether it fits is not known: what Asking keeps")
+
+
+@pytest.mark.skipif(not (FOLDER and data_folder()), reason="RAYBRIDGE_TOKENIZERS or RAYBRIDGE_DATA is not set")
+def test_full_scale_is_predicted_from_the_lengths_that_the_program_finds(monkeypatch):
+    tokenizer = AutoTokenizer.from_pretrained(Path(FOLDER) / "llama31")
+    model = SimpleNamespace(name="llama31", tokenizer=tokenizer, tokenize=partial(_ids, tokenizer), text=tokenizer.decode)
+    monkeypatch.setattr(lengths, "model_identity", lambda name: model)
+    assert lengths_of.__wrapped__(FULL.trial.evaluator, FULL.trial.target, str(data_folder())) == GSM8K
+
+
+def _ids(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False).input_ids
 
 
 def test_lengths_are_those_of_the_benchmark_as_the_target_reads_it(trial, target):

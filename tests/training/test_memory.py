@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 import tiny_lms
 from full_scale import CARD, LLAMA_70B, footprint, peak
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raybridge import HOUSE
 from raybridge.models.kv_cache import kv_bytes
@@ -64,23 +66,54 @@ def test_a_card_that_is_larger_takes_more_rows_or_longer_passes():
 
 
 def test_seventy_billion_are_refused_with_what_would_make_them_fit():
-    one = footprint(64, 8, target=LLAMA_70B)
+    one = replace(footprint(64, 8, target=LLAMA_70B), workers=8)
     assert fit(one, CARD) is None
     why = refusal(one, CARD)
     assert "does not fit on a card of 79 GiB" in why
     assert "What would make it fit: each model over 8 cards (--gpus-per-model 8) or weights in 4 bits over 2 cards" in why
-    for remedy in (replace(one, cards=8), replace(one.packed(4), cards=2), replace(one, cards=4, bits=(16, 8))):
+    for remedy in (one.over(8), one.over(2).packed(4), replace(one.over(4), bits=(16, 8))):
+        assert (remedy.gpus, remedy.share * remedy.workers) == (8, 64)
         assert fit(remedy, CARD) is not None
-    four = replace(one, cards=4)
+    four = one.over(4)
     assert fit(four, CARD) is None
     assert "does not fit on 4 cards of 79 GiB" in refusal(four, CARD)
+
+
+@given(workers=st.integers(1, 12), cards=st.sampled_from([2, 4, 8]), share=st.integers(1, 8))
+def test_a_model_over_more_cards_has_fewer_workers_and_all_of_the_batch(workers, cards, share):
+    one = replace(footprint(64, share), workers=workers)
+    other = one.over(cards)
+    assert other.gpus <= max(workers, cards)
+    assert other.share * other.workers == share * workers
+    assert (other.gpus > workers) == (workers < cards)
+
+
+def test_more_cards_than_there_are_are_told_with_how_many_it_takes():
+    assert "each model over 8 cards (--gpus 8 --gpus-per-model 8)" in refusal(
+        replace(footprint(64, 8, target=LLAMA_70B), workers=4), CARD
+    )
+
+
+def test_what_is_offered_is_less_of_what_does_not_fit():
+    one = replace(footprint(64, 2048), workers=2)
+    assert one.worker(Cut(problems=1, recomputed=True))["soft tokens"] > CARD
+    offered = refusal(one, CARD).partition("What would make it fit: ")[2].split(" or ")
+    assert offered == ["a batch of 512 problems"]  # fewer soft tokens keep as much of the question
+    assert fit(replace(one, share=256), CARD)
+    assert not fit(replace(one, share=512), CARD)
+    wide = replace(one, share=8, translator=replace(one.translator, width=16384, heads=64))
+    assert refusal(wide, CARD).endswith("What would make it fit: a larger card, or less of what takes most (translator)")
+    texts = replace(one, share=8, states_on_disk=False, answered=0.5)
+    assert "states on disk" not in refusal(texts, 70.0)
+    assert "the source's states on disk (--states-budget)" in refusal(replace(texts, answered=1.0), 70.0)
 
 
 def test_the_plan_has_a_line_a_trial_and_refuses_what_cannot_fit(trial):
     line = fits(trial, workers=2, card=8.0)
     assert line.startswith("tiny: a worker takes ")
     assert "at 4 problems a pass of the target; its replica" in line
-    with pytest.raises(ValueError, match=r"trial tiny does not fit on a card of 1 GiB.*What would make it fit: smaller models"):
+    help_ = r"What would make it fit: a larger card, or less of what takes most \(states\)"
+    with pytest.raises(ValueError, match=rf"trial tiny does not fit on a card of 1 GiB.*{help_}"):
         fits(trial, workers=2, card=1.0)
 
 

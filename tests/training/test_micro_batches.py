@@ -183,6 +183,8 @@ def test_a_size_is_kept_for_trials_that_need_as_much_memory(trial, tmp_path):
     longer = replace(trial, translator=replace(trial.translator, soft_tokens=9))
     asked = [on_machine(trial, World(size=2), tmp_path), on_machine(longer, World(), tmp_path)]
     assert len({path, *(one.machine.path for one in asked)}) == 3
+    beside_a_source, from_disk = (on_machine(trial, World(), tmp_path, held=held).machine.path for held in (43.3, 39.8))
+    assert len({path, beside_a_source, from_disk}) == 3, "what fits beside a source says nothing of a worker without it"
     assert [one.cut for one in asked] == [Cut(problems=4), Cut(problems=8)]
 
 

@@ -87,6 +87,31 @@ def test_what_is_beyond_the_budget_is_said_and_read_as_before(small, tmp_path, c
     assert "--states-budget" in caplog.text
 
 
+def test_what_finds_no_room_any_more_is_said_and_read_as_before(small, kept, monkeypatch, caplog):
+    """Others write to the same disk while it is read."""
+    monkeypatch.setattr(reading, "PART", 16)
+    source, answerer = source_of(small, kept), Counting(kept)
+    with mock.patch.object(States, "take", side_effect=[True, True, *[False] * 100]):
+        assert not read_ahead(small, source, answerer)
+    assert "in every worker (--states-budget)" in caplog.text
+    assert read_ahead(small, source, Counting(kept)), "what is left is read by the next that finds room"
+
+
+def test_the_plan_counts_what_is_there_once_and_what_others_have(small, kept):
+    whole = source_of(small, kept)
+    read_ahead(small, whole, Counting(kept))
+    full = replace(kept, budget=kept.used)
+    (_, room), fit = states_told([small], full, device="cpu")
+    assert fit, "nothing is to come, however little is left"
+    assert "and 0.0 MB are to come" in room
+    longer = replace(small, translator=replace(small.translator, layers=(0, 3)))
+    before = reading.frame(whole.as_lm, small.evaluator).before
+    more = whole.more(before, reading.rows_read(longer, whole), (0, 3))
+    assert 0 < more < whole.bytes(sum(map(len, reading.rows_read(longer, whole))), (0, 3)), "one of both layers is there"
+    assert not states_told([longer], replace(kept, budget=kept.used + more - 1), device="cpu")[1]
+    assert states_told([longer], replace(kept, budget=kept.used + more), device="cpu")[1]
+
+
 def test_only_what_the_steps_see_is_read(small, kept, monkeypatch, source, target):
     monkeypatch.setattr(reading, "FITTED_FROM", 3)
     few = replace(small, evaluator=replace(small.evaluator, train=400))
