@@ -20,7 +20,6 @@ from torch import Tensor
 
 T = TypeVar("T")
 LONGEST = 6 * 3600  # seconds that workers wait for what the first does alone, such as the evaluation of a whole test split
-AGREED = "every worker of the trial ends with this error"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,21 +119,33 @@ def _outcome(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
     except Exception as error:
         try:
             pickle.loads(pickle.dumps(error))
-        except Exception:  # an error with arguments of its own: its words travel
-            told = RuntimeError(f"{type(error).__name__}: {error}")
+        except Exception:  # an error with arguments of its own: its words travel, as of a kind by which it is judged
+            told = _of_known_kind(error)
             told.__cause__ = error
             return None, told
         return None, error
 
 
+def _of_known_kind(error: Exception) -> Exception:
+    words = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError):
+        return OSError(error.errno, words)
+    return ValueError(words) if isinstance(error, ValueError) else RuntimeError(words)
+
+
 def _taken(outcome: tuple[Any, Exception | None]) -> Any:
     value, error = outcome
     if error is not None:
-        error.add_note(AGREED)
-        raise error
+        raise as_agreed(error)
     return value
+
+
+def as_agreed(error: Exception) -> Exception:
+    """The error, marked as one that every worker ends with. Not in words: a traceback ends with what happened."""
+    error.agreed = True  # type: ignore[attr-defined]
+    return error
 
 
 def agreed(error: BaseException) -> bool:
     """Whether every worker has it, so that none waits for another."""
-    return AGREED in getattr(error, "__notes__", ())
+    return getattr(error, "agreed", False)

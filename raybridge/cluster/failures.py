@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copyreg
 import errno
 import re
 from textwrap import shorten
+from typing import Any
 
 import torch
 from ray.exceptions import (
@@ -16,11 +18,13 @@ from ray.exceptions import (
     ObjectLostError,
     OwnerDiedError,
     RayActorError,
+    RayError,
     RayTaskError,
     WorkerCrashedError,
 )
 
 from raybridge.console import sentence
+from raybridge.world import agreed
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # trying again would not help
 LOST = (
@@ -37,7 +41,33 @@ class GivenUpError(RuntimeError):
     """What was asked of the replicas often enough: whoever repeats it waits for the same end."""
 
 
-REFUSALS = (ValueError, RayTaskError, OSError, GivenUpError, torch.OutOfMemoryError)  # others are bugs, or of a lost process
+REFUSALS = (ValueError, RayTaskError, OSError, GivenUpError, torch.OutOfMemoryError)
+
+
+def refused(error: Exception, *, workers: int) -> bool:
+    """Whether a worker's error is its own, so that another try would end as this one. workers: of the trial.
+
+    A worker whose peer was lost has a RuntimeError of the process group. One that all workers agree upon is not of that kind.
+    """
+    if repeats(error) or (isinstance(error, RayError) and not isinstance(error, RayTaskError)):  # Ray's own
+        return False
+    of_peer = isinstance(error, RuntimeError) and not isinstance(error, REFUSALS) and workers > 1
+    return not of_peer or agreed(error)
+
+
+def told_to_others(error: RayTaskError) -> None:
+    """Make an error one that other workers can be told of: Ray raises it as of a class made for its cause, in no module."""
+    if type(error) is not RayTaskError:
+        copyreg.pickle(type(error), _parts_of)
+
+
+def _parts_of(error: RayTaskError) -> tuple[Any, ...]:
+    return _of_parts, (str(error), error.cause)
+
+
+def _of_parts(told: str, cause: Exception) -> RayTaskError:
+    error: RayTaskError = RayTaskError("", told, cause).as_instanceof_cause()
+    return error
 
 
 def repeats(error: Exception) -> bool:
@@ -55,7 +85,9 @@ def why_refused(error: Exception) -> str:
     if isinstance(cause, torch.OutOfMemoryError):
         what = "an evaluation" if error is not cause else "a training step"
         return f"{what} needs more memory than its GPU has: {'. '.join(str(cause).split('. ')[:3])}"
-    return last_line(str(error))
+    if isinstance(error, (*REFUSALS, RuntimeError)):
+        return last_line(str(error))
+    return f"a defect of raybridge, {type(error).__name__}: {last_line(str(error))} (train.log has where)"
 
 
 def why_lost(told: str) -> str | None:

@@ -18,11 +18,11 @@ from typing import Any
 import ray
 import torch
 from ray.actor import ActorHandle
-from ray.exceptions import ActorUnschedulableError, RayActorError
+from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
 from torch import Tensor
 
 from raybridge.arms import Arm
-from raybridge.cluster.failures import GivenUpError, last_line
+from raybridge.cluster.failures import GivenUpError, last_line, told_to_others
 from raybridge.cluster.gauges import ReplicaGauges, WaitingGauge
 from raybridge.cluster.naming import readable
 from raybridge.cluster.nodes import alive, bound, check_models, hosts, places
@@ -243,6 +243,9 @@ class ReplicaPool:
                     deaths[chosen] += 1
                     rested[chosen] = time.monotonic() + min(REST * 2 ** (deaths[chosen] - 1), LONGEST_REST)
                 waiting.append((number, tries + 1))
+            except RayTaskError as error:
+                told_to_others(error)
+                raise
             else:
                 deaths.pop(chosen, None)
                 yield number, value

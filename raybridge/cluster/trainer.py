@@ -24,7 +24,7 @@ from ray.tune.trainable.function_trainable import wrap_function
 
 from raybridge.analysis.plan import unfinished
 from raybridge.cluster import naming
-from raybridge.cluster.failures import LOST, REFUSALS, repeats, why_refused
+from raybridge.cluster.failures import LOST, REFUSALS, refused, repeats, why_refused
 from raybridge.cluster.gauges import MemoryGauge
 from raybridge.cluster.imports import BEGAN
 from raybridge.cluster.replicas import ReplicaPool, find_replicas
@@ -173,9 +173,9 @@ def _trainer(experiment: Workload, resources: Resources, job: Job, *, again: boo
 
 
 def train_worker(job: Job) -> None:
-    """Run this worker's part of an experiment. A refusal is written down and ends it; trying again would not help.
+    """Run this worker's part of an experiment. An error of its own is written down and ends it; trying again would not help.
 
-    A refusal that this worker alone knows of is raised as well: Train then ends the others, who may be waiting for it, and
+    One that this worker alone knows of is raised as well: Train then ends the others, who may be waiting for it, and
     starts all of them again, who find it written down.
     """
     experiment, resources, run = unpack(job)
@@ -184,13 +184,15 @@ def train_worker(job: Job) -> None:
     with logged(run, who=f"worker {rank}", level=logging.ERROR if rank else logging.INFO):
         if run.launch.failed():
             return
+        workers = context.get_world_size()
         try:
             _run(experiment, resources, run, job)
-        except REFUSALS as error:
-            if repeats(error):
+        except Exception as error:
+            if not refused(error, workers=workers):
+                logging.getLogger("raybridge").exception("another try may mend it")
                 raise
             _say_why(run, why_refused(error))
-            if context.get_world_size() > 1 and not agreed(error):
+            if workers > 1 and not agreed(error):
                 raise
 
 
@@ -226,16 +228,17 @@ def logged(run: TrialRun, *, who: str, level: int = logging.INFO) -> Iterator[No
 def _run(experiment: Workload, resources: Resources, run: TrialRun, job: Job) -> None:
     """Run this worker's part; the first worker writes down when it did what."""
     stopped = folder_of(job).stopped
-    if stopped():  # while it waited for its devices
+    context = ray.train.get_context()
+    device, *beside = ray.train.torch.get_devices() if resources.gpus_per_model else [torch.device("cpu")]
+    world = World(rank=context.get_world_rank(), size=context.get_world_size(), device=device, beside=tuple(beside))
+    # Asked while it waited for its devices. Of two who look by themselves one may go on, and wait for the other for hours.
+    if world.agree(stopped()):
         return
     torch.set_num_threads(resources.threads)
-    context = ray.train.get_context()
     if context.get_world_rank() == 0:
         told = "its workers are together, %.1f s after its %s; this process began to import %.1f s ago"
         since = "devices were free" if job["waited"] else "driver began"
         log.info(told, time.time() - _began(job, until=time.time()), since, time.time() - BEGAN)
-    device, *beside = ray.train.torch.get_devices() if resources.gpus_per_model else [torch.device("cpu")]
-    world = World(rank=context.get_world_rank(), size=context.get_world_size(), device=device, beside=tuple(beside))
     first_step: list[float] = []
     memory = MemoryGauge(f"{experiment.name} worker {world.rank}")
 

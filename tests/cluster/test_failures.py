@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import threading
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -13,11 +14,11 @@ from ray.exceptions import ActorDiedError, NodeDiedError, OwnerDiedError, RayTas
 from ray.train import ControllerError
 
 from raybridge.cluster import session, trainer, tuner
-from raybridge.cluster.failures import AGAIN, GivenUpError, repeats, why_lost, why_refused
+from raybridge.cluster.failures import AGAIN, GivenUpError, refused, repeats, told_to_others, why_lost, why_refused
 from raybridge.results import Results
 from raybridge.scales import POCKET, SMALL, Machine
 from raybridge.sweep import fail_if_failed, why_without
-from raybridge.world import AGREED
+from raybridge.world import _outcome, as_agreed
 
 FULL_GPU = (
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.20 GiB is free. "
@@ -39,7 +40,7 @@ def ends(run, monkeypatch):
             raise error
 
         if agreed:
-            error.add_note(AGREED)
+            as_agreed(error)
         context = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: workers)
         monkeypatch.setattr(trainer.ray.train, "get_context", lambda: context)
         monkeypatch.setattr(trainer, "unpack", lambda job: (None, None, run))
@@ -73,6 +74,37 @@ def test_what_another_try_may_mend_is_left_to_it(ends, run):
         with pytest.raises(type(error)):
             ends(error, workers=2)
         assert run.failure() is None
+
+
+def test_what_is_a_bug_or_what_all_agree_upon_ends_the_trial(ends, run):
+    with pytest.raises(KeyError):
+        ends(KeyError("losses"), workers=2)
+    assert run.failure() == "a defect of raybridge, KeyError: 'losses' (train.log has where)"
+    assert "another try" not in run.launch.log.read_text()
+
+
+@pytest.mark.parametrize(("workers", "agreed"), [(1, False), (2, True)])
+def test_an_error_of_no_lost_peer_ends_the_trial(ends, workers, agreed):
+    assert ends(RuntimeError("mat1 and mat2 shapes"), workers=workers, agreed=agreed) == "mat1 and mat2 shapes"
+
+
+@pytest.mark.parametrize(
+    "cause", [ValueError("no checkpoint"), OSError(errno.ENOSPC, "full"), torch.OutOfMemoryError(FULL_GPU), ActorDiedError()]
+)
+def test_what_a_replica_met_is_told_to_other_workers_as_what_it_is(cause):
+    met = of_task(cause)
+    told_to_others(met)
+
+    def asked():
+        raise met
+
+    _, error = _outcome(asked)
+    heard = as_agreed(pickle.loads(pickle.dumps(error)))
+    assert isinstance(heard, RayTaskError)
+    assert isinstance(heard, type(cause))
+    assert str(heard) == str(met)
+    assert (repeats(heard), why_refused(heard)) == (repeats(met), why_refused(met))
+    assert refused(heard, workers=2) == (not isinstance(cause, ActorDiedError))
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError(FULL_GPU), of_task(torch.OutOfMemoryError(FULL_GPU))])

@@ -19,6 +19,13 @@ class OddError(Exception):
         super().__init__(f"{one} and {two}")
 
 
+class OddValueError(ValueError):
+    """The same of a value."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} and {two}")
+
+
 def refuse(error: Exception):
     raise error
 
@@ -30,6 +37,7 @@ def calls(world: World) -> dict:
         "refused": lambda: world.only_first(lambda: refuse(ValueError("the disk says no"))),
         "full": lambda: world.only_first(lambda: refuse(OSError(errno.ENOSPC, "No space left on device", "a.txt"))),
         "odd": lambda: world.only_first(lambda: refuse(OddError("this", "that"))),
+        "odd value": lambda: world.only_first(lambda: refuse(OddValueError("this", "that"))),
         "each": lambda: world.each(lambda: world.rank * 10),
         "met by one": lambda: world.raise_any(ValueError("met here") if world.rank else None),
         "summed": lambda: world.sums([1.0, world.rank]),
@@ -64,6 +72,7 @@ def heard() -> list[dict]:
         ("refused", ("ValueError", "the disk says no", True)),
         ("full", ("OSError", "[Errno 28] No space left on device: 'a.txt'", True)),
         ("odd", ("RuntimeError", "OddError: this and that", True)),
+        ("odd value", ("ValueError", "OddValueError: this and that", True)),
         ("each", [0, 10]),
         ("one refuses", ("ValueError", "no checkpoint here", True)),
         ("met by one", ("ValueError", "met here", True)),
