@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,6 +39,7 @@ IN_FLIGHT = 2  # requests a replica may hold of one client: one at work, one wai
 TRIES = 8  # of a request; with the rests between them about four minutes
 REST = 5.0  # seconds that a dead replica is left alone while it restarts, twice as long each time that it dies again
 LONGEST_REST = 60.0
+HELD = 2**30  # bytes of checkpoints that a replica holds: of several trials that take turns, or one of any size
 DEATHS = (RayActorError, ActorUnschedulableError)  # the second: with its node
 
 
@@ -53,7 +54,7 @@ class Checkpoint:
 
 
 class Replica:
-    """The frozen models on its devices, and the weights of the checkpoint that it was asked about last."""
+    """The frozen models on its devices, and the weights of the checkpoints that it was asked about last."""
 
     def __init__(
         self, name: str, devices: Sequence[str], threads: int, kept: States | None, share: float | None = None
@@ -66,7 +67,7 @@ class Replica:
             for device in devices:
                 hold_to(torch.device(device), share)
         self._here = Local(Models(first, beside=beside, kept=kept))
-        self._last: tuple[str, dict[str, Tensor]] | None = None
+        self._held: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
 
     def __repr__(self) -> str:
         return self._name
@@ -100,12 +101,19 @@ class Replica:
         if checkpoint is None:
             return None
         key = checkpoint.reference.hex()
-        if self._last is None or self._last[0] != key:
-            self._last = None  # never two checkpoints at a time
+        if key not in self._held:
             arrays = ray.get(checkpoint.reference)
+            size = sum(array.nbytes for array in arrays.values())
+            while self._held and size + sum(map(_bytes_of, self._held.values())) > HELD:
+                self._held.popitem(last=False)
             # Copied once: the store's own memory is read-only, and is given back when the next checkpoint comes.
-            self._last = key, {name: torch.tensor(array) for name, array in arrays.items()}
-        return self._last[1]
+            self._held[key] = {name: torch.tensor(array) for name, array in arrays.items()}
+        self._held.move_to_end(key)
+        return self._held[key]
+
+
+def _bytes_of(weights: Mapping[str, Tensor]) -> int:
+    return sum(one.nbytes for one in weights.values())
 
 
 def names_of(count: int, *, launch: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from raybridge.translators.soft_tokens import SoftTokens
 from raybridge.translators.weights import Unfilled
 
 CACHED_STATES = 2 * 2**30  # bytes of frozen source states that a replica keeps in memory
+TRANSLATORS = 2**29  # bytes of translators that are kept built: of several trials that take turns, or one of any size
 REMEMBERED = 2**12  # things that a process keeps in memory of what it computed of questions
 SPARE = 0.3  # of a device's memory, below which models that are not wanted now are let go
 
@@ -51,8 +53,7 @@ class Models:
         self._sources: dict[str, KeptSource] = {}
         self._states: OrderedDict[tuple[Any, ...], tuple[Tensor, Tensor]] = OrderedDict()
         self._remembered: OrderedDict[Any, Any] = OrderedDict()
-        self._built: tuple[tuple[str, ...], TranslatorModule] | None = None
-        self._filled: Mapping[str, Tensor] | None = None
+        self._built: OrderedDict[tuple[str, ...], Built] = OrderedDict()
 
     def load(self, name: str) -> FrozenLM:
         """The model of that name, loaded once."""
@@ -119,20 +120,23 @@ class Models:
         self._remembered.clear()
 
     def module(self, setting: Setting, weights: Mapping[str, Tensor]) -> TranslatorModule:
-        """The translator with these weights: built once for all checkpoints of a trial, filled anew for other weights."""
+        """The translator with these weights: built once for all checkpoints of a trial, filled anew for other weights.
+
+        Those of trials that are asked about in turns are kept, as far as they are small.
+        """
         assert setting.translator is not None, "a setting without a translator has no module"
         key = (fingerprint(setting.translator), setting.source, setting.target)
-        if self._built is None or self._built[0] != key:
-            self._built = self._filled = None  # never two at a time
+        if key not in self._built:
             target, width = self.load(setting.target), names.width_of(setting.source)
             with Unfilled():
                 module: TranslatorModule = setting.translator.build(width, target.width, target_rms=target.embedding_rms)
-            self._built = key, module.to(self.device).eval()
-        if self._filled is not weights:
-            self._filled = None  # a module that was filled in part is filled again
-            self._built[1].load_state_dict(dict(weights))
-            self._filled = weights
-        return self._built[1]
+            one = Built(module=module)
+            while self._built and one.bytes + sum(other.bytes for other in self._built.values()) > TRANSLATORS:
+                self._built.popitem(last=False)
+            one.module = module.to(self.device).eval()
+            self._built[key] = one
+        self._built.move_to_end(key)
+        return self._built[key].filled(weights)
 
     def written(self, request: Request, weights: Mapping[str, Tensor] | None, *, fresh: bool = False) -> SoftTokens | None:
         """What the translator writes for a request; None where its arms need none.
@@ -150,6 +154,27 @@ class Models:
         target = self.load(setting.target)
         target.check_target()
         return SoftTokens(target=target, names=tuple(setting.ids), size=soft_BKD.shape[1], written_BKD=soft_BKD)
+
+
+@dataclass(kw_only=True)
+class Built:
+    """A translator, and the weights that it was filled with."""
+
+    module: TranslatorModule
+    weights: Mapping[str, Tensor] | None = None
+
+    @property
+    def bytes(self) -> int:
+        """What it takes."""
+        return sum(p.nbytes for p in self.module.parameters())
+
+    def filled(self, weights: Mapping[str, Tensor]) -> TranslatorModule:
+        """The translator with these weights."""
+        if self.weights is not weights:
+            self.weights = None  # a module that was filled in part is filled again
+            self.module.load_state_dict(dict(weights))
+            self.weights = weights
+        return self.module
 
 
 def nearly_full(device: torch.device) -> bool:

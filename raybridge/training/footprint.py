@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from raybridge.data import data_folder
-from raybridge.evaluation.models import CACHED_STATES
+from raybridge.evaluation.models import CACHED_STATES, TRANSLATORS
 from raybridge.evaluation.prompt import AT_ONCE
 from raybridge.evaluation.setting import BLOCK
 from raybridge.losses import Read
@@ -158,7 +158,7 @@ class Footprint:
         states = positions * 2 * SINGLE * len(self.translator.layers) * self.source.get_text_config().hidden_size
         weights, _ = self._translator
         return _with_slack(
-            {"models": models, "translator": SINGLE * weights, "states": CACHED_STATES},
+            {"models": models, "translator": max(SINGLE * weights, TRANSLATORS), "states": CACHED_STATES},
             {"decoding, scoring or writing": max(cache, scoring_bytes(self.target), states), **unpacked},
         )
 

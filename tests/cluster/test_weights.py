@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from asking import requests_of
 
 from raybridge.evaluation.answering import answer
 from raybridge.evaluation.models import Models
+from raybridge.models import names
 from raybridge.translators.bottlenecked import Bottlenecked
 
 
@@ -75,3 +76,23 @@ def test_a_replica_that_starts_again_and_one_that_is_asked_about_another_checkpo
     changed = replica.answer(request, pool._stored(other))
     assert (counts["put"], counts["got"]) == (2, 3)
     assert [row["nll"] for row in before] == [row["nll"] for row in again] != [row["nll"] for row in changed]
+
+
+@pytest.mark.parametrize(("room", "times"), [(2**30, 1), (0, 2)])
+def test_trials_that_take_turns_take_theirs_out_once_as_far_as_there_is_room(trial, weights, counts, monkeypatch, room, times):
+    from raybridge.cluster import replicas
+    from raybridge.evaluation import models
+
+    monkeypatch.setattr(replicas, "HELD", room)
+    monkeypatch.setattr(models, "TRANSLATORS", room)
+    replica = replicas.Replica("test-0-replica-0", ["cpu"], 1, None)
+    longer = replace(trial, translator=replace(trial.translator, soft_tokens=2 * trial.translator.soft_tokens))
+    drawn = longer.translator.build(names.width_of(trial.source), names.width_of(trial.target), target_rms=1.0).state_dict()
+    counts.clear()
+    asked = []
+    for one, of_one in ((trial, weights), (longer, drawn)):
+        asked.append((requests_of(one, "dev", "bridged", size=2)[0], replicas.ReplicaPool([])._stored(of_one)))
+    for _ in range(2):
+        for request, checkpoint in asked:
+            replica.answer(request, checkpoint)
+    assert counts == {"put": 2, "got": 2 * times, "built": 2 * times}

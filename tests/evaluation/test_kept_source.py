@@ -146,7 +146,7 @@ def test_a_translator_is_built_once_and_filled_anew_for_other_weights(trial, wei
     setting = setting_of(trial, "dev")
     build = type(trial.translator).build
     with mock.patch.object(type(trial.translator), "build", autospec=True, side_effect=build) as built:
-        models._built = None
+        models._built.clear()
         for _ in range(3):
             one = models.module(setting, weights)
         others = {name: tensor + 1 for name, tensor in weights.items()}
