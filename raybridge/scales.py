@@ -30,21 +30,40 @@ DRIVER_CPUS = 0.01  # of a trial's own driver, as Ray counts
 
 
 @dataclass(frozen=True, kw_only=True)
+class Node:
+    """A machine of a cluster. name: what a person knows it by; its address, unless `ray start` was told another."""
+
+    id: str
+    name: str
+    gpus: int
+    cpus: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Machine:
     """What there is to run on. told: whether NUM_GPUS says how many GPUs there are, and with that a trial's workers.
 
-    nodes: GPUs of each of several machines; none where all are of one.
+    nodes: the machines of a cluster; none where all is of one.
     """
 
     gpus: int
     cpus: float
     cluster: bool = False
     told: bool = False
-    nodes: tuple[int, ...] = ()
+    nodes: tuple[Node, ...] = ()
 
     def groups(self, size: int) -> int:
         """How many times so many GPUs of one machine there are."""
-        return min(self.gpus // size, sum(gpus // size for gpus in self.nodes or (self.gpus,)))
+        return min(self.gpus // size, sum(gpus // size for gpus, _ in self._each()))
+
+    def room(self, gpus: int, cpus: float) -> int:
+        """How many workers can be there at once that take so many GPUs and CPUs of one machine each."""
+        if not gpus:
+            return sum(int(has / cpus) for _, has in self._each())
+        return min(self.gpus // gpus, sum(min(there // gpus, int(has / cpus)) for there, has in self._each()))
+
+    def _each(self) -> list[tuple[int, float]]:
+        return [(node.gpus, node.cpus) for node in self.nodes] or [(self.gpus, self.cpus)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,17 +112,16 @@ class Resources:
     def on(self, machine: Machine, *, workers: int | None = None, concurrent: int | None = None) -> Resources:
         """What these become on a machine: as many trials at once as fit, and a replica on every GPU, or group of them.
 
-        workers, concurrent: what was asked for. Without, a trial has the scale's workers, or where there are fewer GPUs the
+        workers, concurrent: what was asked for. Without, a trial has the scale's workers, or where there is room for fewer the
         most of them by which every batch divides that the scale's workers can share. ValueError where more trials are asked
         for than fit.
         """
         groups = machine.groups(self.gpus_per_model) if self.gpus_per_model else 0
-        if workers is None and groups:
-            workers = max(n for n in range(1, self.workers + 1) if self.workers % n == 0 and n <= groups)
+        room = machine.room(self.gpus_per_model, self.cpus_per_worker)
+        if workers is None and self.gpus_per_model and room:
+            workers = max(n for n in range(1, self.workers + 1) if self.workers % n == 0 and n <= room)
         of_trial = replace(self, workers=workers or self.workers)
-        fits = int(machine.cpus / of_trial.cpus)
-        if of_trial.gpus:
-            fits = min(fits, groups // of_trial.workers)
+        fits = min(int(machine.cpus / of_trial.cpus), room // of_trial.workers)
         fits = max(fits, 1)  # what cannot run at all is refused by whoever starts it
         if concurrent is not None and concurrent > fits:
             raise ValueError(
@@ -241,7 +259,8 @@ def choose(
         resources = replace(resources, states_budget=int(states_budget * 1e9))
     where, carrier = ("on the cluster", "the cluster") if machine.cluster else ("here", "this machine")
     why = "asked for" if name else f"what {carrier if gpus is None else f'--gpus {gpus}'} can carry"
-    fewer = f" of {wanted.workers}, for want of GPUs" if resources.workers < wanted.workers else ""
+    short = "GPUs" if resources.gpus_per_model and machine.groups(resources.gpus_per_model) < wanted.workers else "CPUs"
+    fewer = f" of {wanted.workers}, for want of {short}" if resources.workers < wanted.workers else ""
     workers = " (--gpus)" if gpus else " (NUM_GPUS)" if told else fewer
     spread = f", a model over {resources.gpus_per_model} GPUs" if resources.gpus_per_model > 1 else ""
     at_once = " (--concurrent)" if concurrent else ""

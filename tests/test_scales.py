@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from raybridge.scales import FULL, POCKET, SCALES, SMALL, Machine, choose
+from raybridge.scales import FULL, POCKET, SCALES, SMALL, Machine, Node, choose
 
 CPUS = 64.0
 
 
 def machine(gpus: int, *, cpus: float = CPUS, told: bool = False) -> Machine:
     return Machine(gpus=gpus, cpus=cpus, told=told)
+
+
+def cluster(*nodes: tuple[int, float]) -> Machine:
+    """Of nodes that have so many GPUs and CPUs."""
+    there = tuple(Node(id=str(index), name=f"node{index}", gpus=gpus, cpus=cpus) for index, (gpus, cpus) in enumerate(nodes))
+    return Machine(gpus=sum(gpus for gpus, _ in nodes), cpus=sum(cpus for _, cpus in nodes), cluster=True, nodes=there)
 
 
 @pytest.mark.parametrize(
@@ -76,15 +84,37 @@ def test_num_gpus_is_the_number_of_workers_unless_another_is_asked_for():
     assert choose(machine(8, told=True), "pocket")[0].resources == POCKET.resources
 
 
+def test_a_worker_has_its_gpus_and_its_cpus_of_one_node():
+    apart = cluster((0, 64), (4, 1))
+    assert SMALL.resources.on(apart).concurrent_trials == 1  # refused by whoever starts it
+    half = cluster((4, 32), (4, 8))
+    assert half.groups(1) == 8
+    assert half.room(1, 4) == 6
+    small, full = SMALL.resources.on(half), FULL.resources.on(half)
+    assert (small.concurrent_trials, small.replicas, small.ahead) == (6, 8, 0)
+    assert (full.workers, full.concurrent_trials, full.replicas, full.ahead) == (4, 1, 8, 0)
+    assert FULL.resources.on(cluster((4, 8), (0, 64))).workers == 2
+    with pytest.raises(ValueError, match="at most 6 run at once"):
+        SMALL.resources.on(half, concurrent=7)
+
+
+@given(nodes=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 70)), min_size=1, max_size=5), each=st.integers(1, 4))
+def test_as_many_workers_find_room_as_can_be_put_on_nodes_one_by_one(nodes, each):
+    there, count = [list(node) for node in nodes], 0
+    while fitting := next((node for node in there if node[0] >= each and node[1] >= 4), None):
+        fitting[0], fitting[1], count = fitting[0] - each, fitting[1] - 4, count + 1
+    assert cluster(*nodes).room(each, 4) == count
+
+
 def test_what_was_chosen_is_said_with_why():
-    cluster = Machine(gpus=8, cpus=CPUS, cluster=True)
-    assert choose(cluster, None)[1] == (
+    assert choose(cluster((8, CPUS)), None)[1] == (
         "scale full (what the cluster can carry; 8 GPU(s) on the cluster): "
         "4 worker(s) a trial, 2 trial(s) at once, 8 replica(s)"
     )
     assert choose(machine(2), "full")[1] == (
         "scale full (asked for; 2 GPU(s) here): 2 worker(s) a trial of 4, for want of GPUs, 1 trial(s) at once, 2 replica(s)"
     )
+    assert "2 worker(s) a trial of 4, for want of CPUs, 1 trial(s)" in choose(machine(4, cpus=8.5), "full")[1]
     assert (
         "2 worker(s) a trial (--gpus), 3 trial(s) at once (--concurrent)" in choose(machine(8), None, gpus=2, concurrent=3)[1]
     )
@@ -101,7 +131,7 @@ def test_what_was_chosen_is_said_with_why():
         (machine(8, told=True), dict(gpus_per_model=2), 4, 1, 4),
         (machine(3), dict(gpus_per_model=2), 1, 1, 1),
         (machine(1), dict(gpus_per_model=2), 4, 1, 1),  # refused by whoever starts it
-        (Machine(gpus=6, cpus=CPUS, cluster=True, nodes=(3, 3)), dict(gpus_per_model=2), 2, 1, 2),
+        (cluster((3, 32), (3, 32)), dict(gpus_per_model=2), 2, 1, 2),
     ],
 )
 def test_a_worker_and_a_replica_have_the_gpus_that_a_model_lies_over(machine_, asked, workers, at_once, replicas):

@@ -20,7 +20,7 @@ from raybridge import console, sweep
 from raybridge.cluster.session import shortfall
 from raybridge.cluster.tuner import keep_failures
 from raybridge.results import Results
-from raybridge.scales import DRIVER_CPUS, FULL, POCKET, SMALL, Machine
+from raybridge.scales import DRIVER_CPUS, FULL, POCKET, SMALL, Machine, Node
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +74,26 @@ def test_a_cluster_that_is_too_small_says_what_was_asked_what_there_is_and_what_
     workers = replace(POCKET.resources, workers=4, cpus_per_worker=1)
     assert shortfall(workers, Machine(gpus=0, cpus=4 + DRIVER_CPUS)) is None
     assert "more cores" in (shortfall(workers, Machine(gpus=0, cpus=4)) or "")
+
+
+def test_a_cluster_that_has_enough_in_all_and_on_no_node_says_what_a_worker_asks_and_what_the_nodes_have():
+    def made_of(**nodes: tuple[int, float]) -> Machine:
+        there = tuple(Node(id=name, name=name, gpus=gpus, cpus=cpus) for name, (gpus, cpus) in nodes.items())
+        return Machine(gpus=sum(one.gpus for one in there), cpus=sum(one.cpus for one in there), cluster=True, nodes=there)
+
+    small = replace(SMALL.resources, cpus_per_worker=4)
+    assert shortfall(small, made_of(head=(0, 4), other=(1, 1))) == (
+        "a trial asks for 1 worker(s), each with 1 GPU(s) and 4 CPU(s) of one node; there is room for 0: head has 0 GPU(s) and "
+        "4 CPU(s), other has 1 GPU(s) and 1 CPU(s); start nodes with more (ray start --num-gpus, --num-cpus)"
+    )
+    assert shortfall(small, made_of(head=(0, 1), other=(1, 4))) is None
+    full = replace(small, workers=4)
+    assert "there is room for 2: " in (few := shortfall(full, made_of(a=(2, 32), b=(2, 3))) or "")
+    assert "; type --gpus 2, or start nodes with more" in few
+    assert shortfall(full, made_of(a=(2, 9), b=(2, 9))) is None
+    assert "each with 0 GPU(s) and 2 CPU(s)" in (
+        shortfall(replace(POCKET.resources, cpus_per_worker=2), made_of(a=(0, 1.5), b=(0, 1.5))) or ""
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,19 +21,9 @@ from raybridge.config import packages_of, rebuild
 from raybridge.models import names
 from raybridge.models.identity import model_identity
 from raybridge.results import Results
-from raybridge.scales import Resources
+from raybridge.scales import Node, Resources
 from raybridge.training.worker import engine_of
 from raybridge.trial import Workload
-
-
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """A machine of the cluster. name: what a person knows it by; its address, unless `ray start` was told another."""
-
-    id: str
-    name: str
-    gpus: int
-    cpus: float
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from raybridge.cluster.failures import AGAIN, last_line, why_lost
 from raybridge.cluster.imports import MODELS, import_all
 from raybridge.cluster.machine import gpus_told, here
 from raybridge.cluster.naming import job, way_in
+from raybridge.cluster.nodes import alive
 from raybridge.console import FAILURE
 from raybridge.data import HERE
 from raybridge.errors import reason_of
@@ -57,6 +58,15 @@ def shortfall(resources: Resources, machine: Machine) -> str | None:
         return f"{asked}; {has}; type {advice}, or set NUM_GPUS if there are more"
     if resources.cpus > machine.cpus:
         return f"{asked}; {has}; run it on a machine with more cores, or with fewer workers"
+    cpus = resources.cpus_per_worker
+    room = machine.room(each, cpus)
+    if resources.workers > room:  # enough in all, and not on nodes that have both
+        nodes = ", ".join(f"{node.name} has {node.gpus} GPU(s) and {node.cpus:g} CPU(s)" for node in machine.nodes)
+        fewer = f"type --gpus {room * each}, or " if room and each else ""
+        return (
+            f"a trial asks for {resources.workers} worker(s), each with {each} GPU(s) and {cpus:g} CPU(s) of one node; there "
+            f"is room for {room}: {nodes}; {fewer}start nodes with more (ray start --num-gpus, --num-cpus)"
+        )
     return None
 
 
@@ -73,8 +83,7 @@ def there() -> Machine:
 def of_cluster() -> Machine:
     """What the connected cluster has."""
     found = ray.cluster_resources()
-    nodes = tuple(int(one["Resources"].get("GPU", 0)) for one in ray.nodes() if one["Alive"])
-    return Machine(gpus=int(found.get("GPU", 0)), cpus=found.get("CPU", 0.0), cluster=True, nodes=nodes)
+    return Machine(gpus=int(found.get("GPU", 0)), cpus=found.get("CPU", 0.0), cluster=True, nodes=tuple(alive()))
 
 
 def knock(address: str) -> None:

@@ -25,7 +25,7 @@ def node(name: str, gpus: int, cpus: float = 64) -> Node:
 
 
 def on(scale, gpus: int, *nodes: int):
-    return scale.resources.on(Machine(gpus=gpus, cpus=128, nodes=nodes))
+    return scale.resources.on(Machine(gpus=gpus, cpus=128, nodes=tuple(node(str(count), count) for count in nodes)))
 
 
 def test_the_next_trial_has_a_process_for_each_of_its_workers():
