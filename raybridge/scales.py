@@ -26,7 +26,10 @@ from raybridge.stopping import Stopping
 from raybridge.translators.bottlenecked import Bottlenecked
 from raybridge.trial import OwnAnswers, Trial
 
-DRIVER_CPUS = 0.01  # of a trial's own driver, as Ray counts
+DRIVER_CPUS = 0.001  # of a trial's own driver, as Ray counts, which must be asked for some
+# Of a worker on a GPU: four cores, less what drivers take, or they would cost a trial where cores divide exactly. There are
+# two drivers a trial at most, and Ray may put those of many nodes on one.
+WORKER_CPUS = 3.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +198,7 @@ SMALL = Scale(
         own_answers=OwnAnswers(right=False),
         exemplars=True,
     ),
-    resources=Resources(workers=1, gpus_per_model=1, cpus_per_worker=4, replicas=1, concurrent_trials=1, threads=4),
+    resources=Resources(workers=1, gpus_per_model=1, cpus_per_worker=WORKER_CPUS, replicas=1, concurrent_trials=1, threads=4),
 )
 
 FULL = Scale(
@@ -216,7 +219,7 @@ FULL = Scale(
         test_problems=None,
         stopping=Stopping(patience=5, degradation=0.05),
     ),
-    resources=Resources(workers=4, gpus_per_model=1, cpus_per_worker=4, replicas=4, concurrent_trials=1, threads=4),
+    resources=Resources(workers=4, gpus_per_model=1, cpus_per_worker=WORKER_CPUS, replicas=4, concurrent_trials=1, threads=4),
 )
 
 SCALES = (POCKET, SMALL, FULL)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raybridge.scales import FULL, POCKET, SCALES, SMALL, Machine, Node, choose
+from raybridge.scales import DRIVER_CPUS, FULL, POCKET, SCALES, SMALL, Machine, Node, choose
 
 CPUS = 64.0
 
@@ -58,8 +58,33 @@ def test_one_trial_more_starts_where_it_can_only_wait_for_gpus():
 
 def test_trials_at_once_need_cpus_too():
     assert SMALL.resources.on(machine(8, cpus=16.1)).concurrent_trials == 4
-    assert SMALL.resources.on(machine(8, cpus=16)).concurrent_trials == 3
+    assert SMALL.resources.on(machine(8, cpus=16)).concurrent_trials == 4
+    assert SMALL.resources.on(machine(8, cpus=15)).concurrent_trials == 3
     assert POCKET.resources.on(machine(0, cpus=1)).concurrent_trials == 1
+
+
+@pytest.mark.parametrize(
+    ("scale", "gpus", "cpus", "workers", "at_once"),
+    [
+        (SMALL, 1, 4, 1, 1),
+        (SMALL, 2, 8, 1, 2),
+        (SMALL, 4, 16, 1, 4),
+        (SMALL, 8, 32, 1, 8),
+        (FULL, 1, 4, 1, 1),
+        (FULL, 2, 8, 2, 1),
+        (FULL, 4, 16, 4, 1),
+        (FULL, 8, 32, 4, 2),
+    ],
+)
+def test_drivers_cost_no_trial_where_cores_divide_exactly(scale, gpus, cpus, workers, at_once):
+    found = scale.resources.on(machine(gpus, cpus=cpus))
+    assert (found.workers, found.concurrent_trials) == (workers, at_once)
+    drivers = (found.concurrent_trials + found.ahead) * DRIVER_CPUS
+    assert at_once * workers * found.cpus_per_worker + drivers <= cpus
+    spread = scale.resources.on(cluster(*[(gpus, cpus)] * 8))  # eight nodes, and the drivers of all of them on one
+    assert spread.concurrent_trials * spread.workers == 8 * gpus // spread.workers * spread.workers
+    drivers = (spread.concurrent_trials + spread.ahead) * DRIVER_CPUS
+    assert gpus * spread.cpus_per_worker + drivers <= cpus
 
 
 def test_more_trials_at_once_than_fit_are_refused():

@@ -38,7 +38,7 @@ def machine(monkeypatch):
         ([COMPRESSION, "--concurrent", "0"], "--concurrent must be at least 1 at scale pocket, not 0"),
         (
             [COMPRESSION, "--concurrent", "1000"],
-            "--concurrent 1000: a trial takes 0 GPU(s) and 0.51 CPU(s), and there are 0 and",
+            "--concurrent 1000: a trial takes 0 GPU(s) and 0.501 CPU(s), and there are 0 and",
         ),
         ([COMPRESSION, "--scale", "small"], "Qwen2.5-Coder-1.5B-Instruct"),
     ],
@@ -65,6 +65,8 @@ def test_num_gpus_that_is_no_number_is_refused(tmp_path, monkeypatch):
 def test_a_cluster_that_is_too_small_says_what_was_asked_what_there_is_and_what_to_type():
     assert shortfall(POCKET.resources, Machine(gpus=0, cpus=2)) is None
     assert shortfall(FULL.resources, Machine(gpus=4, cpus=64)) is None
+    assert shortfall(FULL.resources, Machine(gpus=4, cpus=16)) is None
+    assert shortfall(SMALL.resources, Machine(gpus=1, cpus=4)) is None
     few = shortfall(FULL.resources, Machine(gpus=2, cpus=64))
     assert few is not None
     assert "4 worker(s) with 4 GPU(s)" in few
