@@ -192,3 +192,17 @@ def test_more_gpus_than_the_machine_has_are_refused_before_a_cluster_is_started(
     assert "asks for 3 worker(s) with 3 GPU(s)" in said(output)
     assert "the cluster has 2 GPU(s)" in said(output)
     assert "type --gpus 2" in said(output)
+
+
+def test_gpus_that_torch_cannot_use_here_are_planned_for_and_refused_before_a_cluster_is_started(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUM_GPUS", "1")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("raybridge.models.names.check", lambda name: None)
+    monkeypatch.setattr("ray.init", lambda *address, **options: pytest.fail("a cluster was started"))
+    file = tmp_path / "pocket_on_gpus.py"
+    file.write_text(POCKET_ON_GPUS, encoding="utf8")
+    code, output = launch(file, "--scale", "small", root=tmp_path / "r")
+    assert code == 2
+    assert re.search(r"1 GPU\(s\) are asked for, and on this machine torch .*; set RAY_ADDRESS to a cluster", said(output))
+    assert launch(file, "--scale", "small", "--dry-run", root=tmp_path / "r")[0] == 0

@@ -21,11 +21,13 @@ def here() -> Machine:
 
 
 def gpus_told() -> int | None:
-    """What NUM_GPUS says."""
+    """What NUM_GPUS says; nothing where it is empty. ValueError where it is no number."""
     told = os.environ.get("NUM_GPUS")
-    if told is not None and not told.isdigit():
+    if not told:
+        return None
+    if not told.isdecimal():  # isdigit lets through what int refuses, such as a superscript
         raise ValueError(f"NUM_GPUS={told!r} is not a number of GPUs (0, 1, 2, ...)")
-    return None if told is None else int(told)
+    return int(told)
 
 
 def gpus_here() -> int:
@@ -36,6 +38,15 @@ def gpus_here() -> int:
     import torch  # only where nothing else answers
 
     return torch.cuda.device_count()
+
+
+def unusable() -> str | None:
+    """Why torch computes on no GPU of this machine, whatever NUM_GPUS or nvidia-smi say; None where it can."""
+    import torch
+
+    if torch.cuda.device_count():  # asks NVML where it can, and starts nothing on a device
+        return None
+    return f"torch {torch.__version__} {'finds none' if torch.backends.cuda.is_built() else 'is built without CUDA'}"
 
 
 def gpus_in(listed: str, *, visible: str | None) -> int:

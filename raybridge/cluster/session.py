@@ -23,7 +23,7 @@ import raybridge
 from raybridge import HOUSE
 from raybridge.cluster.failures import AGAIN, last_line, why_lost
 from raybridge.cluster.imports import MODELS, import_all
-from raybridge.cluster.machine import gpus_told, here
+from raybridge.cluster.machine import gpus_told, here, unusable
 from raybridge.cluster.naming import job, way_in
 from raybridge.cluster.nodes import alive
 from raybridge.console import FAILURE
@@ -68,6 +68,16 @@ def shortfall(resources: Resources, machine: Machine) -> str | None:
             f"is room for {room}: {nodes}; {fewer}start nodes with more (ray start --num-gpus, --num-cpus)"
         )
     return None
+
+
+def without_cuda(resources: Resources) -> str | None:
+    """Why workers on GPUs would die here, after minutes: NUM_GPUS is believed, as for a plan made elsewhere."""
+    if not resources.gpus_per_model or not (why := unusable()):
+        return None
+    return (
+        f"{resources.gpus} GPU(s) are asked for, and on this machine {why}; set RAY_ADDRESS to a cluster that has GPUs, use "
+        "none (a sweep: --scale pocket), or only plan (--dry-run)"
+    )
 
 
 def there() -> Machine:
@@ -241,7 +251,7 @@ def cluster(resources: Resources, *, name: str, models: Sequence[str] = ()) -> I
         options = {"runtime_env": shipped(models)}
     else:
         machine = here()
-        refuse(shortfall(resources, machine))  # at once, before anything is started
+        refuse(shortfall(resources, machine) or without_cuda(resources))  # at once, before anything is started
         # A dashboard stays on: Train asks it before it gives a stopped trial's resources back.
         options = {"num_gpus": machine.gpus, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial failed is said once, by the command

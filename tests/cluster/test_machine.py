@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
@@ -67,6 +68,32 @@ def test_num_gpus_goes_before_what_is_found(monkeypatch):
     monkeypatch.delenv("NUM_GPUS")
     answers(monkeypatch, subprocess.CompletedProcess((), 0, stdout=LISTED))
     assert (machine.here().gpus, machine.here().told) == (3, False)
+
+
+def test_an_empty_num_gpus_says_nothing(monkeypatch):
+    answers(monkeypatch, subprocess.CompletedProcess((), 0, stdout=LISTED))
+    monkeypatch.setenv("NUM_GPUS", "")
+    assert machine.gpus_told() is None
+    assert (machine.here().gpus, machine.here().told) == (3, False)
+
+
+@pytest.mark.parametrize("told", ["two", "²", "-1", "1.5", " ", "1 2"])
+def test_num_gpus_that_is_no_number_is_told_in_a_sentence(monkeypatch, told):
+    monkeypatch.setenv("NUM_GPUS", told)
+    with pytest.raises(ValueError, match=re.escape(f"NUM_GPUS={told!r} is not a number of GPUs (0, 1, 2, ...)")):
+        machine.here()
+
+
+def test_gpus_are_of_use_where_torch_finds_one(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.9")
+    for count, built, why in (
+        (1, True, None),
+        (0, True, "torch 2.9 finds none"),
+        (0, False, "torch 2.9 is built without CUDA"),
+    ):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        monkeypatch.setattr(torch.backends.cuda, "is_built", lambda built=built: built)
+        assert machine.unusable() == why
 
 
 @pytest.mark.parametrize(
