@@ -47,7 +47,7 @@ def test_workers_trials_at_once_and_replicas_follow_from_the_gpus(scale, gpus, a
     assert (found.workers, found.concurrent_trials, found.replicas) == (workers, at_once, replicas)
 
 
-def test_one_trial_more_starts_where_it_can_only_wait_for_gpus():
+def test_as_many_trials_again_start_where_they_can_only_wait_for_gpus():
     assert FULL.resources.on(machine(4)).ahead == 1
     assert FULL.resources.on(machine(7)).ahead == 1
     assert FULL.resources.on(machine(8), concurrent=1).ahead == 0  # it would not wait, but run
