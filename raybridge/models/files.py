@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import CHAT_TEMPLATE_DIR
 from transformers.utils import logging as transformers_logging
 
 from raybridge.errors import reason_of
@@ -81,9 +82,9 @@ def tokenizer_of(name: str, where: str, *, revision: str | None = None) -> Any:
 
 
 def stamps(place: Path) -> tuple[str, ...]:
-    """What the file system says of the file at a place, or of each in a folder."""
-    paths = sorted(path for path in place.iterdir() if path.is_file()) if place.is_dir() else [place]
-    return tuple(f"{path.name} {stamp(path)}" for path in paths if path.exists())
+    """What the file system says of the file at a place, or of each in a model's folder, its named chat templates among them."""
+    there = [*place.iterdir(), *place.glob(f"{CHAT_TEMPLATE_DIR}/*.jinja")] if place.is_dir() else [place]
+    return tuple(f"{path.relative_to(place.parent)} {stamp(path)}" for path in sorted(there) if path.is_file())
 
 
 def stamp(path: Path) -> str:

@@ -240,3 +240,17 @@ def test_a_tokenizer_that_was_read_ahead_is_taken_once_and_not_where_its_files_h
     assert len({id(one) for one in (first, second, found, changed)}) == 4
     assert changed.chat_template
     assert not found.chat_template
+
+
+def test_a_tokenizer_that_was_read_ahead_is_not_taken_where_a_named_chat_template_has_changed(folder):
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    named = folder / "additional_chat_templates" / "brief.jinja"
+    named.parent.mkdir()
+    named.write_text("{{ messages[0].content }}")
+    ahead.read(str(folder))
+    named.write_text("briefly: {{ messages[0].content }}")
+    assert lm.load(str(folder), device="cpu").tokenizer.chat_template["brief"].startswith("briefly")
+    named.unlink()
+    ahead.read(str(folder))
+    named.write_text("{{ messages[0].content }}")
+    assert "brief" in lm.load(str(folder), device="cpu").tokenizer.chat_template
