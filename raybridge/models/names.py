@@ -14,7 +14,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 import raybridge
 from raybridge.data import UnreachableError, from_here
-from raybridge.errors import reason_of, unknown
+from raybridge.errors import nearest, reason_of, unknown
 from raybridge.models import bits, byte_lm, files, gguf
 from raybridge.models.shape import positions_of
 
@@ -30,11 +30,12 @@ def place(name: str) -> str:
             raise unknown("pocket model", name, POCKET_MODELS)
         return str(POCKET / name.removeprefix("pocket:"))
     mapped = dict(_mapped_models()).get(name, name)
-    looks_local = mapped != name or gguf.is_named(mapped) or mapped.startswith((".", "/", "~"))
     path = from_here(mapped)
     if path.exists():
         return str(path)
-    if looks_local or mapped.count("/") != 1:
+    if mapped != name:
+        raise _astray(name, mapped)
+    if gguf.is_named(mapped) or mapped.startswith((".", "/", "~")) or mapped.count("/") != 1:
         raise unknown(
             "model",
             mapped,
@@ -48,9 +49,21 @@ def _mapped_models() -> list[tuple[str, str]]:
     """The pairs of RAYBRIDGE_MODELS, written as id=directory,id=directory."""
     pairs = [pair for pair in os.environ.get("RAYBRIDGE_MODELS", "").split(",") if pair.strip()]
     for pair in pairs:
-        if "=" not in pair:
+        if not pair.partition("=")[2].strip():
             raise ValueError(f"RAYBRIDGE_MODELS: {pair!r} is not of the form id=directory")
     return [(name.strip(), place.strip()) for name, _, place in (pair.partition("=") for pair in pairs)]
+
+
+def _astray(name: str, mapped: str) -> ValueError:
+    """The refusal of a place that RAYBRIDGE_MODELS maps a model to, where nothing is. A model's name is no place."""
+    if mapped in POCKET_MODELS:
+        near: str | None = str(POCKET / mapped.removeprefix("pocket:"))
+    else:
+        path = from_here(mapped)
+        near = nearest(path.name, (one.name for one in path.parent.iterdir())) if path.parent.is_dir() else None
+        near = str(Path(mapped).with_name(near)) if near else None
+    sentence = f"RAYBRIDGE_MODELS maps {name!r} to an unknown model {mapped!r}; valid: a directory that is there, a .gguf file"
+    return ValueError(sentence + (f"; did you mean {near!r}?" if near else ""))
 
 
 def check(name: str) -> None:

@@ -215,9 +215,25 @@ def test_hub_ids_can_be_mapped_to_directories(monkeypatch, source):
     assert mapped.width == source.width
     with pytest.raises(ValueError, match="unknown model '/nowhere'"):
         names.check("some/other")
-    monkeypatch.setenv("RAYBRIDGE_MODELS", "nonsense")
-    with pytest.raises(ValueError, match="not of the form id=directory"):
-        names.check("a/b")
+    for nonsense in ("nonsense", "a/b="):
+        monkeypatch.setenv("RAYBRIDGE_MODELS", nonsense)
+        with pytest.raises(ValueError, match="not of the form id=directory"):
+            names.check("a/b")
+
+
+def test_a_mapping_that_leads_nowhere_is_named_with_what_is_expected_and_the_nearest(monkeypatch, tmp_path):
+    def said(to: object) -> str:
+        monkeypatch.setenv("RAYBRIDGE_MODELS", f"org/name={to}")
+        with pytest.raises(ValueError, match=r".") as caught:
+            names.check("org/name")
+        return str(caught.value)
+
+    expected = "; valid: a directory that is there, a .gguf file"
+    pocket = f"RAYBRIDGE_MODELS maps 'org/name' to an unknown model 'pocket:source'{expected}"
+    assert said("pocket:source") == f"{pocket}; did you mean '{names.POCKET / 'source'}'?"
+    assert said("other/name") == f"RAYBRIDGE_MODELS maps 'org/name' to an unknown model 'other/name'{expected}"
+    (tmp_path / "llama-8b").mkdir()
+    assert said(tmp_path / "lama-8b").endswith(f"; did you mean '{tmp_path / 'llama-8b'}'?")
 
 
 @given(st.lists(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=2, max_size=2), min_size=1, max_size=3))
