@@ -90,8 +90,82 @@ def test_all_that_comes_from_the_hub_is_of_one_revision_which_is_told(monkeypatc
     monkeypatch.delenv("RAYBRIDGE_DATA", raising=False)
     monkeypatch.setattr(origin, "_ROWS", origin.Kept(10_000))
     monkeypatch.setattr(origin, "REVISIONS", {})
+    monkeypatch.setattr(origin, "_asked", {})
     for split in ("train", "test", "train"):
         assert [row for _, row in rows("a.jsonl", ("org/told", None, split), ["question"])] == [{"question": split}]
     assert asked == ["org/told"]
     assert streams == [("train", "abc123"), ("test", "abc123")]
     assert origin.REVISIONS == {"org/told": "abc123"}
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub whose answers, commits or errors, are taken from a list; and the (split, revision) of what was streamed from it."""
+    answers, streams = [], []
+
+    def dataset_info(self, dataset, timeout):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return SimpleNamespace(sha=answer)
+
+    def load_dataset(dataset, subset, *, split, streaming, revision=None):
+        streams.append((split, revision))
+        return [{"question": split}]
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", dataset_info)
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    monkeypatch.delenv("RAYBRIDGE_DATA", raising=False)
+    monkeypatch.delenv(origin.PINNED, raising=False)
+    monkeypatch.setattr(origin, "_ROWS", origin.Kept(10_000))
+    monkeypatch.setattr(origin, "REVISIONS", {})
+    monkeypatch.setattr(origin, "_asked", {})
+    return answers, streams
+
+
+def from_hub(split: str) -> list[dict]:
+    return [row for _, row in rows("a.jsonl", ("org/told", None, split), ["question"])]
+
+
+def test_a_hub_that_did_not_answer_is_asked_again_and_what_was_read_meanwhile_stays_of_an_unknown_revision(hub, caplog):
+    answers, streams = hub
+    answers += [TimeoutError("too slow"), None, "abc123"]
+    for split in ("train", "test"):
+        from_hub(split)
+        assert origin.REVISIONS == {"org/told": "unknown"}
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert all("'org/told' of the hub is read at no known revision, and recorded as unknown" in one for one in said)
+    assert "too slow" in said[0]
+    from_hub("dev")
+    from_hub("more")
+    assert streams == [("train", None), ("test", None), ("dev", "abc123"), ("more", "abc123")]
+    assert (origin.REVISIONS, answers, len(caplog.records)) == ({"org/told": "unknown"}, [], 2)
+
+
+def test_a_hub_that_cannot_be_read_at_all_is_no_revision_that_was_read(hub, monkeypatch, caplog):
+    answers, _ = hub
+    answers.append(ConnectionError())
+
+    def load_dataset(*_, **__):
+        raise ConnectionError
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    with pytest.raises(origin.UnreachableError):
+        from_hub("train")
+    assert (origin.REVISIONS, caplog.records) == ({}, [])
+
+
+def test_a_process_reads_at_the_revision_of_whoever_started_it(hub, monkeypatch):
+    answers, streams = hub
+    assert origin.revisions_to_tell() == {}
+    answers.append("abc123")
+    from_hub("train")
+    told = origin.revisions_to_tell()
+    monkeypatch.setattr(origin, "_asked", {})  # as in another process
+    monkeypatch.setattr(origin, "REVISIONS", {})
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    from_hub("test")
+    assert streams == [("train", "abc123"), ("test", "abc123")]
+    assert (origin.REVISIONS, origin.revisions_to_tell()) == ({"org/told": "abc123"}, told)

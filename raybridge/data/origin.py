@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
+
+from raybridge.errors import reason_of
 
 BOM = b"\xef\xbb\xbf"
 KEPT = 2**28  # bytes of rows that a process keeps
 PATIENCE = 5.0  # seconds that the hub is waited for, when it is asked for a revision
 HERE = "RAYBRIDGE_HERE"  # where relative paths count from, for processes that a launcher started somewhere else
-
+PINNED = "RAYBRIDGE_REVISIONS"  # revisions of datasets of the hub, as whoever starts workers tells them
+UNKNOWN = "unknown"  # the revision of rows that were read though nobody told one
 
 REVISIONS: dict[str, str] = {}  # by dataset, of what this process has read from the hub
+_asked: dict[str, str] = {}  # by dataset, what the hub told
+
+log = logging.getLogger(__name__)
 
 
 class UnreachableError(ValueError):
@@ -116,12 +122,14 @@ def hub_rows(
     """Yield the rows of a dataset on the hub, streamed through `datasets`; `instead` says what RAYBRIDGE_DATA may hold."""
     from datasets import load_dataset  # a second to import; not needed where RAYBRIDGE_DATA has the rows
 
-    revision = hub_revision(dataset)
+    revision, why = hub_revision(dataset)
     pinned = {"revision": revision} if revision else {}
     number = 0
     for part in split.split("+"):  # not every version of datasets streams a sum of splits
         try:
             for row in load_dataset(dataset, subset, split=part, streaming=True, **pinned):
+                if not number:
+                    _note(dataset, revision, why)
                 yield check_row(dict(row), needs, f"{dataset} ({split}), row {number}")
                 number += 1
         except (OSError, ConnectionError) as error:
@@ -131,18 +139,42 @@ def hub_rows(
             ) from error
 
 
-@cache
-def hub_revision(dataset: str) -> str | None:
-    """The commit of a dataset of the hub, asked once a process: all that it reads is of one. None where nobody answers."""
+def hub_revision(dataset: str) -> tuple[str | None, str]:
+    """The commit at which this process reads a dataset of the hub, so that all of it is of one; or None, and why.
+
+    It is what the process was told, or else what the hub says: asked until it answers, and then no more.
+    """
+    if known := _told().get(dataset) or _asked.get(dataset):
+        return known, ""
     from huggingface_hub import HfApi  # not needed where RAYBRIDGE_DATA has the rows
 
     try:
         told = HfApi().dataset_info(dataset, timeout=PATIENCE).sha
-    except Exception:  # each client of HTTP has errors of its own; who reads the rows says why, or has them from before
-        return None
-    if told:
-        REVISIONS[dataset] = told
-    return told
+    except Exception as error:  # each client of HTTP has errors of its own; the rows may be there all the same
+        return None, reason_of(error)
+    if not told:
+        return None, "the hub names no commit"
+    _asked[dataset] = told
+    return told, ""
+
+
+def revisions_to_tell() -> dict[str, str]:
+    """The revisions that this process reads at, for the environment of processes elsewhere; empty where it read none."""
+    known = {**_asked, **_told()}
+    return {PINNED: json.dumps(known, sort_keys=True)} if known else {}
+
+
+def _told() -> dict[str, str]:
+    """What whoever started this process told it of revisions."""
+    return dict(json.loads(os.environ.get(PINNED) or "{}"))
+
+
+def _note(dataset: str, revision: str | None, why: str) -> None:
+    """Record at which revision rows are read. Of a dataset that was read once without, it stays unknown."""
+    if revision is None:
+        log.warning("dataset %r of the hub is read at no known revision, and recorded as %s: %s", dataset, UNKNOWN, why)
+    known = REVISIONS.get(dataset, revision)
+    REVISIONS[dataset] = revision if revision is not None and known == revision else UNKNOWN
 
 
 def rows(

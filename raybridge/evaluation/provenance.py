@@ -16,8 +16,7 @@ from typing import Any
 import torch
 
 from raybridge import HOUSE
-from raybridge.data import Evaluator
-from raybridge.data.origin import REVISIONS
+from raybridge.data import Evaluator, origin
 from raybridge.evaluation.benchmarks import every_problem, exemplars_of
 from raybridge.evaluation.identity import contents_of_model
 from raybridge.models.identity import model_identity, revision_of
@@ -48,7 +47,8 @@ def conditions(*models: str, known: Mapping[str, ModelContents] = MappingProxyTy
         "commit": commit(),
         "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "models": {name: model_told(name, known.get(name)) for name in sorted(set(models))},
-        "data": "RAYBRIDGE_DATA" if os.environ.get("RAYBRIDGE_DATA") else dict(REVISIONS) or None,
+        "data": "RAYBRIDGE_DATA" if os.environ.get("RAYBRIDGE_DATA") else None,
+        "datasets": dict(sorted(origin.REVISIONS.items())) or None,  # beside a folder too: it may lack a benchmark
         "hardware": hardware(),
     }
 

@@ -13,10 +13,11 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from raybridge.results.schema.column import Column, File, Kind
 
 CALLED: Mapping[Kind, str] = {
-    **{"number": "a number", "text": "text", "truth": "true or false", "object": "an object", "list": "a list"}
+    **{"number": "a number", "text": "text", "truth": "true or false", "object": "an object", "list": "a list"},
+    **{"text or object": "text or an object"},
 }
 TYPES: Mapping[Kind, type | tuple[type, ...]] = {
-    **{"number": (int, float), "text": str, "truth": bool, "object": dict, "list": list}
+    **{"number": (int, float), "text": str, "truth": bool, "object": dict, "list": list, "text or object": (str, dict)}
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-Kind = Literal["number", "text", "truth", "object", "list"]
+Kind = Literal["number", "text", "truth", "object", "list", "text or object"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,7 +73,17 @@ PROVENANCE = (
     Column(
         name="models", kind="object", means="digests of each model's weights, tokenizer and chat template, and the hub's commit"
     ),
-    Column(name="data", kind="text", means="RAYBRIDGE_DATA where rows came from there"),
+    Column(
+        name="data",
+        kind="text or object",
+        means="RAYBRIDGE_DATA where it names a folder of rows; before there was `datasets`, what stands there now",
+    ),
+    Column(
+        name="datasets",
+        kind="object",
+        means="by dataset of the hub, of which rows were read: its commit, or `unknown` where the hub did not tell it",
+        only="rows of the hub",
+    ),
     Column(name="hardware", kind="object", means="machine, cores, GPUs"),
 )
 PROMPT = Column(name="prompt", kind="object", means="hashes of the prompt's template and the ids of its exemplars")
