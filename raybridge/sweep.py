@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -80,6 +78,7 @@ def main(
 
 def run(sweep: Sweep, file: Path, chosen: Scale, *, dry_run: bool, smoke: bool, log_to: list[LogTo], results: Results) -> None:
     """The command, once it is known what it runs on. file: of the sweep, for refusals."""
+    from raybridge.cluster.signals import stoppable
     from raybridge.sweep_file import distinct
     from raybridge.training.inspection import looked_at
 
@@ -102,7 +101,7 @@ def run(sweep: Sweep, file: Path, chosen: Scale, *, dry_run: bool, smoke: bool, 
     resume = f"{typed('raybridge.sweep')} {shlex.join(sys.argv[1:])}"
     launched = time.time()
     trackers = [built(kind, results, sweep=sweep.name) for kind in dict.fromkeys(log_to)]
-    with folder.locked(), stoppable(folder, resume), following(trackers, results, sweep=sweep.name, say=say) as told:
+    with folder.locked(), stoppable(folder, resume, say=say), following(trackers, results, sweep=sweep.name, say=say) as told:
         told.follow(trials)
         failed = launch(trials, folder=folder, chosen=chosen, results=results)
         if sweep.follow_up:
@@ -172,6 +171,7 @@ def refuse(dark: Mapping[str, str]) -> None:
 def launch(trials: Sequence[Workload], *, folder: SweepFolder, chosen: Scale, results: Results) -> dict[str, str]:
     """Run what is unfinished on a cluster, under the live table; why trials failed that left no directory."""
     from raybridge.cluster.session import cluster
+    from raybridge.cluster.signals import heed_sigterm
     from raybridge.cluster.tuner import run_trials
     from raybridge.training.inspection import baselines_there
 
@@ -190,6 +190,7 @@ def launch(trials: Sequence[Workload], *, folder: SweepFolder, chosen: Scale, re
         tell("starting Ray")
         models = {name for trial in waiting for name in trial.models}
         with cluster(chosen.resources, name=folder.name, models=tuple(models)) as dashboard:
+            heed_sigterm()
             say(f"dashboard {dashboard}")
             for trial in waiting:
                 if (run_ := found[trial.fingerprint]) and run_.launch.busy():
@@ -234,25 +235,6 @@ def watched(trials: Sequence[Workload], results: Results) -> Iterator[Callable[[
     finally:
         ended.set()
         thread.join()
-
-
-@contextmanager
-def stoppable(folder: SweepFolder, resume: str) -> Iterator[None]:
-    """Ctrl-C once asks every trial to checkpoint and end, through the folder that its workers see; twice ends at once."""
-    folder.go_on()
-
-    def stop(signum: int, frame: object) -> None:
-        if folder.stopped():
-            say(f"ended at once. To go on: {resume}")
-            os._exit(130)
-        folder.stop()
-        console.print("stopping: each trial saves a checkpoint first (Ctrl-C again ends at once)")
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def saved(trials: Sequence[Workload], results: Results, failed: Mapping[str, str], *, since: float) -> str:

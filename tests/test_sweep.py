@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -116,17 +115,6 @@ def test_a_lock_left_by_a_killed_process_holds_nothing(tmp_path):
         assert f"process {os.getpid()}" in held.read()
         with pytest.raises(BlockingIOError):
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def test_ctrl_c_asks_every_trial_to_stop_and_the_next_launch_asks_no_more(tmp_path):
-    folder, before = Results(tmp_path).sweep("s"), signal.getsignal(signal.SIGINT)
-    with folder.locked(), sweep.stoppable(folder, "the same again"):
-        assert not folder.stopped()
-        os.kill(os.getpid(), signal.SIGINT)
-        assert folder.stopped()
-    assert signal.getsignal(signal.SIGINT) is before
-    with folder.locked(), sweep.stoppable(folder, "the same again"):
-        assert not folder.stopped()
 
 
 def test_stopped_trials_have_their_checkpoints_only_where_that_is_so(trial, tmp_path, monkeypatch):
