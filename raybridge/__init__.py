@@ -1,14 +1,17 @@
 """raybridge: train, sweep and honestly evaluate translators between frozen language models.
 
-It hands out `load` and HOUSE, and `evaluators` and `sweeps` can be imported wherever raybridge has been.
+It hands out `load` and HOUSE, and `evaluators` and `sweeps` can be imported wherever raybridge has been. A file of sweeps/ or
+plots/ that a user names is made a module by `module_of`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from pkgutil import extend_path
 from types import ModuleType
@@ -54,6 +57,29 @@ for package in OF_HOUSE.names:
         early.__spec__ = OF_HOUSE.find_spec(package)
         assert early.__spec__ is not None
         early.__path__ = early.__spec__.submodule_search_locations or []
+
+
+def module_of(path: Path, package: str) -> ModuleType:
+    """A file as a module of a folder that users write in, not yet run. None but ours has the name that ours is imported by."""
+    ours = HOUSE / package / f"{path.stem}.py"
+    own = ours.is_file() and not ours.samefile(path)
+    spec = spec_from_file_location(f"{package}.own.{path.stem}" if own else f"{package}.{path.stem}", path)
+    assert spec is not None
+    return module_from_spec(spec)
+
+
+@contextmanager
+def registered(module: ModuleType) -> Iterator[None]:
+    """A module that the block runs stands in sys.modules, where dataclasses look for it; if the block fails, no longer."""
+    name, before = module.__name__, sys.modules.get(module.__name__)
+    sys.modules[name] = module
+    try:
+        yield
+    except BaseException:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
+        raise
 
 
 def load(

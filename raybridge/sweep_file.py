@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import itertools
 import pkgutil
@@ -15,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from raybridge import HOUSE
+from raybridge import HOUSE, module_of, registered
 from raybridge.config import lacking, packages_of, rebuild
 from raybridge.errors import unknown
 from raybridge.results import Results
@@ -174,20 +173,18 @@ def load(path: Path) -> Sweep:
         raise unknown("sweep file", path, dict.fromkeys(near))
     if path.suffix != ".py":
         raise ValueError(f"{path} is no sweep file: a sweep is Python, and its name ends in .py")
-    spec = importlib.util.spec_from_file_location(f"{OWN}.{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except MISTAKES as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        raise refusal(f"{path}, line {lines[-1]}" if lines else str(path), error, vars(module)) from error
-    for name in ("axes", "trial"):
-        if not hasattr(module, name):
-            raise ValueError(f"{path} defines no {name!r}; a sweep file has `axes` (by scale) and `trial(base, ...)`")
-    if not isinstance(module.axes, Mapping) or not all(isinstance(axes, Mapping) for axes in module.axes.values()):
-        raise ValueError(f"{path}: `axes` must map scales to axes, such as {{'pocket': dict(soft_tokens=[8, 16])}}")
+    module: Any = module_of(path, OWN)
+    with registered(module):
+        try:
+            module.__loader__.exec_module(module)
+        except MISTAKES as error:
+            lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+            raise refusal(f"{path}, line {lines[-1]}" if lines else str(path), error, vars(module)) from error
+        for name in ("axes", "trial"):
+            if not hasattr(module, name):
+                raise ValueError(f"{path} defines no {name!r}; a sweep file has `axes` (by scale) and `trial(base, ...)`")
+        if not isinstance(module.axes, Mapping) or not all(isinstance(axes, Mapping) for axes in module.axes.values()):
+            raise ValueError(f"{path}: `axes` must map scales to axes, such as {{'pocket': dict(soft_tokens=[8, 16])}}")
     return Sweep(
         path=path,
         question=(module.__doc__ or "").strip(),

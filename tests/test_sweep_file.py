@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import get_type_hints
 
 import pytest
 from opened import ENDED
@@ -125,6 +128,47 @@ def test_a_slip_in_a_sweep_file_is_one_sentence(write, old, new, words):
 
 def test_a_scale_without_axes_is_refused_with_those_that_have_some(write):
     assert "unknown scale 'full'; valid: pocket" in refused(write(), FULL)
+
+
+ROW = """from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    soft_tokens: int
+
+
+ROW = Row(soft_tokens=4)
+"""
+
+
+def test_a_sweep_file_may_have_a_dataclass_whose_annotations_are_texts(write):
+    text = GOOD.replace("from dataclasses import replace\n", ROW).replace("[4, 8]", "[ROW.soft_tokens, 8]")
+    path = write()
+    path.write_text(text, encoding="utf8")
+    assert [trial.name for trial in sweep_file.load(path).trials(POCKET)] == ["t_4tok", "t_8tok"]
+    row = sys.modules["sweeps.question"].ROW
+    assert get_type_hints(type(row)) == {"soft_tokens": int}
+
+
+@pytest.mark.parametrize(("old", "new"), [("axes = {", "axes = {{"), ("[4, 8]", "[nothing]"), ("axes =", "axis =")])
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_file_that_fails_to_load_leaves_the_modules_as_they_were(write, monkeypatch, old, new, loaded):
+    monkeypatch.setitem(sys.modules, "sweeps.question", there := ModuleType("sweeps.question"))
+    if not loaded:
+        del sys.modules["sweeps.question"]
+    refused(write(old, new))
+    assert sys.modules.get("sweeps.question") is (there if loaded else None)
+
+
+def test_a_sweep_of_ones_own_may_have_the_name_of_one_that_it_imports(tmp_path):
+    path = tmp_path / "compression.py"
+    path.write_text("from sweeps import compression\n\naxes, trial = compression.axes, compression.trial\n", encoding="utf8")
+    names = [[trial.name for trial in sweep_file.load(one).trials(POCKET)] for one in (path, Path("sweeps/compression.py"))]
+    assert names[0] == names[1]
+    assert Path(sys.modules["sweeps.compression"].__file__) == HOUSE / "sweeps" / "compression.py"
 
 
 def test_trials_that_differ_only_in_name_are_the_same_run(write):

@@ -11,7 +11,6 @@ import io
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
-from raybridge import HOUSE
+from raybridge import HOUSE, module_of, registered
 from raybridge.analysis.runs import Runs
 from raybridge.console import one_line
 from raybridge.errors import unknown
@@ -52,15 +51,13 @@ def load(path: Path) -> Plot:
         path = FOLDER / f"{path.stem}.py"
     if path.suffix != ".py" or not path.is_file():
         raise unknown("plot", path.stem, [file.stem for file in plot_files()], where=str(path))
-    spec = spec_from_file_location(f"plots.{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    missing = [name for name in ("table", "caption", "NEEDS") if not hasattr(module, name)]
-    if missing or hasattr(module, "draw") == hasattr(module, "columns"):
-        lacks = ", ".join(missing) or "exactly one of draw and columns"
-        raise ValueError(f"{path} lacks {lacks}; a plot file offers NEEDS, table, caption, and either draw or columns")
+    module: Any = module_of(path, FOLDER.name)
+    with registered(module):
+        module.__loader__.exec_module(module)
+        missing = [name for name in ("table", "caption", "NEEDS") if not hasattr(module, name)]
+        if missing or hasattr(module, "draw") == hasattr(module, "columns"):
+            lacks = ", ".join(missing) or "exactly one of draw and columns"
+            raise ValueError(f"{path} lacks {lacks}; a plot file offers NEEDS, table, caption, and either draw or columns")
     height = getattr(module, "height", 2.2)
     return Plot(
         name=path.stem,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -295,3 +297,31 @@ def test_the_trap_a_line_of_compression_that_goes_up_and_down_between_trials_of_
     assert not any(len(line.get_ydata()) == 4 for line in figure.axes[0].lines)
     assert "Lines join trials of one kind." in plot.caption(rows)
     assert "Lines join" not in plot.caption(rows[rows["label"].str.contains("stable")])
+
+
+OWN = """from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Row:
+    n: int
+
+
+NEEDS, columns, caption = "a sweep", None, str
+
+
+def table(runs):
+    return [Row(n=1)]
+"""
+
+
+def test_a_plot_file_may_have_a_dataclass_whose_annotations_are_texts_and_one_that_fails_leaves_nothing(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(OWN.replace("NEEDS", "NEED"), encoding="utf8")
+    with pytest.raises(ValueError, match=r"own\.py lacks NEEDS"):
+        load(own)
+    assert "plots.own" not in sys.modules
+    own.write_text(OWN, encoding="utf8")
+    assert [row.n for row in load(own).table(None)] == [1]
