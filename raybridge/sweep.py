@@ -152,7 +152,7 @@ def say_plan(trials: Sequence[Workload], results: Results, dark: Mapping[str, st
 
 def say_needs(trials: Sequence[Workload], resources: Resources, results: Results, dark: Mapping[str, str]) -> None:
     """Print what the trials that will run take of the machine, as far as it is known. ValueError for one that cannot fit."""
-    from raybridge.cluster.machine import card
+    from raybridge.cluster.machine import assumed, card
     from raybridge.training.inspection import needs_of
 
     known = [trial for trial in trials if trial.name not in dark and unfinished(trial, results.find(trial.fingerprint))]
@@ -160,6 +160,8 @@ def say_needs(trials: Sequence[Workload], resources: Resources, results: Results
     cards, size = resources.gpus_per_model, card() if resources.gpus_per_model else None
     for line in needs_of(known, workers=resources.workers, card=size, cards=cards, kept=kept, results=results):
         say(line)
+    if known and size is not None and assumed():
+        say(f"no GPU is seen here: one of 80 GB is assumed, of which processes find {size:.0f} GiB")
 
 
 def refuse(dark: Mapping[str, str]) -> None:

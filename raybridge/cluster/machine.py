@@ -72,6 +72,11 @@ def card() -> float:
     return min((gib_in(line) for line in (listed or "").splitlines() if line.strip()), default=CARD)
 
 
+def assumed() -> bool:
+    """Whether `card` is none that was seen."""
+    return not (_asked_of_smi(MEMORY) or "").strip()
+
+
 def gib_in(line: str) -> float:
     """GiB that processes find on a GPU, of a line "81559, 535": MiB in all, and of these the driver's own, if it tells them."""
     total, _, driver = line.partition(",")

@@ -33,7 +33,7 @@ from raybridge.evaluation.models import Models
 from raybridge.evaluation.setting import Request, Setting
 from raybridge.models.free import hold_to
 from raybridge.results.states import States
-from raybridge.scales import Resources
+from raybridge.scales import DRIVER_CPUS, Resources
 
 IN_FLIGHT = 2  # requests a replica may hold of one client: one at work, one waiting
 TRIES = 8  # of a request; with the rests between them about four minutes
@@ -279,7 +279,7 @@ def pool_on(gpus: int, *, models: Iterable[str], gpus_per_model: int = 1) -> Ite
         raise ValueError(f"--gpus {gpus} is no multiple of --gpus-per-model {gpus_per_model}")
     count = gpus // gpus_per_model
     counts = dict(workers=count, replicas=count, concurrent_trials=1, threads=4)
-    resources = Resources(gpus_per_model=gpus_per_model, cpus_per_worker=0.5, **counts)
+    resources = Resources(gpus_per_model=gpus_per_model, cpus_per_worker=DRIVER_CPUS, **counts)  # a replica asks for none
     with cluster(resources, name="evaluate"):
         check_models(models, resources=resources)
         yield ReplicaPool(start_replicas(names_of(count, launch="evaluate"), resources))

@@ -28,14 +28,17 @@ from raybridge.cluster.naming import job, way_in
 from raybridge.cluster.nodes import alive
 from raybridge.console import FAILURE
 from raybridge.data import HERE
+from raybridge.data.origin import revisions_to_tell
 from raybridge.errors import reason_of
 from raybridge.evaluation.provenance import commit_to_tell
 from raybridge.scales import Machine, Resources
 
 NAMESPACE = "raybridge"
-NOT_SENT = [".*", "ray_results"]  # of the house, to the machines of an existing cluster: nothing hidden is code
+# Of the house, to the machines of an existing cluster: nothing hidden is code. ".*" would be the house itself, which is ".".
+NOT_SENT = [".[!.]*", "ray_results"]
 # What travels to workers: what raybridge is told, as it was written, for `from_here` reads it; how the hub is reached; its
-# folders, made absolute, for huggingface_hub knows of no such place; and the commit, for code that is sent has no history.
+# folders, made absolute, for huggingface_hub knows of no such place; the commit, for code that is sent has no history; and at
+# which revisions the hub's datasets are read.
 TOLD = ("RAYBRIDGE_DATA", "RAYBRIDGE_MODELS", "HF_ENDPOINT", "HF_HUB_OFFLINE", MODELS)
 FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
 SECRET = "HF_TOKEN"
@@ -123,6 +126,7 @@ def travelling(models: Sequence[str] = ()) -> dict[str, str]:
         **folders,
         **allocator,
         **commit_to_tell(),
+        **revisions_to_tell(),
     }
 
 

@@ -73,15 +73,18 @@ class Local:
 
     def costs(self, request: Request, arm: Arm, weights: Weights | None, *, alone: int) -> dict[str, dict[str, float]]:
         """Measured here."""
+        self.models.hold({request.setting.source, request.setting.target})
         return measure(request, self.models, arm, weights, alone=alone)
 
     def check(self, request: Request, weights: Weights | None) -> None:
         """Checked here."""
+        self.models.hold(needed(request))
         check(request, self.models, weights)
 
     def keep(self, readings: Sequence[Reading]) -> Iterator[int]:
         """Read here, one after the other."""
         for number, reading in enumerate(readings):
+            self.models.hold({reading.source})
             self.models.keep(reading)
             yield number
 

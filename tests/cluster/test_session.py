@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import zipfile
 from pathlib import Path
 
 import pytest
 import ray
 from ray import cloudpickle
+from ray._private.runtime_env import packaging
 
 import raybridge
 from raybridge import HOUSE
 from raybridge.cluster import session
 from raybridge.cluster.imports import MODELS
-from raybridge.data import data_folder
+from raybridge.data import data_folder, origin
 from raybridge.evaluation import provenance
 from raybridge.models import names
 
@@ -73,6 +75,25 @@ def test_the_commit_travels_to_code_without_a_history(monkeypatch, dirty):
     monkeypatch.setenv(provenance.COMMIT, told[provenance.COMMIT])
     assert provenance.commit() == {"id": "5c92745", "dirty": dirty}
     assert session.travelling()[provenance.COMMIT] == told[provenance.COMMIT]  # a worker that starts others
+
+
+def test_revisions_of_the_hub_travel(monkeypatch):
+    monkeypatch.setattr(origin, "_asked", {"openai/gsm8k": "abc123"})
+    told = session.travelling()
+    monkeypatch.setattr(origin, "_asked", {})
+    monkeypatch.setenv(origin.PINNED, told[origin.PINNED])
+    assert origin.hub_revision("openai/gsm8k") == ("abc123", "")
+
+
+def test_the_house_is_sent_and_nothing_hidden_or_of_results(tmp_path):
+    house, code = tmp_path / "house", ["raybridge/__init__.py", "sweeps/compression.py"]
+    for name in (*code, ".git/config", "raybridge/.cache/a.py", "ray_results/a.json"):
+        (house / name).parent.mkdir(parents=True, exist_ok=True)
+        (house / name).write_text("1")
+    package = tmp_path / "sent.zip"
+    packaging.create_package(str(house), package, include_gitignore=True, excludes=session.NOT_SENT)
+    with zipfile.ZipFile(package) as sent:
+        assert sorted(sent.namelist()) == code
 
 
 def test_a_token_travels_and_is_not_written_down(monkeypatch):
