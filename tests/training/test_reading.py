@@ -83,7 +83,8 @@ def test_what_is_beyond_the_budget_is_said_and_read_as_before(small, tmp_path, c
     answerer = Counting(tight)
     read_ahead(small, source_of(small, tight), answerer)
     assert answerer.read == 0
-    assert "the states of its questions would take" in caplog.text
+    assert "questions would take" in caplog.text
+    assert "of 0.0 MB for states 0.0 MB is used: pocket:source reads them anew" in caplog.text
     assert "--states-budget" in caplog.text
 
 
