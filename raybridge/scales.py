@@ -262,7 +262,9 @@ def choose(
         resources = replace(resources, states_budget=int(states_budget * 1e9))
     where, carrier = ("on the cluster", "the cluster") if machine.cluster else ("here", "this machine")
     why = "asked for" if name else f"what {carrier if gpus is None else f'--gpus {gpus}'} can carry"
-    short = "GPUs" if resources.gpus_per_model and machine.groups(resources.gpus_per_model) < wanted.workers else "CPUs"
+    each = resources.gpus_per_model
+    groups = machine.groups(each) if each else 0
+    short = "CPUs" if not each or machine.room(each, resources.cpus_per_worker) < groups else "GPUs"
     fewer = f" of {wanted.workers}, for want of {short}" if resources.workers < wanted.workers else ""
     workers = " (--gpus)" if gpus else " (NUM_GPUS)" if told else fewer
     spread = f", a model over {resources.gpus_per_model} GPUs" if resources.gpus_per_model > 1 else ""

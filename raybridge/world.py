@@ -128,9 +128,9 @@ def _outcome(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
 
 def _of_known_kind(error: Exception) -> Exception:
     words = f"{type(error).__name__}: {error}"
-    if isinstance(error, OSError):
-        return OSError(error.errno, words)
-    return ValueError(words) if isinstance(error, ValueError) else RuntimeError(words)
+    if isinstance(error, ValueError):
+        return ValueError(words)
+    return OSError(error.errno, words) if isinstance(error, OSError) else RuntimeError(words)
 
 
 def _taken(outcome: tuple[Any, Exception | None]) -> Any:

@@ -204,5 +204,5 @@ def test_gpus_that_torch_cannot_use_here_are_planned_for_and_refused_before_a_cl
     file.write_text(POCKET_ON_GPUS, encoding="utf8")
     code, output = launch(file, "--scale", "small", root=tmp_path / "r")
     assert code == 2
-    assert re.search(r"1 GPU\(s\) are asked for, and on this machine torch .*; set RAY_ADDRESS to a cluster", said(output))
+    assert re.search(r"1 GPU\(s\) are told, and on this machine torch .*; set RAY_ADDRESS to a cluster", said(output))
     assert launch(file, "--scale", "small", "--dry-run", root=tmp_path / "r")[0] == 0

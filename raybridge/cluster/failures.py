@@ -18,7 +18,6 @@ from ray.exceptions import (
     ObjectLostError,
     OwnerDiedError,
     RayActorError,
-    RayError,
     RayTaskError,
     WorkerCrashedError,
 )
@@ -42,17 +41,20 @@ class GivenUpError(RuntimeError):
 
 
 REFUSALS = (ValueError, RayTaskError, OSError, GivenUpError, torch.OutOfMemoryError)
+DEFECTS = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError),
+    *(NameError, NotImplementedError, RecursionError, TypeError),
+)
 
 
 def refused(error: Exception, *, workers: int) -> bool:
     """Whether a worker's error is its own, so that another try would end as this one. workers: of the trial.
 
     A worker whose peer was lost has a RuntimeError of the process group. One that all workers agree upon is not of that kind.
+    What no kind is known of, such as errors of a network's clients or of a device, is not refused.
     """
-    if repeats(error) or (isinstance(error, RayError) and not isinstance(error, RayTaskError)):  # Ray's own
-        return False
-    of_peer = isinstance(error, RuntimeError) and not isinstance(error, REFUSALS) and workers > 1
-    return not of_peer or agreed(error)
+    own = type(error) is RuntimeError and (workers == 1 or agreed(error))
+    return not repeats(error) and (own or isinstance(error, (*REFUSALS, *DEFECTS)))
 
 
 def told_to_others(error: RayTaskError) -> None:
@@ -79,15 +81,15 @@ def repeats(error: Exception) -> bool:
 
 def why_refused(error: Exception) -> str:
     """A refusal, which nothing repeats, in a sentence."""
-    if isinstance(error, OSError):
-        return sentence(error)
     cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, OSError):
+        return sentence(cause)
     if isinstance(cause, torch.OutOfMemoryError):
         what = "an evaluation" if error is not cause else "a training step"
         return f"{what} needs more memory than its GPU has: {'. '.join(str(cause).split('. ')[:3])}"
-    if isinstance(error, (*REFUSALS, RuntimeError)):
-        return last_line(str(error))
-    return f"a defect of raybridge, {type(error).__name__}: {last_line(str(error))} (train.log has where)"
+    if isinstance(error, DEFECTS):
+        return f"a defect of raybridge, {type(error).__name__}: {last_line(str(error))} (train.log has where)"
+    return last_line(str(error))
 
 
 def why_lost(told: str) -> str | None:

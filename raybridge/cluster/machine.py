@@ -40,13 +40,15 @@ def gpus_here() -> int:
     return torch.cuda.device_count()
 
 
-def unusable() -> str | None:
-    """Why torch computes on no GPU of this machine, whatever NUM_GPUS or nvidia-smi say; None where it can."""
+def unusable(gpus: int) -> str | None:
+    """Why torch does not compute on so many GPUs of this machine, whatever NUM_GPUS or nvidia-smi say; None where it can."""
     import torch
 
-    if torch.cuda.device_count():  # asks NVML where it can, and starts nothing on a device
+    there = torch.cuda.device_count()  # asks NVML where it can, and starts nothing on a device
+    if there >= gpus:
         return None
-    return f"torch {torch.__version__} {'finds none' if torch.backends.cuda.is_built() else 'is built without CUDA'}"
+    found = f"finds {there or 'none'}" if torch.backends.cuda.is_built() else "is built without CUDA"
+    return f"torch {torch.__version__} {found}"
 
 
 def gpus_in(listed: str, *, visible: str | None) -> int:

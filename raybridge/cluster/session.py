@@ -34,8 +34,9 @@ from raybridge.evaluation.provenance import commit_to_tell
 from raybridge.scales import Machine, Resources
 
 NAMESPACE = "raybridge"
-# Of the house, to the machines of an existing cluster: nothing hidden is code. ".*" would be the house itself, which is ".".
-NOT_SENT = [".[!.]*", "ray_results"]
+# Of the house, to the machines of an existing cluster: nothing hidden is code, and no worker reads docs. ".*" would be the
+# house itself, which is ".".
+NOT_SENT = [".[!.]*", "ray_results", "/docs", "/tests"]
 # What travels to workers: what raybridge is told, as it was written, for `from_here` reads it; how the hub is reached; its
 # folders, made absolute, for huggingface_hub knows of no such place; the commit, for code that is sent has no history; and at
 # which revisions the hub's datasets are read.
@@ -73,12 +74,12 @@ def shortfall(resources: Resources, machine: Machine) -> str | None:
     return None
 
 
-def without_cuda(resources: Resources) -> str | None:
+def without_cuda(resources: Resources, machine: Machine) -> str | None:
     """Why workers on GPUs would die here, after minutes: NUM_GPUS is believed, as for a plan made elsewhere."""
-    if not resources.gpus_per_model or not (why := unusable()):
+    if not resources.gpus_per_model or not (why := unusable(machine.gpus)):
         return None
     return (
-        f"{resources.gpus} GPU(s) are asked for, and on this machine {why}; set RAY_ADDRESS to a cluster that has GPUs, use "
+        f"{machine.gpus} GPU(s) are told, and on this machine {why}; set RAY_ADDRESS to a cluster that has GPUs, use "
         "none (a sweep: --scale pocket), or only plan (--dry-run)"
     )
 
@@ -255,7 +256,7 @@ def cluster(resources: Resources, *, name: str, models: Sequence[str] = ()) -> I
         options = {"runtime_env": shipped(models)}
     else:
         machine = here()
-        refuse(shortfall(resources, machine) or without_cuda(resources))  # at once, before anything is started
+        refuse(shortfall(resources, machine) or without_cuda(resources, machine))  # at once, before anything is started
         # A dashboard stays on: Train asks it before it gives a stopped trial's resources back.
         options = {"num_gpus": machine.gpus, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial failed is said once, by the command

@@ -24,7 +24,7 @@ from ray.tune.trainable.function_trainable import wrap_function
 
 from raybridge.analysis.plan import unfinished
 from raybridge.cluster import naming
-from raybridge.cluster.failures import LOST, REFUSALS, refused, repeats, why_refused
+from raybridge.cluster.failures import LOST, refused, why_refused
 from raybridge.cluster.gauges import MemoryGauge
 from raybridge.cluster.imports import BEGAN
 from raybridge.cluster.replicas import ReplicaPool, find_replicas
@@ -116,8 +116,8 @@ def conclude(experiment: Workload, run: TrialRun, job: Job) -> None:
     with logged(run, who="driver"):
         try:
             engine_of(experiment).conclude(experiment, run, ReplicaPool(find_replicas(job["replicas"])))
-        except REFUSALS as error:
-            if repeats(error):
+        except Exception as error:
+            if not refused(error, workers=1):
                 raise
             _say_why(run, why_refused(error))
         else:

@@ -18,6 +18,7 @@ KEPT = 2**28  # bytes of rows that a process keeps
 PATIENCE = 5.0  # seconds that the hub is waited for, when it is asked for a revision
 HERE = "RAYBRIDGE_HERE"  # where relative paths count from, for processes that a launcher started somewhere else
 PINNED = "RAYBRIDGE_REVISIONS"  # revisions of datasets of the hub, as whoever starts workers tells them
+CLIENTS = ("aiohttp", "httpcore", "httpx", "httpx2", "requests", "urllib3")  # whose errors of a network are no OSErrors
 UNKNOWN = "unknown"  # the revision of rows that were read though nobody told one
 
 REVISIONS: dict[str, str] = {}  # by dataset, of what this process has read from the hub
@@ -132,7 +133,9 @@ def hub_rows(
                     _note(dataset, revision, why)
                 yield check_row(dict(row), needs, f"{dataset} ({split}), row {number}")
                 number += 1
-        except (OSError, ConnectionError) as error:
+        except Exception as error:
+            if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in CLIENTS:
+                raise
             raise UnreachableError(
                 f"dataset {dataset!r} cannot be read from the hub ({type(error).__name__}); "
                 f"set RAYBRIDGE_DATA to a folder that has {instead}"

@@ -84,7 +84,6 @@ class Local:
     def keep(self, readings: Sequence[Reading]) -> Iterator[int]:
         """Read here, one after the other."""
         for number, reading in enumerate(readings):
-            self.models.hold({reading.source})
             self.models.keep(reading)
             yield number
 

@@ -111,18 +111,25 @@ class KeptSource:
 
     def keep(self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> None:
         """Read what is not on disk and put it there; nothing where that would be more than the budget."""
-        more, rows = self.more(before, rows, layers), self.lacking(before, rows, layers)
-        if not rows or not self.kept.take(more):
+        rows = self.lacking(before, rows, layers)
+        if not rows or not self.kept.take(self.more(before, rows, layers)):
             return
-        shelf, told = self.shelf(before), {digest(row): len(row) for row in rows}
-        missing = [layer for layer in layers if shelf.lacks(list(told), [layer])]
-        lm = self.load()
-        parts_NLS = []
+        shelf, alike = self.shelf(before), dict[tuple[int, ...], list[Sequence[int]]]()
+        for row in rows:
+            missing = tuple(layer for layer in layers if shelf.lacks([digest(row)], [layer]))
+            alike.setdefault(missing, []).append(row)
+        for missing, some in alike.items():
+            states_NLS = self._read(before, some, list(missing))
+            of_layers = {layer: np.ascontiguousarray(states_NLS[:, i]) for i, layer in enumerate(missing)}
+            shelf.write({digest(row): len(row) for row in some}, of_layers)
+
+    def _read(self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> np.ndarray:
+        """States (N, L, S) of all positions of these questions, by the source itself."""
+        lm, parts_NLS = self.load(), []
         for start in range(0, len(rows), AT_ONCE):
-            states_BTLS, mask_BT = lm.states(before, rows[start : start + AT_ONCE], missing)
+            states_BTLS, mask_BT = lm.states(before, rows[start : start + AT_ONCE], layers)
             parts_NLS.append(_to_numpy(states_BTLS[mask_BT]))
-        states_NLS = np.concatenate(parts_NLS)
-        shelf.write(told, {layer: np.ascontiguousarray(states_NLS[:, i]) for i, layer in enumerate(missing)})
+        return np.concatenate(parts_NLS)
 
     def states(self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """States (B, T, L, S) of questions as the layers gave them, and their mask (B, T); see `FrozenLM.states`.

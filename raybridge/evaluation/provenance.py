@@ -35,6 +35,8 @@ def provenance_of(trial: Trial) -> dict[str, Any]:
     contents = trial.contents
     known = {trial.source: contents.source, trial.target: contents.target} if contents else {}
     every_problem(trial.evaluator, "dev")  # to have read it tells which revision of the hub it is of
+    if trial.mixture:
+        trial.mixture.pools(trial.evaluator)
     return conditions(trial.source, trial.target, known=known) | {"prompt": prompt_identity(trial.evaluator)}
 
 

@@ -69,11 +69,19 @@ def test_a_refusal_that_one_of_several_workers_alone_knows_of_ends_the_others_to
     assert ends(ValueError("not reached"), workers=2) == "only here"
 
 
-def test_what_another_try_may_mend_is_left_to_it(ends, run):
-    for error in (OSError(errno.EIO, "Input/output error"), RuntimeError("the actor died")):
+class ReadTimeoutError(Exception):
+    """What a client of a network raises, which is no OSError."""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_another_try_may_mend_is_left_to_it(ends, run, workers):
+    of_peer = [RuntimeError("the actor died")] if workers > 1 else []
+    of_device = torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered\nCompile with `TORCH_USE_CUDA_DSA`.")
+    for error in (OSError(errno.EIO, "Input/output error"), ReadTimeoutError(), EOFError(), of_device, *of_peer):
         with pytest.raises(type(error)):
-            ends(error, workers=2)
+            ends(error, workers=workers)
         assert run.failure() is None
+        assert "another try may mend it" in run.launch.log.read_text()
 
 
 def test_what_is_a_bug_or_what_all_agree_upon_ends_the_trial(ends, run):
@@ -120,6 +128,15 @@ def test_a_gpu_without_memory_ends_the_trial_with_one_sentence(ends, error):
 def test_who_needs_more_memory_is_said():
     assert why_refused(torch.OutOfMemoryError(FULL_GPU)).startswith("a training step needs")
     assert why_refused(of_task(torch.OutOfMemoryError(FULL_GPU))).startswith("an evaluation needs")
+
+
+def test_a_full_disk_of_a_replica_is_told_as_one():
+    full = OSError(errno.ENOSPC, "No space left on device", "a.txt")
+    assert (
+        why_refused(of_task(full))
+        == why_refused(full)
+        == ("the disk is full; what was complete is kept, and the same command goes on from there: a.txt")
+    )
 
 
 def test_what_the_replicas_gave_up_is_not_begun_again(ends):

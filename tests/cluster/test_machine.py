@@ -84,16 +84,21 @@ def test_num_gpus_that_is_no_number_is_told_in_a_sentence(monkeypatch, told):
         machine.here()
 
 
-def test_gpus_are_of_use_where_torch_finds_one(monkeypatch):
+@pytest.mark.parametrize(
+    ("asked", "there", "built", "why"),
+    [
+        (1, 1, True, None),
+        (2, 4, True, None),
+        (4, 2, True, "torch 2.9 finds 2"),
+        (1, 0, True, "torch 2.9 finds none"),
+        (1, 0, False, "torch 2.9 is built without CUDA"),
+    ],
+)
+def test_gpus_are_of_use_where_torch_finds_as_many(monkeypatch, asked, there, built, why):
     monkeypatch.setattr(torch, "__version__", "2.9")
-    for count, built, why in (
-        (1, True, None),
-        (0, True, "torch 2.9 finds none"),
-        (0, False, "torch 2.9 is built without CUDA"),
-    ):
-        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
-        monkeypatch.setattr(torch.backends.cuda, "is_built", lambda built=built: built)
-        assert machine.unusable() == why
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
+    assert machine.unusable(asked) == why
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_revisions_of_the_hub_travel(monkeypatch):
 
 def test_the_house_is_sent_and_nothing_hidden_or_of_results(tmp_path):
     house, code = tmp_path / "house", ["raybridge/__init__.py", "sweeps/compression.py"]
-    for name in (*code, ".git/config", "raybridge/.cache/a.py", "ray_results/a.json"):
+    for name in (*code, ".git/config", "raybridge/.cache/a.py", "ray_results/a.json", "docs/a.png", "tests/test_a.py"):
         (house / name).parent.mkdir(parents=True, exist_ok=True)
         (house / name).write_text("1")
     package = tmp_path / "sent.zip"

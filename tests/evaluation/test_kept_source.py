@@ -142,6 +142,21 @@ def test_a_reading_is_kept_by_the_models_of_a_process(trial, kept, asked):
     assert not opened(None, kept, loads=False).lacking(before, rows, LAYERS)
 
 
+def test_what_is_said_to_be_read_is_what_is_written_where_questions_lack_different_layers(source, kept, asked):
+    before, rows = asked
+    one = opened(source, kept)
+    one.keep(before, rows[:20], (0,))
+    one.keep(before, rows[20:], (3,))
+    more, used = one.more(before, rows, (0, 3)), kept.used
+    one.keep(before, rows, (0, 3))
+    assert not one.lacking(before, rows, (0, 3))
+    assert more <= kept.used - used < more + 200 * len(rows), "states, and their checksums"
+    again, together = opened(source, kept, loads=False), opened(source, States(root=kept.root / "other"))
+    together.keep(before, rows, (0, 3))
+    both = [each.hidden_states(before, rows, (0, 3))[0] for each in (again, together)]
+    torch.testing.assert_close(*both, rtol=1e-4, atol=1e-5)
+
+
 def test_a_translator_is_built_once_and_filled_anew_for_other_weights(trial, weights, models):
     setting = setting_of(trial, "dev")
     build = type(trial.translator).build
