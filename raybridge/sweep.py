@@ -152,15 +152,16 @@ def say_plan(trials: Sequence[Workload], results: Results, dark: Mapping[str, st
 
 def say_needs(trials: Sequence[Workload], resources: Resources, results: Results, dark: Mapping[str, str]) -> None:
     """Print what the trials that will run take of the machine, as far as it is known. ValueError for one that cannot fit."""
-    from raybridge.cluster.machine import assumed, card
+    from raybridge.cluster.machine import CARD, card_seen
     from raybridge.training.inspection import needs_of
 
     known = [trial for trial in trials if trial.name not in dark and unfinished(trial, results.find(trial.fingerprint))]
     kept = results.kept_states(resources.states_budget)
-    cards, size = resources.gpus_per_model, card() if resources.gpus_per_model else None
+    cards, seen = resources.gpus_per_model, card_seen() if resources.gpus_per_model else None
+    size = (seen or CARD) if cards else None
     for line in needs_of(known, workers=resources.workers, card=size, cards=cards, kept=kept, results=results):
         say(line)
-    if known and size is not None and assumed():
+    if known and size is not None and seen is None:
         say(f"no GPU is seen here: one of 80 GB is assumed, of which processes find {size:.0f} GiB")
 
 

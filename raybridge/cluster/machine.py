@@ -70,13 +70,12 @@ def gpus_in(listed: str, *, visible: str | None) -> int:
 
 def card() -> float:
     """GiB of the smallest GPU that nvidia-smi lists; of a card of 80 GB where there is none, as for a plan made elsewhere."""
-    listed = _asked_of_smi(MEMORY)
-    return min((gib_in(line) for line in (listed or "").splitlines() if line.strip()), default=CARD)
+    return card_seen() or CARD
 
 
-def assumed() -> bool:
-    """Whether `card` is none that was seen."""
-    return not (_asked_of_smi(MEMORY) or "").strip()
+def card_seen() -> float | None:
+    """GiB of the smallest GPU that nvidia-smi lists; None where it lists none."""
+    return min((gib_in(line) for line in (_asked_of_smi(MEMORY) or "").splitlines() if line.strip()), default=None)
 
 
 def gib_in(line: str) -> float:

@@ -29,7 +29,7 @@ from raybridge.cluster.nodes import alive, bound, check_models, hosts, places
 from raybridge.cluster.session import NAMESPACE, cluster
 from raybridge.evaluation.answerer import Local, Rows
 from raybridge.evaluation.kept_source import Reading
-from raybridge.evaluation.models import Models
+from raybridge.evaluation.models import Models, make_room
 from raybridge.evaluation.setting import Request, Setting
 from raybridge.models.free import hold_to
 from raybridge.results.states import States
@@ -103,16 +103,14 @@ class Replica:
         key = checkpoint.reference.hex()
         if key not in self._held:
             arrays = ray.get(checkpoint.reference)
-            size = sum(array.nbytes for array in arrays.values())
-            while self._held and size + sum(map(_bytes_of, self._held.values())) > HELD:
-                self._held.popitem(last=False)
+            make_room(self._held, _bytes_of, _bytes_of(arrays), most=HELD)
             # Copied once: the store's own memory is read-only, and is given back when the next checkpoint comes.
             self._held[key] = {name: torch.tensor(array) for name, array in arrays.items()}
         self._held.move_to_end(key)
         return self._held[key]
 
 
-def _bytes_of(weights: Mapping[str, Tensor]) -> int:
+def _bytes_of(weights: Mapping[str, Any]) -> int:
     return sum(one.nbytes for one in weights.values())
 
 

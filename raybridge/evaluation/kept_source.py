@@ -107,21 +107,29 @@ class KeptSource:
 
     def more(self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> int:
         """Bytes that the states of these questions take beside what is on disk of them."""
-        return sum(self.bytes(sum(map(len, self.lacking(before, rows, [layer]))), [layer]) for layer in layers)
+        return sum(self.bytes(sum(map(len, some)), absent) for absent, some in self._absent(before, rows, layers).items())
 
     def keep(self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> None:
         """Read what is not on disk and put it there; nothing where that would be more than the budget."""
         rows = self.lacking(before, rows, layers)
         if not rows or not self.kept.take(self.more(before, rows, layers)):
             return
-        shelf, alike = self.shelf(before), dict[tuple[int, ...], list[Sequence[int]]]()
-        for row in rows:
-            missing = tuple(layer for layer in layers if shelf.lacks([digest(row)], [layer]))
-            alike.setdefault(missing, []).append(row)
-        for missing, some in alike.items():
-            states_NLS = self._read(before, some, list(missing))
-            of_layers = {layer: np.ascontiguousarray(states_NLS[:, i]) for i, layer in enumerate(missing)}
-            shelf.write({digest(row): len(row) for row in some}, of_layers)
+        for absent, some in self._absent(before, rows, layers).items():
+            states_NLS = self._read(before, some, list(absent))
+            of_layers = {layer: np.ascontiguousarray(states_NLS[:, i]) for i, layer in enumerate(absent)}
+            self.shelf(before).write({digest(row): len(row) for row in some}, of_layers)
+
+    def _absent(
+        self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]
+    ) -> dict[tuple[int, ...], list[Sequence[int]]]:
+        """Questions, each once, by the layers that are not on disk of them; without those that are there in all."""
+        by_digest, shelf = {digest(row): row for row in rows}, self.shelf(before)
+        lacks = {layer: set(shelf.lacks(list(by_digest), [layer])) for layer in layers}
+        alike: dict[tuple[int, ...], list[Sequence[int]]] = {}
+        for one, row in by_digest.items():
+            if absent := tuple(layer for layer in layers if one in lacks[layer]):
+                alike.setdefault(absent, []).append(row)
+        return alike
 
     def _read(self, before: Sequence[int], rows: Sequence[Sequence[int]], layers: Sequence[int]) -> np.ndarray:
         """States (N, L, S) of all positions of these questions, by the source itself."""

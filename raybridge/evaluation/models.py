@@ -6,7 +6,7 @@ import gc
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from raybridge.translators import TranslatorModule
 from raybridge.translators.soft_tokens import SoftTokens
 from raybridge.translators.weights import Unfilled
 
+T = TypeVar("T")
 CACHED_STATES = 2 * 2**30  # bytes of frozen source states that a replica keeps in memory
 TRANSLATORS = 2**29  # bytes of translators that are kept built: of several trials that take turns, or one of any size
 REMEMBERED = 2**12  # things that a process keeps in memory of what it computed of questions
@@ -84,9 +85,9 @@ class Models:
         """Source states of a setting's questions; kept, for they are the same at every step of every trial."""
         key = (setting.source, fingerprint(setting.evaluator), tuple(setting.ids), layers)
         if key not in self._states:
-            self._states[key] = self._found(setting, layers)
-            while len(self._states) > 1 and sum(states.nbytes for states, _ in self._states.values()) > self.cached_states:
-                self._states.popitem(last=False)
+            found = self._found(setting, layers)
+            make_room(self._states, lambda one: one[0].nbytes, found[0].nbytes, most=self.cached_states)
+            self._states[key] = found
         self._states.move_to_end(key)
         return self._states[key]
 
@@ -131,8 +132,7 @@ class Models:
             with Unfilled():
                 module: TranslatorModule = setting.translator.build(width, target.width, target_rms=target.embedding_rms)
             one = Built(module=module)
-            while self._built and one.bytes + sum(other.bytes for other in self._built.values()) > TRANSLATORS:
-                self._built.popitem(last=False)
+            make_room(self._built, lambda other: other.bytes, one.bytes, most=TRANSLATORS)
             one.module = module.to(self.device).eval()
             self._built[key] = one
         self._built.move_to_end(key)
@@ -175,6 +175,12 @@ class Built:
             self.module.load_state_dict(dict(weights))
             self.weights = weights
         return self.module
+
+
+def make_room(held: OrderedDict[Any, T], bytes_of: Callable[[T], int], coming: int, *, most: int) -> None:
+    """Let go of what was asked for longest ago, until what is coming takes no more than `most` bytes with the rest, if any."""
+    while held and coming + sum(map(bytes_of, held.values())) > most:
+        held.popitem(last=False)
 
 
 def nearly_full(device: torch.device) -> bool:
